@@ -1,0 +1,131 @@
+"""A chunk: a contiguous run of records of one partition, in columns. The unit on the wire."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import MalformedMessage, OversizedMessage
+from protocol.schema import Field, Schema
+
+Buffer = bytes | memoryview | npt.NDArray[Any]
+LENGTH_DTYPE = np.dtype("<u4")
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """A column whose records differ in length: `lengths` uint32 [n], `values` [sum of lengths, *item shape]."""
+
+    lengths: npt.NDArray[np.uint32]
+    values: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, rows: slice) -> "Ragged":
+        start, stop, _ = rows.indices(len(self.lengths))
+        ends = np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
+        return Ragged(self.lengths[start:stop], self.values[ends[start] : ends[stop]])
+
+
+Column = npt.NDArray[Any] | Ragged
+Columns = Mapping[str, Column]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Records `offset` to `end` - 1 of `partition`.
+
+    `columns` maps each field of the schema to its values: an array [count, *shape], or `Ragged`. Event times are
+    wall-clock nanoseconds since 1970 of the first and the last record; they are no part of a record's content.
+    """
+
+    partition: int
+    offset: int
+    columns: Columns
+    first_time_ns: int
+    last_time_ns: int
+
+    @property
+    def count(self) -> int:
+        """Number of records."""
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record."""
+        return self.offset + self.count
+
+    def time_ns(self, row: int) -> int:
+        """Event time of one row, on a straight line between the first and the last."""
+        last = self.count - 1
+        return self.first_time_ns + ((self.last_time_ns - self.first_time_ns) * row // last if last else 0)
+
+    def part(self, start: int, stop: int) -> "Chunk":
+        """The rows `start` to `stop` - 1 as a chunk of its own, over the same memory."""
+        return Chunk(
+            partition=self.partition,
+            offset=self.offset + start,
+            columns={name: column[start:stop] for name, column in self.columns.items()},
+            first_time_ns=self.time_ns(start),
+            last_time_ns=self.time_ns(stop - 1),
+        )
+
+
+def to_frames(schema: Schema, columns: Columns) -> list[Buffer]:
+    """The columns' raw bytes in the schema's order: one frame a field, two (lengths, values) where it is ragged."""
+    frames: list[Buffer] = []
+    for field in schema.fields:
+        column = columns[field.name]
+        if isinstance(column, Ragged):
+            frames += [_raw(column.lengths, LENGTH_DTYPE), _raw(column.values, field.numpy_dtype)]
+        else:
+            frames.append(_raw(column, field.numpy_dtype))
+    return frames
+
+
+def from_frames(schema: Schema, count: int, frames: Sequence[Buffer], max_bytes: int) -> dict[str, Column]:
+    """Views over the frames, checked against the schema before anything is made of them.
+
+    Raises `MalformedMessage` where number or size of the frames is wrong, `OversizedMessage` over `max_bytes`.
+    """
+    sizes = [memoryview(frame).nbytes for frame in frames]
+    if sum(sizes) > max_bytes:
+        raise OversizedMessage(f"a chunk of {sum(sizes)} bytes, over the {max_bytes} allowed")
+    expected = sum(2 if field.ragged else 1 for field in schema.fields)
+    if len(frames) != expected:
+        raise MalformedMessage(f"a chunk of {len(frames)} frames where the schema has {expected}")
+    columns: dict[str, Column] = {}
+    at = 0
+    for field in schema.fields:
+        if field.ragged:
+            columns[field.name] = _ragged(field, count, frames[at], frames[at + 1])
+            at += 2
+        else:
+            columns[field.name] = _fixed(field, count, frames[at])
+            at += 1
+    return columns
+
+
+def _raw(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> Buffer:
+    return memoryview(np.ascontiguousarray(array, dtype)).cast("B") if array.size else b""
+
+
+def _fixed(field: Field, count: int, frame: Buffer) -> npt.NDArray[Any]:
+    size = memoryview(frame).nbytes
+    if size != count * field.item_bytes:
+        raise MalformedMessage(f"field {field.name!r}: {size} bytes, not {count} records of {field.item_bytes}")
+    return np.frombuffer(frame, field.numpy_dtype).reshape(count, *field.item_shape)
+
+
+def _ragged(field: Field, count: int, lengths_frame: Buffer, values_frame: Buffer) -> Ragged:
+    if memoryview(lengths_frame).nbytes != count * LENGTH_DTYPE.itemsize:
+        raise MalformedMessage(f"field {field.name!r}: the lengths of {count} records do not fit their frame")
+    lengths = np.frombuffer(lengths_frame, LENGTH_DTYPE)
+    total = int(lengths.sum(dtype=np.int64))
+    size = memoryview(values_frame).nbytes
+    if size != total * field.item_bytes:
+        raise MalformedMessage(f"field {field.name!r}: {size} bytes where the lengths say {total * field.item_bytes}")
+    return Ragged(lengths, np.frombuffer(values_frame, field.numpy_dtype).reshape(total, *field.item_shape))

@@ -1,0 +1,83 @@
+"""How the records of a stream are dealt to its partitions, and in which order they come back.
+
+Records are dealt in *stripes* of m: record g belongs to stripe b = g // m, which lies in partition b mod P.
+So the next record in stream order is the one with the least (offset // m, partition): a pure function of the
+positions, which needs no stamp on the wire.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+#: partition → offset
+Positions = dict[int, int]
+
+TARGET_STRIPE_BYTES = 1 << 20
+MAX_STRIPE = 1024
+MAX_PARTITIONS = 4096
+
+
+def stripe_for(record_bytes: int) -> int:
+    """The power of two nearest under 1 MiB of records, at most 1024."""
+    fitting = max(1, TARGET_STRIPE_BYTES // max(1, record_bytes))
+    return int(min(MAX_STRIPE, 1 << (fitting.bit_length() - 1)))
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """P partitions, stripes of m records. Fixed for a stream and part of its identity."""
+
+    partitions: int
+    stripe: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.partitions <= MAX_PARTITIONS:
+            raise ValueError(f"a stream has 1 to {MAX_PARTITIONS} partitions, not {self.partitions}")
+        if self.stripe < 1:
+            raise ValueError(f"a stripe has at least 1 record, not {self.stripe}")
+
+    def locate(self, record: int) -> tuple[int, int]:
+        """(partition, offset) of the record with this number in stream order."""
+        block, row = divmod(record, self.stripe)
+        return block % self.partitions, block // self.partitions * self.stripe + row
+
+    def record(self, partition: int, offset: int) -> int:
+        """The reverse of `locate`."""
+        turn, row = divmod(offset, self.stripe)
+        return (turn * self.partitions + partition) * self.stripe + row
+
+    def ends(self, records: int) -> Positions:
+        """The log end of each partition once `records` records have been dealt."""
+        blocks, rows = divmod(records, self.stripe)
+        turns, full = divmod(blocks, self.partitions)
+        return {
+            p: turns * self.stripe + (self.stripe if p < full else rows if p == full else 0)
+            for p in range(self.partitions)
+        }
+
+    def owned(self, reader: int, readers: int) -> range:
+        """The partitions of reader k of n: those with p mod n == k."""
+        return range(reader, self.partitions, readers)
+
+    def next_partition(self, positions: Mapping[int, int]) -> int:
+        """The partition that holds the next record in stream order; `positions` must not be empty."""
+        stripe = self.stripe
+        return min(positions, key=lambda p: (positions[p] // stripe, p))
+
+    def stripe_end(self, offset: int) -> int:
+        """The first offset after the stripe that `offset` lies in."""
+        return (offset // self.stripe + 1) * self.stripe
+
+    def advance(self, positions: Mapping[int, int], records: int) -> Positions:
+        """The positions after `records` more records in stream order of these partitions."""
+        after = dict(positions)
+        while records > 0:
+            p = self.next_partition(after)
+            step = min(records, self.stripe_end(after[p]) - after[p])
+            after[p] += step
+            records -= step
+        return after
+
+
+def distance(start: Mapping[int, int], end: Mapping[int, int], partitions: Iterable[int] | None = None) -> int:
+    """Records from `start` to `end`, over the partitions of `start` unless others are named."""
+    return sum(end[p] - start[p] for p in (start if partitions is None else partitions))

@@ -1,0 +1,123 @@
+"""Everything that headrace raises on purpose.
+
+    HeadraceError
+    ├── UsageError            the user's mistake; said in one line with the mend, exit status 2
+    ├── PeerError             the other side of the wire broke the protocol; never takes a server down
+    │   ├── MalformedMessage      bytes that are not the message that they claim to be
+    │   ├── OversizedMessage      more bytes, frames or entries than the protocol allows
+    │   ├── UnknownMessage        a type, split or session that this side does not know
+    │   ├── OutOfRange            a number outside what it may be
+    │   └── VersionMismatch       a peer of another major version
+    ├── StreamError           what the stream cannot give; exit status 1
+    │   ├── RecordsLost           positions that retention or a dead log has passed
+    │   ├── BeyondLogEnd          positions that the log has not reached: it is behind the checkpoint
+    │   ├── StreamReplaced        another incarnation than the one that was read so far
+    │   ├── StreamTimeout         nothing came within the time that was given
+    │   ├── LogFull               an append that the log refuses
+    │   └── NotDrained            a stream was closed before everything was taken
+    ├── DataFault             records or losses that must not be trained on; exit status 1
+    ├── CheckpointDamaged     a checkpoint that does not match its manifest
+    └── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
+"""
+
+from typing import ClassVar
+
+
+class HeadraceError(Exception):
+    """The root of the tree above."""
+
+
+class UsageError(HeadraceError):
+    """The user's mistake: its text says what to do instead."""
+
+
+class PeerError(HeadraceError):
+    """The peer's fault. `code` is what travels in an error message (protocol/SPEC.md)."""
+
+    code: ClassVar[str] = "peer"
+
+
+class MalformedMessage(PeerError):
+    """Bytes that are not the message that they claim to be."""
+
+    code = "malformed"
+
+
+class OversizedMessage(PeerError):
+    """More bytes, frames or entries than the protocol allows."""
+
+    code = "oversized"
+
+
+class UnknownMessage(PeerError):
+    """A message type, split or session that this side does not know."""
+
+    code = "unknown"
+
+
+class OutOfRange(PeerError):
+    """A number outside what it may be."""
+
+    code = "range"
+
+
+class VersionMismatch(PeerError):
+    """A peer of another major version."""
+
+    code = "version"
+
+
+class StreamError(HeadraceError):
+    """What the stream cannot give."""
+
+
+class RecordsLost(StreamError):
+    """The records of `partition` from `first` up to, not including, `end` are gone.
+
+    Where the exact number cannot be known, `at_least` is true and `end` is the log end last heard.
+    """
+
+    def __init__(self, partition: int, first: int, end: int, *, at_least: bool = False) -> None:
+        self.partition, self.first, self.end, self.at_least = partition, first, end, at_least
+        count = f"at least {end - first}" if at_least else str(end - first)
+        super().__init__(f"partition {partition} lost {count} records: offsets {first} to {end - 1}")
+
+
+class BeyondLogEnd(StreamError):
+    """A position that the log has not reached, so the log is behind the checkpoint."""
+
+
+class StreamReplaced(StreamError):
+    """The stream is another one than was read so far: its content or its identity changed."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected, self.found = expected, found
+        super().__init__(f"expected stream {expected}, found stream {found}")
+
+
+class StreamTimeout(StreamError):
+    """Nothing came within the time that was given."""
+
+
+class LogFull(StreamError):
+    """An append that the log refuses."""
+
+
+class NotDrained(StreamError):
+    """A stream was closed before everything in it was taken; `remaining` says how many records."""
+
+    def __init__(self, remaining: int, drain_timeout_s: float) -> None:
+        self.remaining = remaining
+        super().__init__(f"{remaining} records were not taken within {drain_timeout_s:g} s")
+
+
+class DataFault(HeadraceError):
+    """Records or losses that must not be trained on: a label out of range, a loss that is not a number."""
+
+
+class CheckpointDamaged(HeadraceError):
+    """A checkpoint that does not match its manifest."""
+
+
+class LedgerUnbalanced(HeadraceError):
+    """A bug in headrace: records were counted twice or not at all."""

@@ -1,0 +1,55 @@
+"""The interface of a log: what a server serves, whatever keeps the records."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from protocol.chunk import Chunk
+from protocol.dealing import Positions
+from protocol.stream import StreamInfo
+
+
+class Log(ABC):
+    """Records by (partition, offset), from a log start up to a log end that moves.
+
+    All methods may be called from the server's thread while another thread appends.
+    """
+
+    info: StreamInfo
+
+    @abstractmethod
+    def log_start(self) -> Positions:
+        """The first offset of each partition that can still be read."""
+
+    @abstractmethod
+    def log_end(self) -> Positions:
+        """The offset after the last record of each partition that can be read now."""
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Whether `log_end` is final: no record will ever follow."""
+
+    @abstractmethod
+    def read(self, partition: int, offset: int, max_records: int) -> Chunk:
+        """Records from `offset` on: at least one, at most `max_records`, never across the end of a stripe.
+
+        The chunk may show the log's own memory, which never changes once it can be read. The caller has checked
+        log_start ≤ offset < log_end; raises `RecordsLost` where retention was quicker.
+        """
+
+    @abstractmethod
+    def offset_at(self, partition: int, time_ns: int) -> int:
+        """The first offset whose event time is not before `time_ns`; the log end where there is none."""
+
+    def trim(self, positions: Mapping[int, int]) -> None:  # noqa: B027  (a log that keeps nothing has nothing to trim)
+        """Everything before these positions may be forgotten."""
+
+    def reach(self, positions: Mapping[int, int]) -> None:  # noqa: B027  (only a log that simulates time moves its end)
+        """A reader was at these positions before: a log end that restarts must not lie behind them."""
+
+    def due_in_s(self) -> float | None:
+        """Seconds until `log_end` moves by itself, 0 if it may have; None where only an append moves it."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  (most logs hold nothing that needs closing)
+        """Release what the log holds."""

@@ -1,0 +1,179 @@
+"""The words of the wire. protocol/SPEC.md says when each is sent; protocol/codec.py how it looks in bytes.
+
+A *session* is the random number that a reader draws for one subscription; what bears another number is stale.
+A *request* is the random number by which a reader knows the answer to a question. The stream itself is the split "".
+"""
+
+from dataclasses import dataclass, field
+
+from protocol.chunk import Buffer
+from protocol.dealing import Positions
+from protocol.stream import StreamInfo
+
+STREAM = ""
+
+
+# --- reader → server ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Describe:
+    """What is this stream (or this split of it), and who reads it?"""
+
+    request: int
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscribe:
+    """Send the records of these partitions from these positions on. Overwrites an earlier subscription of the peer.
+
+    `committed` repeats what the group has committed, so that a server which lost its memory knows it again.
+    """
+
+    session: int
+    split: str
+    group: str | None
+    durable: bool
+    incarnation: str | None
+    positions: Positions
+    committed: Positions | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credit:
+    """Records up to these offsets may be sent; everything up to `trained` has been trained. Both are cumulative."""
+
+    session: int
+    until: Positions
+    trained: Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A checkpoint that has seen everything up to these positions is durable: the log may forget it."""
+
+    request: int
+    group: str
+    incarnation: str
+    positions: Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """Forget this group and what it holds."""
+
+    request: int
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bye:
+    """The reader ends its subscription."""
+
+    session: int
+
+
+# --- server → reader ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupState:
+    """One group as the server knows it."""
+
+    name: str
+    durable: bool
+    readers: int
+    silent_s: float
+    committed: Positions
+    trained: Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The answer to `Describe`."""
+
+    request: int
+    info: StreamInfo
+    log_start: Positions
+    log_end: Positions
+    ended: bool
+    uptime_s: float
+    refused: int
+    groups: tuple[GroupState, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Welcome:
+    """The subscription holds; chunks follow as far as credit reaches."""
+
+    session: int
+    info: StreamInfo
+    log_end: Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkMessage:
+    """Records `offset` to `offset + count` - 1 of a partition. Their columns travel as further frames."""
+
+    session: int
+    partition: int
+    offset: int
+    count: int
+    first_time_ns: int
+    last_time_ns: int
+    frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A sign of life, at least once a second: what will be sent next and how far the log reaches."""
+
+    session: int
+    next: Positions
+    log_end: Positions
+    save_soon: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """Everything has been sent and no record will ever follow. Said again until the reader leaves."""
+
+    session: int
+    final: Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """The answer to `Commit`."""
+
+    request: int
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """The answer to `Drop`; `known` is false where there was no such group."""
+
+    request: int
+    group: str
+    known: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a message was not obeyed. `code` is for programs (protocol/SPEC.md lists them), `text` for people."""
+
+    code: str
+    text: str
+    session: int | None = None
+    request: int | None = None
+    partition: int | None = None
+    first: int | None = None
+    end: int | None = None
+    incarnation: str | None = None
+
+
+Request = Describe | Subscribe | Credit | Commit | Drop | Bye
+Reply = Description | Welcome | ChunkMessage | Status | End | Committed | Dropped | Refusal
+Message = Request | Reply

@@ -1,0 +1,278 @@
+"""The reader's side of a subscription, without socket, clock or thread.
+
+Replies and the time go in; events come out, and requests gather in `outbox` for whoever owns the socket. The session
+repairs every loss on the link by subscribing again from what it has received: a gap between chunks, a status that
+speaks of chunks that never came, silence, or a server that does not know it (it was restarted).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from protocol.chunk import Chunk, from_frames
+from protocol.dealing import Positions
+from protocol.errors import (
+    BeyondLogEnd,
+    OutOfRange,
+    PeerError,
+    RecordsLost,
+    StreamReplaced,
+    VersionMismatch,
+)
+from protocol.messages import Bye, ChunkMessage, Credit, End, Refusal, Reply, Request, Status, Subscribe, Welcome
+from protocol.stream import StreamInfo
+
+MAX_CHUNK_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings:
+    """How a reader behaves on the link."""
+
+    window_bytes: int = 8 << 20
+    """Records in flight to this reader, in bytes; at least two stripes."""
+    sign_of_life_s: float = 0.5
+    """Credit and trained positions are said again this often."""
+    away_after_s: float = 4.0
+    """A server that was silent for this long is away."""
+    retry_first_s: float = 0.2
+    """The first pause between two attempts to subscribe; it doubles."""
+    retry_most_s: float = 2.0
+    """The longest pause between two attempts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """What a reader asks for. `incarnation` None accepts any."""
+
+    split: str
+    positions: Positions
+    incarnation: str | None = None
+    group: str | None = None
+    durable: bool = False
+    committed: Positions | None = None
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """The server has answered: for the first time, or again after it was away."""
+
+    info: StreamInfo
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The server said how far the log reaches; `save_soon` asks for an early checkpoint."""
+
+    log_end: Positions
+    save_soon: bool
+
+
+@dataclass(frozen=True)
+class Away:
+    """Nothing was heard from the server for `silent_s`."""
+
+    silent_s: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Everything up to `final` was received and nothing will ever follow."""
+
+    final: Positions
+
+
+Event = Subscribed | Heard | Away | Ended | Chunk
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    SUBSCRIBING = "subscribing"
+    STREAMING = "streaming"
+    ENDED = "ended"
+
+
+class ReaderSession:
+    """One subscription of one reader.
+
+    `tokens` draws session numbers that no other session of this server will have. Times are seconds of any
+    monotonic clock.
+    """
+
+    def __init__(
+        self, subscription: Subscription, settings: ReaderSettings, tokens: Callable[[], int], now_s: float
+    ) -> None:
+        self.subscription, self.settings, self._tokens = subscription, settings, tokens
+        self.state = State.SUBSCRIBING
+        self.outbox: list[Request] = []
+        self.received = dict(subscription.positions)
+        self._taken = dict(subscription.positions)
+        self._trained: Positions = {}
+        self._until: Positions = {}
+        self._info: StreamInfo | None = None
+        self._window = 0
+        self._granted_at = 0
+        self._taken_count = 0
+        self._away = False
+        self._heard_s = self._checked_s = now_s
+        self._retry_pause_s = settings.retry_first_s
+        self._subscribe(now_s)
+
+    # --- the time ------------------------------------------------------------------------------------------------
+
+    def advance(self, now_s: float) -> list[Event]:
+        """Let the time pass: retries, signs of life, and the notice that the server is away."""
+        events: list[Event] = []
+        if now_s - self._checked_s > self.settings.away_after_s:
+            self._heard_s = now_s  # this side was not listening: the silence is its own
+        self._checked_s = now_s
+        if self.state is State.ENDED:
+            return events
+        if now_s - self._heard_s > self.settings.away_after_s and not self._away:
+            self._away = True
+            self.state = State.SUBSCRIBING
+            events.append(Away(now_s - self._heard_s))
+        if now_s >= self._due_s:
+            if self.state is State.STREAMING:
+                self._grant(now_s)
+            else:
+                self._retry_pause_s = min(2 * self._retry_pause_s, self.settings.retry_most_s)
+                self._subscribe(now_s)
+        return events
+
+    def due_s(self) -> float:
+        """When `advance` has something to do again."""
+        return self._due_s
+
+    # --- what the owner says -------------------------------------------------------------------------------------
+
+    def take(self, partition: int, end: int, now_s: float) -> None:
+        """Everything of `partition` before `end` has been handed over, so that there is room for more."""
+        self._taken_count += end - self._taken[partition]
+        self._taken[partition] = end
+        if self.state is State.STREAMING and self._taken_count - self._granted_at >= self._window // 2:
+            self._grant(now_s)
+
+    def report(self, trained: Positions) -> None:
+        """What has been trained of this session's partitions; travels with the next sign of life."""
+        self._trained = trained
+
+    def leave(self) -> None:
+        """End the subscription."""
+        self.outbox.append(Bye(session=self._session))
+
+    # --- what the server says ------------------------------------------------------------------------------------
+
+    def receive(self, reply: Reply, now_s: float) -> list[Event]:
+        """Take in one message.
+
+        Raises `RecordsLost`, `BeyondLogEnd` or `StreamReplaced` where the subscription cannot hold, `PeerError`
+        where the server breaks the protocol. What belongs to another session is passed over.
+        """
+        if getattr(reply, "session", None) != self._session or self.state is State.ENDED:
+            return []
+        self._heard_s = now_s
+        match reply:
+            case Welcome():
+                return self._welcome(reply, now_s)
+            case Refusal():
+                return self._refused(reply, now_s)
+            case _ if self.state is not State.STREAMING:
+                return []
+            case ChunkMessage():
+                return self._chunk(reply, now_s)
+            case Status():
+                if any(self.received.get(p, 0) < offset for p, offset in reply.next.items()):
+                    self._subscribe(now_s)
+                    return []
+                return [Heard(reply.log_end, reply.save_soon)]
+            case End():
+                return self._end(reply, now_s)
+            case _:
+                raise PeerError(f"{type(reply).__name__} belongs to no subscription")
+
+    def _welcome(self, welcome: Welcome, now_s: float) -> list[Event]:
+        if self.state is State.STREAMING:
+            return []
+        expected = self.subscription.incarnation
+        if expected is not None and welcome.info.incarnation != expected:
+            raise StreamReplaced(expected, welcome.info.incarnation)
+        info = self._info = welcome.info
+        record_bytes = max(1, info.schema.record_bytes)
+        self._window = max(2 * info.dealing.stripe, self.settings.window_bytes // record_bytes)
+        self.state = State.STREAMING
+        self._away = False
+        self._retry_pause_s = self.settings.retry_first_s
+        self._grant(now_s)
+        return [Subscribed(info), Heard(welcome.log_end, save_soon=False)]
+
+    def _chunk(self, message: ChunkMessage, now_s: float) -> list[Event]:
+        assert self._info is not None
+        expected = self.received.get(message.partition)
+        end = message.offset + message.count
+        if expected is None:
+            raise OutOfRange(f"a chunk of partition {message.partition}, which was not asked for")
+        if message.count < 1 or end > self._until[message.partition]:
+            raise OutOfRange(f"a chunk that ends at {end} where credit ends at {self._until[message.partition]}")
+        columns = from_frames(self._info.schema, message.count, message.frames, MAX_CHUNK_BYTES)
+        if message.offset > expected:
+            self._subscribe(now_s)
+            return []
+        if end <= expected:
+            return []
+        chunk = Chunk(message.partition, message.offset, columns, message.first_time_ns, message.last_time_ns)
+        self.received[message.partition] = end
+        return [chunk if message.offset == expected else chunk.part(expected - message.offset, message.count)]
+
+    def _end(self, end: End, now_s: float) -> list[Event]:
+        if end.final.keys() != self.received.keys():
+            raise OutOfRange("an end of other partitions than were asked for")
+        if self.received != end.final:
+            self._subscribe(now_s)
+            return []
+        self.state = State.ENDED
+        self.leave()
+        return [Ended(end.final)]
+
+    def _refused(self, refusal: Refusal, now_s: float) -> list[Event]:
+        match refusal.code:
+            case "no_session":
+                self._subscribe(now_s)
+                return []
+            case "replaced":
+                raise StreamReplaced(self.subscription.incarnation or "any", refusal.incarnation or "unknown")
+            case "expired":
+                raise RecordsLost(refusal.partition or 0, refusal.first or 0, refusal.end or 0)
+            case "beyond_end":
+                raise BeyondLogEnd(refusal.text)
+            case "version":
+                raise VersionMismatch(refusal.text)
+            case _:
+                raise PeerError(f"the server refused the subscription: {refusal.text}")
+
+    # --- what is said to the server ------------------------------------------------------------------------------
+
+    def _subscribe(self, now_s: float) -> None:
+        asked = self.subscription
+        self.state = State.SUBSCRIBING
+        self._session = self._tokens()
+        self._due_s = now_s + self._retry_pause_s
+        self.outbox.append(
+            Subscribe(
+                session=self._session,
+                split=asked.split,
+                group=asked.group,
+                durable=asked.durable,
+                incarnation=asked.incarnation if self._info is None else self._info.incarnation,
+                positions=dict(self.received),
+                committed=asked.committed,
+            )
+        )
+
+    def _grant(self, now_s: float) -> None:
+        assert self._info is not None
+        self._until = self._info.dealing.advance(self._taken, self._window)
+        self._granted_at = self._taken_count
+        self._due_s = now_s + self.settings.sign_of_life_s
+        self.outbox.append(Credit(session=self._session, until=self._until, trained=self._trained))

@@ -1,0 +1,89 @@
+"""The server's side of one subscription, without socket, clock or thread.
+
+It keeps only soft state (what to send next and how far credit reaches): a server that was restarted knows none of
+it, says so, and the reader subscribes again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocol.chunk import Chunk
+from protocol.dealing import Dealing, Positions
+from protocol.errors import OutOfRange
+from protocol.messages import Credit, End, Status, Subscribe
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What may be read and sent now: `count` records of `partition` from `offset` on, within one stripe."""
+
+    partition: int
+    offset: int
+    count: int
+
+
+class ServerSession:
+    """One reader's subscription: its partitions are sent strictly in stream order.
+
+    Times are seconds of any monotonic clock.
+    """
+
+    def __init__(self, subscribe: Subscribe, dealing: Dealing, now_s: float) -> None:
+        self.token = subscribe.session
+        self.split = subscribe.split
+        self.group = subscribe.group
+        self.next: Positions = dict(subscribe.positions)
+        self.heard_s = now_s
+        self._dealing = dealing
+        self._until: Positions = dict(subscribe.positions)
+        self._current = dealing.next_partition(self.next)
+        self._partial_s = float("-inf")
+        self._status_s = now_s
+
+    def credit(self, message: Credit, now_s: float) -> None:
+        """Credit is cumulative, so an old message that arrives late changes nothing."""
+        if not message.until.keys() <= self.next.keys() or not message.trained.keys() <= self.next.keys():
+            raise OutOfRange("credit for partitions that were not subscribed to")
+        self.heard_s = now_s
+        for partition, offset in message.until.items():
+            self._until[partition] = max(offset, self._until[partition])
+
+    def reading(self, log_end: Mapping[int, int], now_s: float, linger_s: float) -> Reading | None:
+        """What to send now. None where log or credit is at its end, or where a small chunk may still grow.
+
+        A chunk that ends before its stripe does is *partial*; two of them are at least `linger_s` apart.
+        """
+        partition = self._current
+        offset = self.next[partition]
+        whole = self._dealing.stripe_end(offset)
+        end = min(whole, log_end[partition], self._until[partition])
+        if end <= offset or (end < whole and now_s < self._partial_s + linger_s):
+            return None
+        return Reading(partition, offset, end - offset)
+
+    def sent(self, chunk: Chunk, now_s: float) -> None:
+        """The chunk is on its way."""
+        self.next[chunk.partition] = chunk.end
+        if chunk.end % self._dealing.stripe == 0:
+            self._current = self._dealing.next_partition(self.next)
+        else:
+            self._partial_s = now_s
+
+    def hungry(self, log_end: Mapping[int, int]) -> bool:
+        """Whether it waits for the log, having credit left."""
+        offset = self.next[self._current]
+        return log_end[self._current] <= offset < self._until[self._current]
+
+    def status(
+        self, log_end: Mapping[int, int], *, ended: bool, save_soon: bool, now_s: float, every_s: float
+    ) -> Status | End | None:
+        """The sign of life that is due, if one is; END takes its place once everything has been sent."""
+        done = ended and all(log_end[partition] == offset for partition, offset in self.next.items())
+        if now_s < self._status_s and not (done and self._status_s < float("inf")):
+            return None
+        if done:
+            self._status_s = now_s + every_s
+            return End(session=self.token, final=dict(self.next))
+        self._status_s = now_s + every_s
+        ends = {partition: log_end[partition] for partition in self.next}
+        return Status(session=self.token, next=dict(self.next), log_end=ends, save_soon=save_soon)

@@ -1,0 +1,59 @@
+"""What a stream is, as its producer announces it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.dealing import Dealing
+from protocol.errors import MalformedMessage
+from protocol.schema import Schema
+
+MAX_SPLITS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamInfo:
+    """The facts that do not change while a log lives.
+
+    `incarnation` is the identity of the log's content. `splits` maps the finite sides of the stream (`validation`,
+    `test`) to their number of records. `records_per_pass` is set where the stream goes over a finite dataset again
+    and again. `source` is for people.
+    """
+
+    incarnation: str
+    schema: Schema
+    dealing: Dealing
+    splits: Mapping[str, int] = field(default_factory=dict)
+    records_per_pass: int | None = None
+    source: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """As a msgpack map (protocol/SPEC.md)."""
+        return {
+            "incarnation": self.incarnation,
+            "schema": self.schema.to_wire(),
+            "partitions": self.dealing.partitions,
+            "stripe": self.dealing.stripe,
+            "splits": dict(self.splits),
+            "records_per_pass": self.records_per_pass,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_wire(cls, wire: Any) -> "StreamInfo":
+        """The reverse; raises `MalformedMessage`."""
+        try:
+            splits = {str(name): int(size) for name, size in wire["splits"].items()}
+            per_pass = wire["records_per_pass"]
+            if len(splits) > MAX_SPLITS or min(splits.values(), default=0) < 0:
+                raise ValueError("the splits are out of range")
+            return cls(
+                incarnation=str(wire["incarnation"]),
+                schema=Schema.from_wire(wire["schema"]),
+                dealing=Dealing(int(wire["partitions"]), int(wire["stripe"])),
+                splits=splits,
+                records_per_pass=None if per_pass is None else int(per_pass),
+                source=str(wire["source"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MalformedMessage(f"not a description of a stream: {error}") from error
