@@ -10,7 +10,7 @@ import numpy.typing as npt
 from protocol.errors import MalformedMessage, OversizedMessage
 from protocol.schema import Field, Schema
 
-Buffer = bytes | memoryview | npt.NDArray[Any]
+Buffer = bytes | memoryview
 LENGTH_DTYPE = np.dtype("<u4")
 
 
@@ -110,7 +110,7 @@ def from_frames(schema: Schema, count: int, frames: Sequence[Buffer], max_bytes:
 
 
 def _raw(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> Buffer:
-    return memoryview(np.ascontiguousarray(array, dtype)).cast("B") if array.size else b""
+    return np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
 
 
 def _fixed(field: Field, count: int, frame: Buffer) -> npt.NDArray[Any]:

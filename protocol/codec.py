@@ -125,9 +125,7 @@ def _header(frames: Sequence[Buffer], max_bytes: int) -> dict[str, Any]:
 
 def _write(message: Message | GroupState) -> dict[str, Any]:
     return {
-        each.name: _to_wire(getattr(message, each.name))
-        for each in fields(message)
-        if each.metadata.get("wire", True)
+        each.name: _to_wire(getattr(message, each.name)) for each in fields(message) if each.metadata.get("wire", True)
     }
 
 

@@ -1,26 +1,27 @@
 """Everything that headrace raises on purpose.
 
-    HeadraceError
-    ├── UsageError            the user's mistake; said in one line with the mend, exit status 2
-    ├── PeerError             the other side of the wire broke the protocol; never takes a server down
-    │   ├── MalformedMessage      bytes that are not the message that they claim to be
-    │   ├── OversizedMessage      more bytes, frames or entries than the protocol allows
-    │   ├── UnknownMessage        a type, split or session that this side does not know
-    │   ├── OutOfRange            a number outside what it may be
-    │   └── VersionMismatch       a peer of another major version
-    ├── StreamError           what the stream cannot give; exit status 1
-    │   ├── RecordsLost           positions that retention or a dead log has passed
-    │   ├── BeyondLogEnd          positions that the log has not reached: it is behind the checkpoint
-    │   ├── StreamReplaced        another incarnation than the one that was read so far
-    │   ├── StreamTimeout         nothing came within the time that was given
-    │   ├── LogFull               an append that the log refuses
-    │   └── NotDrained            a stream was closed before everything was taken
-    ├── DataFault             records or losses that must not be trained on; exit status 1
-    ├── CheckpointDamaged     a checkpoint that does not match its manifest
-    └── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
+HeadraceError
+├── UsageError            the user's mistake; said in one line with the mend, exit status 2
+├── PeerError             the other side of the wire broke the protocol; never takes a server down
+│   ├── MalformedMessage      bytes that are not the message that they claim to be
+│   ├── OversizedMessage      more bytes, frames or entries than the protocol allows
+│   ├── UnknownMessage        a type, split or session that this side does not know
+│   ├── OutOfRange            a number outside what it may be
+│   └── VersionMismatch       a peer of another major version
+├── StreamError           what the stream cannot give; exit status 1
+│   ├── RecordsLost           positions that retention or a dead log has passed
+│   ├── BeyondLogEnd          positions that the log has not reached: it is behind the checkpoint
+│   ├── StreamReplaced        another incarnation than the one that was read so far
+│   ├── StreamTimeout         nothing came within the time that was given
+│   ├── LogFull               an append that the log refuses
+│   └── NotDrained            a stream was closed before everything was taken
+├── DataFault             records or losses that must not be trained on; exit status 1
+├── CheckpointDamaged     a checkpoint that does not match its manifest
+└── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 
 class HeadraceError(Exception):
@@ -77,10 +78,13 @@ class RecordsLost(StreamError):
     Where the exact number cannot be known, `at_least` is true and `end` is the log end last heard.
     """
 
-    def __init__(self, partition: int, first: int, end: int, *, at_least: bool = False) -> None:
+    def __init__(self, partition: int, first: int, end: int, at_least: bool = False) -> None:  # noqa: FBT001, FBT002  (pickled by position)
         self.partition, self.first, self.end, self.at_least = partition, first, end, at_least
         count = f"at least {end - first}" if at_least else str(end - first)
         super().__init__(f"partition {partition} lost {count} records: offsets {first} to {end - 1}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.partition, self.first, self.end, self.at_least)
 
 
 class BeyondLogEnd(StreamError):
@@ -88,11 +92,18 @@ class BeyondLogEnd(StreamError):
 
 
 class StreamReplaced(StreamError):
-    """The stream is another one than was read so far: its content or its identity changed."""
+    """The stream is another one than was read so far: its content or its identity changed.
 
-    def __init__(self, expected: str, found: str) -> None:
-        self.expected, self.found = expected, found
-        super().__init__(f"expected stream {expected}, found stream {found}")
+    `lost` says what of the former one had been heard of and was not trained.
+    """
+
+    def __init__(self, expected: str, found: str, lost: Sequence[RecordsLost] = ()) -> None:
+        self.expected, self.found, self.lost = expected, found, tuple(lost)
+        text = f"expected stream {expected}, found stream {found}"
+        super().__init__("; ".join([text, *map(str, self.lost)]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.expected, self.found, self.lost)
 
 
 class StreamTimeout(StreamError):

@@ -42,11 +42,15 @@ class Subscribe:
 
 @dataclass(frozen=True, kw_only=True)
 class Credit:
-    """Records up to these offsets may be sent; everything up to `trained` has been trained. Both are cumulative."""
+    """Records up to these offsets may be sent; everything up to `trained` has been trained. All is cumulative.
+
+    `durable` turns true once the group has a checkpoint to come back to: from then on only commits release records.
+    """
 
     session: int
     until: Positions
     trained: Positions
+    durable: bool
 
 
 @dataclass(frozen=True, kw_only=True)

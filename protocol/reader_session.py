@@ -6,7 +6,7 @@ speaks of chunks that never came, silence, or a server that does not know it (it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from protocol.chunk import Chunk, from_frames
@@ -43,14 +43,24 @@ class ReaderSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a reader asks for. `incarnation` None accepts any."""
+    """What a reader asks for. `incarnation` None accepts any; a reader without `group` holds nothing back."""
 
     split: str
     positions: Positions
     incarnation: str | None = None
     group: str | None = None
-    durable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the training run has done with the records of this reader's partitions, as the producer should know it.
+
+    `durable` says whether there is a checkpoint to come back to, `committed` what the oldest one has seen.
+    """
+
+    trained: Positions = field(default_factory=dict)
     committed: Positions | None = None
+    durable: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,19 +106,24 @@ class State(Enum):
 class ReaderSession:
     """One subscription of one reader.
 
-    `tokens` draws session numbers that no other session of this server will have. Times are seconds of any
-    monotonic clock.
+    `tokens` draws session numbers that no other session of this server will have; `progress` is asked whenever
+    something is said to the server. Times are seconds of any monotonic clock.
     """
 
     def __init__(
-        self, subscription: Subscription, settings: ReaderSettings, tokens: Callable[[], int], now_s: float
+        self,
+        subscription: Subscription,
+        settings: ReaderSettings,
+        tokens: Callable[[], int],
+        now_s: float,
+        progress: Callable[[], Progress] = Progress,
     ) -> None:
-        self.subscription, self.settings, self._tokens = subscription, settings, tokens
+        self.subscription, self.settings = subscription, settings
+        self._tokens, self._progress = tokens, progress
         self.state = State.SUBSCRIBING
         self.outbox: list[Request] = []
         self.received = dict(subscription.positions)
         self._taken = dict(subscription.positions)
-        self._trained: Positions = {}
         self._until: Positions = {}
         self._info: StreamInfo | None = None
         self._window = 0
@@ -153,10 +168,6 @@ class ReaderSession:
         self._taken[partition] = end
         if self.state is State.STREAMING and self._taken_count - self._granted_at >= self._window // 2:
             self._grant(now_s)
-
-    def report(self, trained: Positions) -> None:
-        """What has been trained of this session's partitions; travels with the next sign of life."""
-        self._trained = trained
 
     def leave(self) -> None:
         """End the subscription."""
@@ -254,7 +265,7 @@ class ReaderSession:
     # --- what is said to the server ------------------------------------------------------------------------------
 
     def _subscribe(self, now_s: float) -> None:
-        asked = self.subscription
+        asked, progress = self.subscription, self._progress()
         self.state = State.SUBSCRIBING
         self._session = self._tokens()
         self._due_s = now_s + self._retry_pause_s
@@ -263,10 +274,10 @@ class ReaderSession:
                 session=self._session,
                 split=asked.split,
                 group=asked.group,
-                durable=asked.durable,
+                durable=progress.durable,
                 incarnation=asked.incarnation if self._info is None else self._info.incarnation,
                 positions=dict(self.received),
-                committed=asked.committed,
+                committed=progress.committed,
             )
         )
 
@@ -275,4 +286,7 @@ class ReaderSession:
         self._until = self._info.dealing.advance(self._taken, self._window)
         self._granted_at = self._taken_count
         self._due_s = now_s + self.settings.sign_of_life_s
-        self.outbox.append(Credit(session=self._session, until=self._until, trained=self._trained))
+        progress = self._progress()
+        self.outbox.append(
+            Credit(session=self._session, until=self._until, trained=progress.trained, durable=progress.durable)
+        )

@@ -39,6 +39,7 @@ class ServerSession:
         self._current = dealing.next_partition(self.next)
         self._partial_s = float("-inf")
         self._status_s = now_s
+        self._said_end = False
 
     def credit(self, message: Credit, now_s: float) -> None:
         """Credit is cumulative, so an old message that arrives late changes nothing."""
@@ -79,11 +80,11 @@ class ServerSession:
     ) -> Status | End | None:
         """The sign of life that is due, if one is; END takes its place once everything has been sent."""
         done = ended and all(log_end[partition] == offset for partition, offset in self.next.items())
-        if now_s < self._status_s and not (done and self._status_s < float("inf")):
+        if now_s < self._status_s and (self._said_end or not done):
             return None
-        if done:
-            self._status_s = now_s + every_s
-            return End(session=self.token, final=dict(self.next))
         self._status_s = now_s + every_s
+        self._said_end = done
+        if done:
+            return End(session=self.token, final=dict(self.next))
         ends = {partition: log_end[partition] for partition in self.next}
         return Status(session=self.token, next=dict(self.next), log_end=ends, save_soon=save_soon)

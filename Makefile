@@ -1,0 +1,102 @@
+# make demo        from nothing to a trained model: installs, fetches FashionMNIST, runs producer and trainer
+# make test        installs the development extra too and runs the tests, at most 8 minutes on two cores
+# make test-long   what takes longer            make test-faults   what breaks things at length
+# make test-lowest the lower bounds of pyproject.toml, proved in an environment of their own
+# make lint        ruff, mypy, import-linter    make clean         removes everything that make made but ./data and ./runs
+#
+# PYTHON=python3.12 picks the interpreter, DATA=DIR the folder of FashionMNIST.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+DATA ?= data
+VENV := .venv
+LOWEST := .venv-lowest
+CODE := protocol producer trainer tests $(wildcard examples/*.py) $(wildcard benchmarks/*.py)
+
+# Downloads show their progress to a person and stay quiet in a log.
+PIP_INSTALL = -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)
+PYTEST := -m pytest
+COVERAGE := --cov --cov-report=term
+
+.PHONY: demo test test-long test-faults test-lowest lint venv data clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.train data
+	@$(VENV)/bin/python examples/demo.py --data $(DATA)
+
+test: $(VENV)/.dev data
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(COVERAGE)
+
+test-long: $(VENV)/.dev data
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m long --timeout 1800 || $(call none-marked,long)
+
+test-faults: $(VENV)/.dev data
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m faults --timeout 1800 || $(call none-marked,faults)
+
+test-lowest: $(LOWEST)/.installed data
+	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) -m "not slow and not long and not faults" -W default
+
+# pytest's status 5 says that no test carries the marker, which is no failure of a test.
+none-marked = { status=$$?; [ $$status -eq 5 ] && echo "no test is marked '$(1)' yet" || exit $$status; }
+
+lint: $(VENV)/.dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy --strict $(CODE)
+	@$(VENV)/bin/lint-imports --no-logo
+
+venv: $(VENV)/.dev
+
+data: $(VENV)/.train
+	@$(VENV)/bin/python -m producer.fashion_mnist $(DATA)
+
+clean:
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .coverage .coverage.* htmlcov .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# An installation is done again only when what it rests on has changed: each leaves a stamp in its environment.
+
+$(VENV)/.made:
+	@$(call make-venv,$(VENV))
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/.made
+	@$(VENV)/bin/python -c 'import torch' 2>/dev/null || echo \
+	  "About to download PyTorch and its libraries: about 5 GB on disk when done, most of it CUDA, which is used where there is a GPU."
+	@$(call install,$(VENV),train,$(pins))
+
+$(VENV)/.dev: $(VENV)/.train
+	@$(call install,$(VENV),train$(comma)dev,$(pins))
+
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	@$(call make-venv,$(LOWEST))
+	@echo "About to download the oldest PyTorch that is supported: another 7 GB on disk."
+	@$(call install,$(LOWEST),train$(comma)test,-c constraints-lowest.txt)
+
+comma := ,
+
+# The pins serve these platforms; elsewhere pip picks what it finds.
+pins = $$($(VENV)/bin/python -c 'import platform, sys; known = platform.system() == "Linux" and platform.machine() == "x86_64" \
+	and platform.python_implementation() == "CPython" and sys.version_info < (3, 14); print("-c constraints.txt" if known else "")')
+
+# $(call install,ENVIRONMENT,EXTRAS,OPTIONS)
+define install
+start=$$SECONDS; echo "Installing headrace[$(2)] into $(1) ..."; \
+$(1)/bin/python $(PIP_INSTALL) $(3) -e '.[$(2)]'; \
+touch $@; echo "Installed in $$((SECONDS - start)) s."
+endef
+
+# $(call make-venv,ENVIRONMENT)
+define make-venv
+fail() { echo "error: $$1" >&2; exit 1; }; \
+command -v $(PYTHON) >/dev/null || fail "no '$(PYTHON)' here: install Python 3.11 or newer, or name one with make PYTHON=..."; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || fail "$(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 is needed: name a newer one with make PYTHON=python3.12"; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+  || fail "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt-get install python3-venv)"; \
+$(PYTHON) -m venv $(1); touch $(1)/.made
+endef

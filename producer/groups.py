@@ -1,0 +1,107 @@
+"""The groups: one training run each, as the producer knows it, and what they allow the log to forget.
+
+A group is *durable* once it has a checkpoint to come back to: it pins the log at what it has committed until it is
+dropped. Any other releases what it has marked as trained, and expires when it is silent for its time to live.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocol.dealing import Positions
+from protocol.messages import GroupState
+
+
+@dataclass(kw_only=True)
+class Group:
+    """What is known of one training run."""
+
+    durable: bool
+    committed: Positions
+    trained: Positions
+    heard_s: float
+
+    @property
+    def released(self) -> Positions:
+        """What the log may forget as far as this group is concerned."""
+        return self.committed if self.durable else self.trained
+
+
+class Groups:
+    """All groups of one log. Times are seconds of the producer's own uptime."""
+
+    def __init__(self, partitions: int, time_to_live_s: float) -> None:
+        self._partitions = partitions
+        self._time_to_live_s = time_to_live_s
+        self._groups: dict[str, Group] = {}
+
+    def join(self, name: str, *, durable: bool, start: Positions, committed: Positions | None, now_s: float) -> None:
+        """A reader of the group subscribes at `start`, which covers its own partitions only."""
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = Group(durable=durable, committed={}, trained={}, heard_s=now_s)
+        group.durable = group.durable or durable
+        group.heard_s = now_s
+        for partition, offset in start.items():
+            group.trained.setdefault(partition, offset)
+            group.committed.setdefault(partition, offset if committed is None else committed.get(partition, offset))
+        _raise(group.committed, committed or {})
+
+    def heard(self, name: str, trained: Mapping[int, int], *, durable: bool, now_s: float) -> None:
+        """A sign of life with what has been trained."""
+        if (group := self._groups.get(name)) is not None:
+            group.heard_s = now_s
+            group.durable = group.durable or durable
+            _raise(group.trained, trained)
+
+    def commit(self, name: str, positions: Mapping[int, int], now_s: float) -> None:
+        """A checkpoint is durable. A group that is not known (the producer was restarted) is known from here on."""
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = Group(durable=True, committed={}, trained={}, heard_s=now_s)
+        group.durable = True
+        group.heard_s = now_s
+        _raise(group.committed, positions)
+        _raise(group.trained, positions)
+
+    def drop(self, name: str) -> bool:
+        """Forget a group; false where there is none of that name."""
+        return self._groups.pop(name, None) is not None
+
+    def expire(self, now_s: float) -> list[str]:
+        """Forget the groups that are not durable and have been silent for too long; their names."""
+        silent = [
+            name
+            for name, group in self._groups.items()
+            if not group.durable and now_s - group.heard_s > self._time_to_live_s
+        ]
+        for name in silent:
+            del self._groups[name]
+        return silent
+
+    def floor(self) -> Positions | None:
+        """What every group has released, partition by partition; None without groups."""
+        if not self._groups:
+            return None
+        return {
+            partition: min(group.released.get(partition, 0) for group in self._groups.values())
+            for partition in range(self._partitions)
+        }
+
+    def states(self, readers: Mapping[str, int], now_s: float) -> tuple[GroupState, ...]:
+        """All groups for people; `readers` counts the sessions of each."""
+        return tuple(
+            GroupState(
+                name=name,
+                durable=group.durable,
+                readers=readers.get(name, 0),
+                silent_s=max(0.0, now_s - group.heard_s),
+                committed=group.committed,
+                trained=group.trained,
+            )
+            for name, group in self._groups.items()
+        )
+
+
+def _raise(known: Positions, said: Mapping[int, int]) -> None:
+    for partition, offset in said.items():
+        known[partition] = max(offset, known.get(partition, 0))

@@ -1,0 +1,285 @@
+"""A live source's log: in memory, bounded by bytes, gone with the process."""
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.block import Block
+from producer.conform import RecordCheck
+from protocol.chunk import Chunk, Column, Ragged
+from protocol.dealing import Dealing, Positions
+from protocol.errors import BeyondLogEnd, LogFull, RecordsLost, StreamError, UsageError
+from protocol.log import Log
+from protocol.schema import Schema
+from protocol.stream import StreamInfo
+
+WhenFull = Literal["block", "drop-oldest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryLogSettings:
+    """How much a live stream keeps, and what happens when that is full."""
+
+    bytes: int = 256 << 20
+    """Memory for the records that are kept; at least one stripe of each partition and one more."""
+    full: WhenFull = "block"
+    """`block` makes the writer wait until trainers commit; `drop-oldest` forgets the oldest stripe and counts it."""
+
+
+class MemoryLog(Log):
+    """What was appended, dealt to partitions in stripes, until it is trimmed.
+
+    It keeps whole stripes and never allocates more than `settings.bytes`. A full log makes `append` wait until a trim
+    frees a stripe (`block`), or forgets the oldest stripe and counts in `dropped` what of it had not been trimmed.
+
+    `on_append` is called after records became readable and after the end, on the thread that appended, without the
+    lock. Every log has an incarnation of its own, drawn at random.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        dealing: Dealing,
+        settings: MemoryLogSettings | None = None,
+        *,
+        source: str = "",
+        on_append: Callable[[], None] | None = None,
+        wall_clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        settings = MemoryLogSettings() if settings is None else settings
+        if settings.full not in get_args(WhenFull):
+            raise UsageError(f"a full log cannot {settings.full!r}: choose one of {', '.join(get_args(WhenFull))}")
+        least = (dealing.partitions + 1) * Block.bytes_for(schema.fields, dealing.stripe)
+        if settings.bytes < least:
+            raise UsageError(
+                f"a log of {settings.bytes} bytes is too small: give at least {least} "
+                f"({dealing.partitions + 1} stripes of {dealing.stripe} records), or fewer partitions"
+            )
+        self.info = StreamInfo(incarnation=secrets.token_hex(16), schema=schema, dealing=dealing, source=source)
+        self.on_append = on_append
+        self._dealing = dealing
+        self._check = RecordCheck(schema)
+        self._ragged = [number for number, field in enumerate(schema.fields) if field.ragged]
+        self._max_bytes = settings.bytes
+        self._drops = settings.full == "drop-oldest"
+        self._wall_clock_ns = wall_clock_ns
+        self._lock = threading.Lock()
+        self._room_made = threading.Condition(self._lock)
+        self._blocks: deque[Block] = deque()
+        self._first_block = 0  # the number in stream order of the block that lies first in the deque
+        self._records = 0
+        self._bytes = 0
+        self._dropped: Positions = dict.fromkeys(range(dealing.partitions), 0)
+        self._trimmed: Positions = dict.fromkeys(range(dealing.partitions), 0)
+        self._waiting = 0
+        self._ended = self._closed = False
+
+    @property
+    def records(self) -> int:
+        """Number of records that were ever appended."""
+        return self._records
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes that the log holds at this moment; never more than its settings allow."""
+        return self._bytes
+
+    @property
+    def filled(self) -> float:
+        """The share of its memory that the log holds: near 1, an early commit of the trainers makes room."""
+        return self._bytes / self._max_bytes
+
+    @property
+    def dropped(self) -> Positions:
+        """Records by partition that a full log forgot before they were trimmed."""
+        with self._lock:
+            return dict(self._dropped)
+
+    @property
+    def waiting(self) -> int:
+        """Appends that wait for room at this moment."""
+        return self._waiting
+
+    def append(self, record: Mapping[str, Any], *, time_ns: int | None = None, timeout_s: float | None = None) -> int:
+        """Append one record and return how many the stream has with it.
+
+        `time_ns` is its event time, now if it is not given. Raises `DataFault` where the record is not what the schema
+        says, `LogFull` after `timeout_s` without room. Either leaves the log as it was.
+        """
+        values = self._check.record(record)
+        elements = [len(values[number]) for number in self._ragged] if self._ragged else ()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._lock:
+            block = self._block_with_room(elements, deadline)
+            block.put(values, self._wall_clock_ns() if time_ns is None else time_ns)
+            self._records = records = self._records + 1
+        self._tell()
+        return records
+
+    def append_columns(
+        self,
+        columns: Mapping[str, Any],
+        *,
+        times_ns: int | npt.NDArray[np.int64] | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Append as many records as the columns have ([n, *shape], or `Ragged`) and return how many the stream has.
+
+        All of them are checked before the first is appended. Where the log fills up on the way, readers see those that
+        were appended; `LogFull` says how many.
+        """
+        checked = self._check.columns(columns)
+        count, done = len(checked[0]), 0
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while done < count:
+            try:
+                done += self._append_rows(checked, done, times_ns, deadline)
+            except LogFull as error:
+                raise LogFull(f"{error}; {done} of {count} records were appended") from error
+            self._tell()
+        return self._records
+
+    def end(self) -> None:
+        """No record will follow: the log end is final."""
+        with self._lock:
+            self._ended = True
+            self._room_made.notify_all()
+        self._tell()
+
+    def close(self) -> None:
+        """Forget everything; an append that waits for room raises `StreamError`."""
+        with self._lock:
+            self._closed = True
+            while self._blocks:
+                self._forget_oldest()
+            self._room_made.notify_all()
+
+    def log_start(self) -> Positions:
+        with self._lock:
+            return self._log_start()
+
+    def log_end(self) -> Positions:
+        with self._lock:
+            return self._dealing.ends(self._records)
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def read(self, partition: int, offset: int, max_records: int) -> Chunk:
+        turn, row = divmod(offset, self._dealing.stripe)
+        with self._lock:
+            at = turn * self._dealing.partitions + partition - self._first_block
+            if at < 0:
+                raise RecordsLost(partition, offset, self._log_start()[partition])
+            if at >= len(self._blocks) or row >= self._blocks[at].count:
+                raise BeyondLogEnd(f"partition {partition} has no offset {offset} yet: it ends before")
+            block = self._blocks[at]
+            end = min(row + max_records, block.count)
+            return Chunk(
+                partition=partition,
+                offset=offset,
+                columns=block.columns(row, end),
+                first_time_ns=block.time_ns(row),
+                last_time_ns=block.time_ns(end - 1),
+            )
+
+    def offset_at(self, partition: int, time_ns: int) -> int:
+        with self._lock:
+            for at, block in enumerate(self._blocks):
+                number = self._first_block + at
+                if number % self._dealing.partitions != partition:
+                    continue
+                if (row := block.first_row_at(time_ns)) is not None:
+                    return number // self._dealing.partitions * self._dealing.stripe + row
+            return self._dealing.ends(self._records)[partition]
+
+    def trim(self, positions: Mapping[int, int]) -> None:
+        """Frees the stripes before these positions, oldest first in stream order."""
+        with self._lock:
+            ends = self._dealing.ends(self._records)
+            for partition, offset in positions.items():
+                self._trimmed[partition] = max(self._trimmed[partition], min(offset, ends[partition]))
+            while self._blocks and self._blocks[0].full and not self._untrimmed(self._first_block):
+                self._forget_oldest()
+            self._room_made.notify_all()
+
+    def _append_rows(
+        self, columns: Sequence[Column], done: int, times_ns: int | npt.NDArray[np.int64] | None, deadline: float | None
+    ) -> int:
+        """Append the rows from `done` on that fit into one block; returns their number."""
+        with self._lock:
+            last = self._blocks[-1] if self._blocks and not self._blocks[-1].full else None
+            rows = slice(done, done + (last.free if last else self._dealing.stripe))
+            parts = [column[rows] for column in columns]
+            elements = [len(part.values) for part in parts if isinstance(part, Ragged)]
+            block = self._block_with_room(elements, deadline)
+            parts = [part[: block.free] for part in parts]  # another thread may have appended during the wait
+            if times_ns is None:
+                times_ns = self._wall_clock_ns()
+            block.put_many(parts, times_ns[rows][: block.free] if isinstance(times_ns, np.ndarray) else times_ns)
+            self._records += len(parts[0])
+        return len(parts[0])
+
+    def _block_with_room(self, elements: Sequence[int], deadline: float | None) -> Block:
+        """The block for the next rows, with room for `elements` of each ragged field; makes or awaits that room."""
+        fields, stripe = self.info.schema.fields, self._dealing.stripe
+        while True:
+            if self._closed:
+                raise StreamError("the log was closed: nothing can be appended")
+            if self._ended:
+                raise UsageError("the stream was ended: open a new one to append more")
+            block = self._blocks[-1] if self._blocks and self._blocks[-1].free else None
+            if block is None:
+                needed = Block.bytes_for(fields, stripe, elements)
+            else:
+                needed = block.growth(elements) if elements else 0
+            if self._bytes + needed <= self._max_bytes:
+                if block is None:
+                    block = Block(fields, stripe)
+                    self._blocks.append(block)
+                if elements:
+                    block.reserve(elements)
+                self._bytes += needed
+                return block
+            if (stripe_bytes := needed + (block.nbytes if block else 0)) > self._max_bytes:
+                raise LogFull(f"a stripe of {stripe_bytes} bytes does not fit a log of {self._max_bytes}: enlarge it")
+            if self._drops:
+                self._dropped[self._first_block % self._dealing.partitions] += self._untrimmed(self._first_block)
+                self._forget_oldest()
+            else:
+                self._wait_for_room(deadline)
+
+    def _wait_for_room(self, deadline: float | None) -> None:
+        remaining_s = None if deadline is None else deadline - time.monotonic()
+        if remaining_s is not None and remaining_s <= 0:
+            raise LogFull(f"no room came free in a log of {self._max_bytes} bytes within the time that was given")
+        self._waiting += 1
+        try:
+            self._room_made.wait(remaining_s)
+        finally:
+            self._waiting -= 1
+
+    def _log_start(self) -> Positions:
+        return self._dealing.ends(min(self._first_block * self._dealing.stripe, self._records))
+
+    def _untrimmed(self, number: int) -> int:
+        """How many records of the full block with this number have not been trimmed."""
+        turn, partition = divmod(number, self._dealing.partitions)
+        start = turn * self._dealing.stripe
+        return start + self._dealing.stripe - min(max(self._trimmed[partition], start), start + self._dealing.stripe)
+
+    def _forget_oldest(self) -> None:
+        self._bytes -= self._blocks.popleft().nbytes
+        self._first_block += 1
+
+    def _tell(self) -> None:
+        if self.on_append is not None:
+            self.on_append()

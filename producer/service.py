@@ -1,0 +1,286 @@
+"""What a server does with messages, without a socket: requests and the time in, replies and chunks out.
+
+It answers questions, keeps one session a reader, hears what groups have trained and committed, and lets the log
+forget what nobody needs. A fault of one peer is answered to that peer, counted, and touches no other.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from producer.groups import Groups
+from protocol.chunk import to_frames
+from protocol.dealing import Positions
+from protocol.errors import OutOfRange, PeerError, RecordsLost, UnknownMessage
+from protocol.log import Log
+from protocol.messages import (
+    STREAM,
+    Bye,
+    ChunkMessage,
+    Commit,
+    Committed,
+    Credit,
+    Describe,
+    Description,
+    Drop,
+    Dropped,
+    Message,
+    Refusal,
+    Request,
+    Subscribe,
+    Welcome,
+)
+from protocol.server_session import Reading, ServerSession
+
+#: Hands a message to a peer; false where its link is full. Raises `UnknownMessage` where the peer is gone.
+Send = Callable[[bytes, Message], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """How a stream is served."""
+
+    linger_s: float = 0.002
+    """A small chunk waits this long for more records, unless it is the first after a pause."""
+    sign_of_life_s: float = 1.0
+    """Each reader hears this often that the producer lives and how far the log reaches."""
+    silent_reader_s: float = 60.0
+    """A reader that has said nothing for this long is forgotten; it subscribes again when it wakes."""
+    group_time_to_live_s: float = 600.0
+    """A group that never saved and is silent for this long holds nothing back any more."""
+    most_sessions: int = 1024
+    """Readers at the same time."""
+
+
+class Service:
+    """The stream (split "") and its finite splits, served to any number of readers.
+
+    Times are seconds of any monotonic clock.
+    """
+
+    def __init__(self, logs: Mapping[str, Log], settings: ServiceSettings, now_s: float) -> None:
+        self.logs, self.settings = logs, settings
+        self.stream = logs[STREAM]
+        self.groups = Groups(self.stream.info.dealing.partitions, settings.group_time_to_live_s)
+        self.sessions: dict[bytes, ServerSession] = {}
+        self.refused: Counter[str] = Counter()
+        self._outbox: list[tuple[bytes, Message]] = []
+        self._started_s = now_s
+        self._checked_s = now_s
+        self._turn = 0
+        self._more = False
+
+    # --- messages in ---------------------------------------------------------------------------------------------
+
+    def receive(self, peer: bytes, request: Request, now_s: float) -> None:
+        """Obey one request, or refuse it to its sender."""
+        try:
+            match request:
+                case Subscribe():
+                    self._subscribe(peer, request, now_s)
+                case Credit():
+                    self._credit(peer, request, now_s)
+                case Describe():
+                    self._describe(peer, request, now_s)
+                case Commit():
+                    self._commit(peer, request, now_s)
+                case Drop():
+                    known = self.groups.drop(request.group)
+                    self._trim()
+                    self._say(peer, Dropped(request=request.request, group=request.group, known=known))
+                case Bye():
+                    if (session := self.sessions.get(peer)) is not None and session.token == request.session:
+                        del self.sessions[peer]
+        except PeerError as error:
+            session, number = getattr(request, "session", None), getattr(request, "request", None)
+            self.refuse(peer, error, session=session, request=number)
+
+    def refuse(self, peer: bytes, error: PeerError, *, session: int | None = None, request: int | None = None) -> None:
+        """Tell a peer what was wrong with what it sent, and count it."""
+        self.refused[error.code] += 1
+        self._say(peer, Refusal(code=error.code, text=str(error), session=session, request=request))
+
+    def _subscribe(self, peer: bytes, asked: Subscribe, now_s: float) -> None:
+        log = self._log(asked.split)
+        info = log.info
+        if not asked.positions:
+            raise OutOfRange("a subscription to no partition")
+        if max(asked.positions) >= info.dealing.partitions:
+            raise OutOfRange(f"partition {max(asked.positions)} of a stream that has {info.dealing.partitions}")
+        if peer not in self.sessions and len(self.sessions) >= self.settings.most_sessions:
+            raise OutOfRange(f"{self.settings.most_sessions} readers are served already")
+        self.sessions.pop(peer, None)
+        if asked.incarnation is not None and asked.incarnation != info.incarnation:
+            text = f"this stream is {info.incarnation}, not {asked.incarnation}"
+            self._say(peer, Refusal(code="replaced", text=text, session=asked.session, incarnation=info.incarnation))
+            return
+        log.reach(asked.positions)
+        start, end = log.log_start(), log.log_end()
+        for partition, offset in asked.positions.items():
+            if offset < start[partition]:
+                self._expired(peer, asked.session, partition, offset, start[partition])
+                return
+            if offset > end[partition]:
+                text = f"partition {partition} ends at {end[partition]}, before the position {offset} that was asked"
+                self._say(peer, Refusal(code="beyond_end", text=text, session=asked.session, partition=partition))
+                return
+        if asked.group is not None and asked.split == STREAM:
+            self.groups.join(
+                asked.group, durable=asked.durable, start=asked.positions, committed=asked.committed, now_s=now_s
+            )
+        self.sessions[peer] = ServerSession(asked, info.dealing, now_s)
+        self._say(peer, Welcome(session=asked.session, info=info, log_end={p: end[p] for p in asked.positions}))
+
+    def _credit(self, peer: bytes, credit: Credit, now_s: float) -> None:
+        session = self.sessions.get(peer)
+        if session is None or session.token != credit.session:
+            self._say(peer, Refusal(code="no_session", text="subscribe first", session=credit.session))
+            return
+        session.credit(credit, now_s)
+        if session.group is not None:
+            self.groups.heard(session.group, credit.trained, durable=credit.durable, now_s=now_s)
+            self._trim()
+
+    def _describe(self, peer: bytes, asked: Describe, now_s: float) -> None:
+        log = self._log(asked.split)
+        readers = Counter(each.group for each in self.sessions.values() if each.group is not None)
+        self._say(
+            peer,
+            Description(
+                request=asked.request,
+                info=log.info,
+                log_start=log.log_start(),
+                log_end=log.log_end(),
+                ended=log.ended,
+                uptime_s=max(0.0, now_s - self._started_s),
+                refused=self.refused.total(),
+                groups=self.groups.states(readers, now_s),
+            ),
+        )
+
+    def _commit(self, peer: bytes, commit: Commit, now_s: float) -> None:
+        info = self.stream.info
+        if commit.incarnation != info.incarnation:
+            raise OutOfRange(f"a commit for stream {commit.incarnation}; this is {info.incarnation}")
+        self.stream.reach(commit.positions)
+        end = self.stream.log_end()
+        for partition, offset in commit.positions.items():
+            if partition >= info.dealing.partitions or offset > end[partition]:
+                raise OutOfRange(f"a commit of offset {offset} in partition {partition}, which the log does not have")
+        self.groups.commit(commit.group, commit.positions, now_s)
+        self._trim()
+        self._say(peer, Committed(request=commit.request, group=commit.group))
+
+    def _log(self, split: str) -> Log:
+        if split not in self.logs:
+            names = ", ".join(sorted(name for name in self.logs if name != STREAM)) or "none"
+            raise UnknownMessage(f"there is no split {split!r}; there are: {names}")
+        return self.logs[split]
+
+    def _expired(self, peer: bytes, session: int, partition: int, first: int, end: int) -> None:
+        text = f"partition {partition} begins at {end}; the position {first} has passed"
+        self._say(peer, Refusal(code="expired", text=text, session=session, partition=partition, first=first, end=end))
+
+    # --- the time ------------------------------------------------------------------------------------------------
+
+    def advance(self, now_s: float) -> list[str]:
+        """Signs of life and expiry; returns the names of the groups that have expired."""
+        self._say_signs_of_life(now_s)
+        if now_s - self._checked_s < 1.0:
+            return []
+        self._checked_s = now_s
+        for peer, session in list(self.sessions.items()):
+            if now_s - session.heard_s > self.settings.silent_reader_s:
+                del self.sessions[peer]
+        expired = self.groups.expire(now_s)
+        if expired:
+            self._trim()
+        return expired
+
+    def _say_signs_of_life(self, now_s: float) -> None:
+        ends = {split: (log.log_end(), log.ended) for split, log in self.logs.items()}
+        for peer, session in self.sessions.items():
+            end, ended = ends[session.split]
+            status = session.status(
+                end, ended=ended, save_soon=False, now_s=now_s, every_s=self.settings.sign_of_life_s
+            )
+            if status is not None:
+                self._say(peer, status)
+
+    def due_in_s(self) -> float:
+        """How long the server may sleep if no message comes: a hungry reader waits for nothing but the log."""
+        if self._more:
+            return 0.0
+        wait_s = min(1.0, self.settings.sign_of_life_s)
+        ends = {split: log.log_end() for split, log in self.logs.items()}
+        for session in self.sessions.values():
+            if session.hungry(ends[session.split]):
+                due_s = self.logs[session.split].due_in_s()
+                wait_s = min(wait_s, wait_s if due_s is None else max(due_s, self.settings.linger_s))
+            elif session.reading(ends[session.split], float("inf"), 0.0) is not None:
+                wait_s = min(wait_s, self.settings.linger_s)
+        return wait_s
+
+    # --- messages out --------------------------------------------------------------------------------------------
+
+    def pump(self, send: Send, now_s: float, most_chunks: int = 16) -> None:
+        """Send what has been said, then at most `most_chunks` chunks, to the readers in turn."""
+        outbox, self._outbox = self._outbox, []
+        for peer, message in outbox:
+            try:
+                send(peer, message)  # a full link loses it; every message is said again or asked for again
+            except UnknownMessage:
+                self.sessions.pop(peer, None)
+        ends = {split: log.log_end() for split, log in self.logs.items()}
+        peers = list(self.sessions)
+        self._turn += 1
+        blocked: set[bytes] = set()
+        sent = 1
+        while sent and most_chunks > 0:
+            sent = 0
+            for index in range(len(peers)):
+                peer = peers[(index + self._turn) % len(peers)]
+                if peer not in blocked and peer in self.sessions:
+                    if self._send_chunk(peer, ends, send, now_s):
+                        sent += 1
+                        most_chunks -= 1
+                    else:
+                        blocked.add(peer)
+        self._more = sent > 0
+
+    def _send_chunk(self, peer: bytes, ends: Mapping[str, Positions], send: Send, now_s: float) -> bool:
+        session = self.sessions[peer]
+        log = self.logs[session.split]
+        reading: Reading | None = session.reading(ends[session.split], now_s, self.settings.linger_s)
+        if reading is None:
+            return False
+        try:
+            chunk = log.read(reading.partition, reading.offset, reading.count)
+            message = ChunkMessage(
+                session=session.token,
+                partition=chunk.partition,
+                offset=chunk.offset,
+                count=chunk.count,
+                first_time_ns=chunk.first_time_ns,
+                last_time_ns=chunk.last_time_ns,
+                frames=tuple(to_frames(log.info.schema, chunk.columns)),
+            )
+            if not send(peer, message):
+                return False
+        except RecordsLost as error:
+            del self.sessions[peer]
+            self._expired(peer, session.token, error.partition, error.first, error.end)
+            return False
+        except UnknownMessage:
+            del self.sessions[peer]
+            return False
+        session.sent(chunk, now_s)
+        return True
+
+    def _say(self, peer: bytes, message: Message) -> None:
+        self._outbox.append((peer, message))
+
+    def _trim(self) -> None:
+        floor = self.groups.floor()
+        if floor is not None:
+            self.stream.trim(floor)

@@ -1,0 +1,140 @@
+"""A contact sheet: pictures side by side, each with its label below, as one picture."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import UsageError
+from protocol.schema import Field, Schema
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+Sheet = npt.NDArray[np.uint8]
+
+SMALLEST_SIDE = 84  # pixels of a picture's wider side: small pictures are enlarged to it, so that a label fits below
+LARGEST_SIDE = 224
+MARGIN = 6
+FONT_SIZE = 12
+LABEL_HEIGHT = 18
+SHEET_WIDTH = 1000
+PAPER, INK = (255, 255, 255), (33, 37, 41)
+
+
+def picture_field(schema: Schema) -> Field | None:
+    """The first field that holds pictures: uint8 [1 or 3, height, width]."""
+    for field in schema.fields:
+        if field.dtype == "uint8" and len(field.shape) == 3 and field.shape[0] in (1, 3):
+            return field
+    return None
+
+
+def class_labels(schema: Schema, labels: Sequence[int]) -> list[str]:
+    """The names of the classes, the number where one has no name."""
+    names = schema.class_names
+    return [names[label] if 0 <= label < len(names) else str(label) for label in labels]
+
+
+def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]]) -> Sheet:
+    """The contact sheet of records in columns; raises `UsageError` where the schema has no pictures."""
+    field = picture_field(schema)
+    if field is None:
+        described = ", ".join(f"{each.name} {each.dtype} {list(each.shape)}" for each in schema.fields)
+        raise UsageError(f"no pictures to show: a picture is uint8 [1 or 3, height, width], the fields are {described}")
+    label = None if schema.label is None else schema[schema.label]
+    if label is None or label.shape or "int" not in label.dtype:
+        return contact_sheet(columns[field.name])
+    return contact_sheet(columns[field.name], class_labels(schema, columns[label.name].tolist()))
+
+
+def contact_sheet(pictures: npt.NDArray[np.uint8], labels: Sequence[str] | None = None) -> Sheet:
+    """One picture [height, width, 3] of `pictures` [n, 1 or 3, h, w] with `labels` [n] below them.
+
+    Raises `ValueError` for another dtype, shape or number of labels, `UsageError` where Pillow is missing.
+    """
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or not pictures.size:
+        raise ValueError(f"pictures are uint8 [n, 1 or 3, h, w], not {pictures.dtype} {list(pictures.shape)}")
+    if labels is not None and len(labels) != len(pictures):
+        raise ValueError(f"{len(labels)} labels for {len(pictures)} pictures")
+    image, draw, font_module = _pillow()
+    font = _font(font_module, "".join(labels or ()))
+    height, width = _shown_size(*pictures.shape[2:])
+    step_y, step_x = height + MARGIN + (LABEL_HEIGHT if labels else 0), width + MARGIN
+    across = min(len(pictures), max(1, (SHEET_WIDTH - MARGIN) // step_x))
+    down = ceil(len(pictures) / across)
+    sheet = image.new("RGB", (MARGIN + across * step_x, MARGIN + down * step_y), PAPER)
+    pen = draw.Draw(sheet)
+    for index, picture in enumerate(pictures):
+        x, y = MARGIN + index % across * step_x, MARGIN + index // across * step_y
+        sheet.paste(_resized(picture, height, width), (x, y))
+        if labels:
+            text = _fitted(labels[index], width, font)
+            pen.text((x + width / 2, y + height + LABEL_HEIGHT / 2), text, fill=INK, font=font, anchor="mm")
+    return np.asarray(sheet)
+
+
+def to_png(sheet: Sheet) -> bytes:
+    """The sheet as the bytes of a PNG file."""
+    image, _, _ = _pillow()
+    file = BytesIO()
+    image.fromarray(sheet).save(file, "PNG")
+    return file.getvalue()
+
+
+def save_png(sheet: Sheet, path: Path) -> None:
+    """Write the sheet to `path`; raises `UsageError` where that cannot be written."""
+    data = to_png(sheet)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; give another file") from error
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ImportError as error:
+        raise UsageError("pictures need Pillow: pip install 'headrace[train]'") from error
+    return Image, ImageDraw, ImageFont
+
+
+def _font(font_module: Any, text: str) -> "FreeTypeFont | ImageFont":
+    """Pillow's own font, which knows ASCII; one of the machine's, if it has it, for other letters."""
+    if not text.isascii():
+        try:
+            return font_module.truetype("DejaVuSans.ttf", FONT_SIZE - 1)  # type: ignore[no-any-return]
+        except OSError:  # not there: boxes in the place of some letters are still a contact sheet
+            return font_module.load_default(FONT_SIZE)  # type: ignore[no-any-return]
+    return font_module.load_default(FONT_SIZE)  # type: ignore[no-any-return]
+
+
+def _shown_size(height: int, width: int) -> tuple[int, int]:
+    """Pixels as shown: small pictures by a whole factor, so that their pixels stay square; large ones made smaller."""
+    side = max(height, width)
+    if side > LARGEST_SIDE:
+        return max(1, height * LARGEST_SIDE // side), max(1, width * LARGEST_SIDE // side)
+    factor = ceil(SMALLEST_SIDE / side)
+    return height * factor, width * factor
+
+
+def _resized(picture: npt.NDArray[np.uint8], height: int, width: int) -> Any:
+    image, _, _ = _pillow()
+    pixels = np.ascontiguousarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0))
+    smaller = height < picture.shape[1]
+    resampling = image.Resampling.BOX if smaller else image.Resampling.NEAREST
+    return image.fromarray(pixels).resize((width, height), resampling)
+
+
+def _fitted(label: str, width: int, font: "FreeTypeFont | ImageFont") -> str:
+    """The label on one line, its end cut off where it is wider than its picture."""
+    text = " ".join(label.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,101 @@
+"""The interface of a reader: whatever a stream's URL names, everything above it is the same."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from protocol.chunk import Chunk
+from protocol.dealing import Positions
+from protocol.errors import UsageError
+from protocol.messages import STREAM, Description
+from protocol.reader_session import Ended, Event, Progress, ReaderSettings, Subscription
+
+#: Called about once a second while something is waited for, with the seconds waited so far; may raise to give up.
+OnWait = Callable[[float], None]
+
+
+class Reader(ABC):
+    """One connection to a stream. Belongs to the thread that made it."""
+
+    @abstractmethod
+    def describe(
+        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+    ) -> Description:
+        """What the stream (or a split of it) is. Waits for a producer; raises `StreamTimeout` after `timeout_s`."""
+
+    @abstractmethod
+    def read(
+        self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
+    ) -> Iterator[Event | None]:
+        """Events of one subscription until it has `Ended`; None after `idle_s` without any.
+
+        A chunk counts as taken, so that more may be sent, when the next event is asked for. `progress` is asked
+        whenever something is said to the producer. Chunks show memory of their own, which never changes.
+        """
+
+    @abstractmethod
+    def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
+        """Tell the producer what a durable checkpoint has seen. Raises `StreamTimeout` if it does not answer."""
+
+    @abstractmethod
+    def drop(self, group: str, *, timeout_s: float) -> bool:
+        """Make the producer forget a group; false where it knew none of that name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection at once."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class FetchedSplit:
+    """A finite split, whole: its description and its chunks in order."""
+
+    description: Description
+    chunks: list[Chunk]
+
+
+def fetch_split(reader: Reader, split: str, *, timeout_s: float | None, on_wait: OnWait | None = None) -> FetchedSplit:
+    """Read a finite split from its start to its end."""
+    description = reader.describe(split, timeout_s=timeout_s, on_wait=on_wait)
+    asked = Subscription(split=split, positions=description.log_start, incarnation=description.info.incarnation)
+    chunks: list[Chunk] = []
+    for event in reader.read(asked):
+        if isinstance(event, Chunk):
+            chunks.append(event)
+        elif isinstance(event, Ended):
+            break
+        elif event is None and on_wait is not None:
+            on_wait(0.0)
+    return FetchedSplit(description, chunks)
+
+
+def check_url(url: str) -> None:
+    """Raise `UsageError` where no reader knows what the URL means; opens nothing."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("tcp", "ipc"):
+        raise UsageError(f"{url!r} is no stream: use tcp://HOST:PORT or ipc://PATH")
+    if parts.scheme == "tcp":
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if not parts.hostname or not port:
+            raise UsageError(f"{url!r} names no host and port: use tcp://HOST:PORT, for example tcp://127.0.0.1:5555")
+    elif not url.removeprefix("ipc://"):
+        raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
+
+
+def open_reader(url: str, settings: ReaderSettings | None = None) -> Reader:
+    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other."""
+    check_url(url)
+    from protocol.zmq_transport import ZmqReader  # a reader's dependencies load only where its URL asks for them
+
+    return ZmqReader(url, settings or ReaderSettings())

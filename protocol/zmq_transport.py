@@ -1,0 +1,245 @@
+"""The sessions' messages over ZeroMQ: a DEALER for a reader, a ROUTER for a server.
+
+Options follow the libzmq reference (zmq_setsockopt) and what was probed: see docs/design.md, known traps. Errors of
+ZeroMQ are translated here, at the edge.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import zmq
+
+from protocol.chunk import Buffer, Chunk
+from protocol.codec import MAX_REQUEST_BYTES, decode_reply, encode
+from protocol.dealing import Positions
+from protocol.errors import (
+    OutOfRange,
+    PeerError,
+    StreamError,
+    StreamTimeout,
+    UnknownMessage,
+    UsageError,
+    VersionMismatch,
+)
+from protocol.messages import (
+    STREAM,
+    Commit,
+    Committed,
+    Describe,
+    Description,
+    Drop,
+    Dropped,
+    Refusal,
+    Reply,
+    Request,
+)
+from protocol.reader import OnWait, Reader
+from protocol.reader_session import MAX_CHUNK_BYTES, Event, Progress, ReaderSession, ReaderSettings, State, Subscription
+
+#: Messages that wait in each direction of a connection; credit bounds the bytes.
+QUEUED_MESSAGES = 64
+REQUEST_RETRY_S = 1.0
+#: Frames of one message; a reader's has one, a chunk one or two a field.
+MAX_FRAMES = 130
+LINGER_MS = 1000
+
+
+def new_token() -> int:
+    """A number that no other session or request of this server will have."""
+    return secrets.randbits(63)
+
+
+def _guard(socket: "zmq.Socket[bytes]") -> None:
+    """What both sides set: a peer that is half there must not hold anything for long."""
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
+    socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
+
+
+class ServerSocket:
+    """A bound ROUTER. `address` is where it listens, with the port that the system chose for `tcp://…:*`."""
+
+    def __init__(self, url: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        _guard(self._socket)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        try:
+            self._socket.bind(url)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UsageError(_bind_mend(url, error)) from error
+        self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+
+    def wake_on(self, descriptor: int) -> None:
+        """End a `wait` early when this file descriptor becomes readable."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until a message, a wake-up, or the time-out comes."""
+        self._poller.poll(max(0, int(timeout_s * 1000 + 0.999)))
+
+    def receive(self) -> tuple[bytes, list[bytes]] | None:
+        """The next (peer, frames), None where none is waiting."""
+        try:
+            peer, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return None
+        return peer, frames
+
+    def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
+        """Whether there was room. Raises `UnknownMessage` where the peer is gone.
+
+        Large frames are handed over without a copy: their memory must not change afterwards.
+        """
+        try:
+            self._socket.send_multipart([peer, *frames], zmq.DONTWAIT, copy=False)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                raise UnknownMessage("the peer is gone") from error
+            raise StreamError(f"sending failed: {error}") from error
+        return True
+
+    def close(self) -> None:
+        """Send what is still queued, for at most a second, and leave no socket file behind."""
+        self._context.destroy(linger=LINGER_MS)
+        address = getattr(self, "address", "")
+        if address.startswith("ipc://") and not address.startswith("ipc://@"):
+            try:
+                os.unlink(address.removeprefix("ipc://"))
+            except FileNotFoundError:
+                return
+
+
+def _bind_mend(url: str, error: zmq.ZMQError) -> str:
+    if error.errno == zmq.EADDRINUSE:
+        return f"{url} is in use: stop the other producer, or give another --bind (tcp://127.0.0.1:* picks a free port)"
+    return f"cannot bind {url!r}: {error.strerror}; use tcp://HOST:PORT of this machine or ipc://PATH with --bind"
+
+
+class ZmqReader(Reader):
+    """A reader over a DEALER socket."""
+
+    def __init__(self, url: str, settings: ReaderSettings) -> None:
+        self._settings = settings
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        _guard(self._socket)
+        self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_CHUNK_BYTES)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+        self.url = url
+        try:
+            self._socket.connect(url)
+        except zmq.ZMQError as error:
+            self.close()
+            text = f"cannot connect to {url!r}: {error.strerror}; use tcp://HOST:PORT or ipc://PATH"
+            raise UsageError(text) from error
+
+    def describe(
+        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+    ) -> Description:
+        reply = self._ask(lambda request: Describe(request=request, split=split), timeout_s, on_wait)
+        assert isinstance(reply, Description)
+        return reply
+
+    def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
+        reply = self._ask(
+            lambda request: Commit(request=request, group=group, incarnation=incarnation, positions=positions),
+            timeout_s,
+        )
+        assert isinstance(reply, Committed)
+
+    def drop(self, group: str, *, timeout_s: float) -> bool:
+        reply = self._ask(lambda request: Drop(request=request, group=group), timeout_s)
+        assert isinstance(reply, Dropped)
+        return reply.known
+
+    def read(
+        self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
+    ) -> Iterator[Event | None]:
+        now_s = time.monotonic()
+        session = ReaderSession(subscription, self._settings, new_token, now_s, progress)
+        said_s = now_s
+        try:
+            while session.state is not State.ENDED:
+                self._flush(session)
+                wait_s = min(session.due_s(), said_s + idle_s) - time.monotonic()
+                events: list[Event] = []
+                if self._socket.poll(max(0, int(wait_s * 1000 + 0.999))):
+                    reply = decode_reply(self._receive())
+                    events += session.receive(reply, time.monotonic())
+                now_s = time.monotonic()
+                events += session.advance(now_s)
+                for event in events:
+                    yield event
+                    said_s = now_s = time.monotonic()
+                    if isinstance(event, Chunk):
+                        session.take(event.partition, event.end, now_s)
+                if now_s - said_s >= idle_s:
+                    yield None
+                    said_s = time.monotonic()
+        finally:
+            if session.state is not State.ENDED:
+                session.leave()
+            self._flush(session)
+
+    def close(self) -> None:
+        # What was said last (a farewell) gets a moment to leave; it matters to nobody if it does not.
+        self._context.destroy(linger=100)
+
+    def _flush(self, session: ReaderSession) -> None:
+        while session.outbox:
+            if not self._send(session.outbox[0]):
+                # The link is full: what is said is cumulative and will be said again.
+                session.outbox.clear()
+                return
+            del session.outbox[0]
+
+    def _send(self, request: Request) -> bool:
+        try:
+            self._socket.send_multipart(encode(request), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def _receive(self) -> list[Buffer]:
+        frames = self._socket.recv_multipart(copy=False)
+        if len(frames) > MAX_FRAMES:
+            raise OutOfRange(f"a message of {len(frames)} frames")
+        return [frame.buffer for frame in frames]
+
+    def _ask(self, make: Callable[[int], Any], timeout_s: float | None, on_wait: OnWait | None = None) -> Reply:
+        """Ask until the answer comes: asking twice does no harm. Raises `StreamTimeout` or what was refused."""
+        started_s = time.monotonic()
+        request = new_token()
+        while True:
+            self._send(make(request))
+            retry_s = time.monotonic() + REQUEST_RETRY_S
+            while (left_s := retry_s - time.monotonic()) > 0:
+                if not self._socket.poll(int(left_s * 1000 + 0.999)):
+                    break
+                reply = decode_reply(self._receive())
+                if isinstance(reply, Refusal) and reply.code == VersionMismatch.code:
+                    raise VersionMismatch(reply.text)
+                if getattr(reply, "request", None) == request:
+                    if isinstance(reply, Refusal):
+                        raise PeerError(reply.text)
+                    return reply
+            waited_s = time.monotonic() - started_s
+            if timeout_s is not None and waited_s >= timeout_s:
+                raise StreamTimeout(f"no producer answered at {self.url} within {timeout_s:g} s")
+            if on_wait is not None:
+                on_wait(waited_s)

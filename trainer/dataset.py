@@ -1,0 +1,185 @@
+"""A stream as an `IterableDataset`, sharded over the DataLoader's workers by partition.
+
+Worker k of n reads the partitions p with p mod n == k over a connection of its own, made inside `__iter__` (a ZeroMQ
+context does not survive the start of a worker).
+"""
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from protocol.chunk import Chunk, Ragged
+from protocol.dealing import Positions
+from protocol.errors import HeadraceError, UsageError
+from protocol.messages import STREAM
+from protocol.reader import check_url, open_reader
+from protocol.reader_session import Event, Subscription
+from protocol.stream import StreamInfo
+from trainer.shared import ProgressBoard, Slots, SlottedChunk
+
+THREAD_DEPTH = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A reader has failed. It travels as an item, since DataLoader would re-raise another type in the main process."""
+
+    error: HeadraceError
+
+
+#: What a reader hands to the loader; None is the empty item of a silent stream.
+Item = Event | SlottedChunk | Failed | None
+
+
+class ReaderItems(IterableDataset[Item]):
+    """What the readers of one training run hand to its loader: chunks in stream order and what else they heard.
+
+    In a worker chunks travel through `slots`; in the main process (`num_workers=0`) a thread reads.
+    """
+
+    def __init__(
+        self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, slots: Slots | None
+    ) -> None:
+        self._url, self._info, self._positions = url, info, positions
+        self._group, self._board, self._slots = group, board, slots
+
+    def __iter__(self) -> Iterator[Item]:
+        worker = get_worker_info()
+        if worker is None or self._slots is None:
+            yield from in_thread(lambda: self._items(0, 1), THREAD_DEPTH)
+            return
+        for item in self._items(worker.id, worker.num_workers):
+            if not isinstance(item, Chunk):
+                yield item
+            elif (slotted := self._slots.put(worker.id, self._info.schema, item)) is not None:
+                yield slotted
+            else:
+                return
+
+    def _items(self, reader: int, readers: int) -> Iterator[Item]:
+        owned = self._info.dealing.owned(reader, readers)
+        asked = Subscription(
+            split=STREAM,
+            positions={partition: self._positions[partition] for partition in owned},
+            incarnation=self._info.incarnation,
+            group=self._group,
+        )
+        yield None  # a sign of life before the connection is made
+        try:
+            with open_reader(self._url) as stream:
+                yield from stream.read(asked, progress=lambda: self._board.of(owned))
+        except HeadraceError as error:
+            yield Failed(error)
+
+
+class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
+    """The samples of a stream, for any `DataLoader`: `DataLoader(StreamDataset(url), batch_size=64)`.
+
+    Each sample is a dict of tensors, one a field. With workers, each reads its own share of the partitions and
+    DataLoader mixes the shares as they come. Nothing here knows what has been trained: a restart begins anew at
+    `start` ('earliest' or 'latest'). For every sample exactly once, use `StreamLoader`.
+    """
+
+    def __init__(self, url: str, *, start: str = "earliest", connect_timeout_s: float | None = 60.0) -> None:
+        check_url(url)
+        if start not in ("earliest", "latest"):
+            raise UsageError(f"start is 'earliest' or 'latest', not {start!r}")
+        self._url, self._start, self._connect_timeout_s = url, start, connect_timeout_s
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        worker = get_worker_info()
+        reader, readers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        with open_reader(self._url) as stream:
+            description = stream.describe(timeout_s=self._connect_timeout_s)
+            begin = description.log_start if self._start == "earliest" else description.log_end
+            owned = description.info.dealing.owned(reader, readers)
+            if not owned:
+                return
+            asked = Subscription(
+                split=STREAM,
+                positions={partition: begin[partition] for partition in owned},
+                incarnation=description.info.incarnation,
+            )
+            for event in stream.read(asked):
+                if isinstance(event, Chunk):
+                    yield from _samples(event)
+
+
+def _samples(chunk: Chunk) -> Iterator[dict[str, torch.Tensor]]:
+    for row in range(chunk.count):
+        sample: dict[str, torch.Tensor] = {}
+        for name, column in chunk.columns.items():
+            value = column[row : row + 1].values if isinstance(column, Ragged) else column[row]
+            sample[name] = torch.from_numpy(np.array(value))
+        yield sample
+
+
+def in_thread(items: Callable[[], Iterator[T]], depth: int) -> Iterator[T]:
+    """Iterate in a thread of its own, at most `depth` items ahead. What it raises is raised here."""
+    ahead: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
+    stopping = threading.Event()
+
+    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
+        while not stopping.is_set():
+            try:
+                ahead.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def run() -> None:
+        iterator = items()
+        try:
+            for item in iterator:
+                put((item, None, False))
+                if stopping.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001  (it is raised again in the thread that iterates)
+            put((None, error, True))
+        else:
+            put((None, None, True))
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=run, name="headrace-reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, last = ahead.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item  # type: ignore[misc]  # None only where T allows it
+    finally:
+        stopping.set()
+        thread.join(timeout=5.0)
+
+
+def guard_worker(_worker: int) -> None:
+    """`worker_init_fn`: a worker leaves Ctrl-C to the main process, and dies with it however that ends.
+
+    Under forkserver neither PR_SET_PDEATHSIG nor getppid sees a trainer that was killed; the parent's sentinel does.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), name="headrace-guard", daemon=True).start()
+
+
+def _die_with(sentinel: Any) -> None:
+    connection.wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,334 @@
+"""`StreamLoader`: batches of a live stream in stream order, and the positions that have been trained.
+
+The readers hand over chunks as they come; here they are merged by position and sliced into batches. Only the loader
+owns progress: a batch carries the positions after it, `mark_trained` moves them, `state_dict` saves them, `commit`
+lets the producer forget.
+"""
+
+import logging
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from protocol.chunk import Chunk
+from protocol.dealing import Positions, distance
+from protocol.errors import RecordsLost, StreamReplaced, StreamTimeout, UsageError
+from protocol.messages import Description
+from protocol.reader import OnWait, check_url, open_reader
+from protocol.reader_session import Away, Ended, Heard, Subscribed
+from protocol.stream import StreamInfo
+from protocol.zmq_transport import new_token
+from trainer.assembly import Assembly
+from trainer.batch import Batch
+from trainer.dataset import Failed, Item
+from trainer.ledger import Ledger
+from trainer.merge import Merge
+from trainer.readers import AllEnded, Readers, WorkerDied
+from trainer.shared import ProgressBoard, SlottedChunk
+
+logger = logging.getLogger(__name__)
+
+IDLE_S: Final = 1.0
+STATE_VERSION: Final = 1
+
+
+class StreamLoader:
+    """Iterate over it as over a `DataLoader`; tell it which batches have been trained.
+
+    `num_workers` 0 reads in a thread; worker processes need the usual `if __name__ == "__main__"` guard. `group`
+    names the run for the producer (unique by default). `start` is 'earliest' or 'latest', where there is no state to
+    resume. `connect_timeout_s` bounds the wait for a producer (None waits for ever; `on_wait` is called each second
+    with the seconds waited). After `idle_timeout_s` without a record `on_timeout` says whether iteration should
+    'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a second while no batch is ready.
+
+    Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        batch_size: int,
+        num_workers: int = 0,
+        group: str | None = None,
+        start: str = "earliest",
+        connect_timeout_s: float | None = None,
+        idle_timeout_s: float | None = None,
+        on_timeout: str = "raise",
+        on_idle: Callable[[], None] | None = None,
+        on_wait: OnWait | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        check_url(url)
+        if batch_size < 1 or num_workers < 0:
+            raise UsageError("batch_size is at least 1 and num_workers at least 0")
+        if start not in ("earliest", "latest") or on_timeout not in ("raise", "end"):
+            raise UsageError("start is 'earliest' or 'latest'; on_timeout is 'raise' or 'end'")
+        self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
+        self.group = group or f"group-{new_token():016x}"
+        self._start, self._on_timeout = start, on_timeout
+        self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
+        self._on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
+        self._resumed: Mapping[str, Any] | None = None
+        self._description: Description | None = None
+        self._readers: Readers | None = None
+        self._stopping = False
+        self._unmarked: deque[Batch] = deque()
+        self._merge: Merge | None = None
+
+    # --- what the stream is --------------------------------------------------------------------------------------
+
+    def connect(self) -> Description:
+        """What the producer says of the stream; asks (and waits) the first time."""
+        if self._description is None:
+            with open_reader(self.url) as reader:
+                self._description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
+            self._begin(self._description)
+        return self._description
+
+    @property
+    def info(self) -> StreamInfo:
+        """Schema, partitions, splits."""
+        return self.connect().info
+
+    def _begin(self, description: Description) -> None:
+        info = description.info
+        if info.schema.ragged:
+            names = ", ".join(field.name for field in info.schema.fields if field.ragged)
+            raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
+        first = description.log_start if self._start == "earliest" else description.log_end
+        self.batches, self.trained = 0, dict(first)
+        self.ledger = Ledger(first)
+        self.earlier: dict[str, int] = {}
+        self.log_end = dict(description.log_end)
+        self.final: Positions | None = None
+        self.away_since_s: float | None = None
+        if self._resumed is not None:
+            self._restore(self._resumed, info, first)
+        self._board = ProgressBoard(info.dealing.partitions)
+        self._board.mark(self.trained)
+        if self._resumed is not None:
+            self._board.make_durable()
+        self._assembly = Assembly(info.schema, self.batch_size, self._pin_memory)
+
+    def _restore(self, state: Mapping[str, Any], info: StreamInfo, first: Positions) -> None:
+        self.batches = int(state["batches"])
+        ledger = Ledger.from_state(state["ledger"])
+        earlier = dict(state["earlier"])
+        if state["incarnation"] == info.incarnation:
+            self.trained = {int(partition): int(offset) for partition, offset in state["positions"].items()}
+            self.ledger, self.earlier = ledger, earlier
+        elif state["ended"]:
+            logger.info(
+                "the stream %s was trained to its end; stream %s follows", state["incarnation"], info.incarnation
+            )
+            self.trained = dict(first)
+            self.earlier = {fate: earlier.get(fate, 0) + count for fate, count in ledger.totals().items()}
+        else:
+            raise _replaced(state["incarnation"], info.incarnation, state["positions"], state["log_end"])
+
+    # --- iteration -----------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from what was marked on. The last one of a stream may be smaller."""
+        info = self.connect().info
+        if self._unmarked:
+            count = sum(batch.count for batch in self._unmarked)
+            warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
+            for partition, records in self.unmarked().items():
+                self.ledger.receive(partition, -records)
+            self._unmarked.clear()
+        self._stopping = False
+        self._merge = Merge(info.dealing, self.trained)
+        self._number = self.batches
+        self._open_readers()
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._unmarked.append(batch)
+                yield batch
+        finally:
+            self._close_readers()
+
+    def stop(self) -> None:
+        """End the iteration at the next opportunity; what is buffered is read again another time."""
+        self._stopping = True
+
+    def mark_trained(self, batch: Batch) -> None:
+        """This batch and all before it have been trained."""
+        while self._unmarked and self._unmarked[0].number <= batch.number:
+            each = self._unmarked.popleft()
+            for partition, _, records in each.spans:
+                self.ledger.count("trained", partition, records)
+            self.trained, self.batches = each.positions, each.number
+            self._board.mark({partition: self.trained[partition] for partition, _, _ in each.spans})
+
+    def _next_batch(self) -> Batch | None:
+        assembly, merge = self._assembly, self._merge
+        assert merge is not None
+        assembly.begin()
+        self._waiting_since_s = self._idle_said_s = time.monotonic()
+        while assembly.missing:
+            piece = merge.take(assembly.missing)
+            if piece is not None:
+                assembly.add(piece)
+            elif self._stopping or not self._pull():
+                break
+        if self._stopping or not assembly.rows:
+            return None
+        self._number += 1
+        return assembly.finish(self._number, dict(merge.positions))
+
+    def _pull(self) -> bool:
+        """Take in one item from the readers; false where nothing will ever come."""
+        assert self._readers is not None
+        try:
+            item = self._readers.next()
+        except AllEnded:
+            return False
+        except WorkerDied as died:
+            if self._stopping:
+                return False
+            logger.warning("a worker died and is replaced: %s", died)
+            self._close_readers()
+            self._open_readers()
+            item = None
+        self._take_in(item)
+        self._be_idle(time.monotonic())
+        return True
+
+    def _take_in(self, item: Item) -> None:
+        match item:
+            case SlottedChunk():
+                assert self._readers is not None and self._readers.slots is not None
+                slots = self._readers.slots
+                self._buffer(slots.view(self.info.schema, item), lambda: slots.free(item))
+            case Chunk():
+                self._buffer(item, None)
+            case Heard():
+                self.log_end.update(item.log_end)
+            case Away():
+                if self.away_since_s is None:
+                    self.away_since_s = time.monotonic() - item.silent_s
+                    logger.warning("the producer is away; waiting for it at %s", self.url)
+            case Subscribed():
+                if self.away_since_s is not None:
+                    self.away_since_s = None
+                    logger.info("the producer is back")
+            case Ended():
+                self.final = {**(self.final or {}), **item.final}
+                self.log_end.update(item.final)
+            case Failed():
+                raise self._explained(item.error)
+            case None:
+                return
+
+    def _buffer(self, chunk: Chunk, release: Callable[[], None] | None) -> None:
+        self._assembly.check_labels(chunk)
+        self.ledger.receive(chunk.partition, chunk.count)
+        assert self._merge is not None
+        self._merge.add(chunk, release)
+        self._waiting_since_s = time.monotonic()
+
+    def _be_idle(self, now_s: float) -> None:
+        if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
+            if self._on_timeout == "raise":
+                raise StreamTimeout(f"no record came from {self.url} for {self._idle_timeout_s:g} s")
+            self._stopping = True
+        if now_s - self._idle_said_s >= IDLE_S:
+            self._idle_said_s = now_s
+            if self._on_idle is not None:
+                self._on_idle()
+
+    def _explained(self, error: Exception) -> Exception:
+        if isinstance(error, StreamReplaced):
+            return _replaced(error.expected, error.found, self.trained, self.log_end)
+        return error
+
+    def _open_readers(self) -> None:
+        assert self._merge is not None
+        self._readers = Readers(self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers)
+
+    def _close_readers(self) -> None:
+        assert self._merge is not None
+        for partition, records in self._merge.clear().items():
+            self.ledger.receive(partition, -records)
+        if self._readers is not None:
+            self._readers.close()
+            self._readers = None
+
+    # --- where it stands -----------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has ended and all of it was trained."""
+        return self.final is not None and self.final == self.trained
+
+    @property
+    def lag(self) -> int:
+        """Records between what was trained and the log end last heard."""
+        return max(0, distance(self.trained, self.log_end))
+
+    def unmarked(self) -> Positions:
+        """Records handed out and not yet marked, by partition."""
+        counts: Positions = {}
+        for batch in self._unmarked:
+            for partition, _, records in batch.spans:
+                counts[partition] = counts.get(partition, 0) + records
+        return counts
+
+    def check_ledger(self) -> None:
+        """Raise `LedgerUnbalanced` where a record was counted twice or not at all."""
+        buffered = {} if self._merge is None else self._merge.buffered()
+        self.ledger.check(self.trained, buffered, self.unmarked())
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been trained; plain values that `torch.load(weights_only=True)` accepts.
+
+        From here on the producer keeps what comes after these positions until a later state is committed.
+        """
+        info = self.connect().info
+        self._board.make_durable()
+        return {
+            "version": STATE_VERSION,
+            "incarnation": info.incarnation,
+            "group": self.group,
+            "partitions": info.dealing.partitions,
+            "stripe": info.dealing.stripe,
+            "positions": dict(self.trained),
+            "log_end": dict(self.log_end),
+            "batches": self.batches,
+            "ended": self.ended,
+            "ledger": self.ledger.state_dict(),
+            "earlier": dict(self.earlier),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`, under its group. Only before the first batch."""
+        if self._description is not None:
+            raise RuntimeError("load_state_dict comes before the first batch and before the stream is asked for")
+        if state.get("version") != STATE_VERSION:
+            raise UsageError(f"a stream state of version {state.get('version')!r}; this program reads {STATE_VERSION}")
+        self._resumed = dict(state)
+        self.group = str(state["group"])
+
+    def commit(self, state: Mapping[str, Any], *, timeout_s: float = 10.0) -> None:
+        """The checkpoint with this state is durable: the producer may forget what it has seen.
+
+        May be called from any thread. Raises `StreamTimeout` where the producer does not answer; the commit is said
+        again when a reader subscribes.
+        """
+        positions = {int(partition): int(offset) for partition, offset in state["positions"].items()}
+        if state["incarnation"] != self.info.incarnation:
+            return  # of a stream that has ended: nobody keeps it any more
+        self._board.commit(positions)
+        with open_reader(self.url) as reader:
+            reader.commit(self.group, state["incarnation"], positions, timeout_s=timeout_s)
+
+
+def _replaced(expected: str, found: str, positions: Mapping[int, int], log_end: Mapping[int, int]) -> StreamReplaced:
+    lost = [RecordsLost(p, positions[p], log_end[p], True) for p in positions if log_end.get(p, 0) > positions[p]]
+    return StreamReplaced(expected, found, lost)

@@ -1,0 +1,80 @@
+"""The merge by position: chunks come in as they arrive, rows come out in stream order.
+
+Pure arithmetic over what is buffered. The next row lies in the partition with the least (offset // m, partition), so
+the order does not depend on how many readers there are or which of them was quick.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocol.chunk import Chunk
+from protocol.dealing import Dealing, Positions
+from protocol.errors import LedgerUnbalanced
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Rows `start` to `stop` - 1 of a chunk, next in stream order. `release` frees the memory after the last copy."""
+
+    chunk: Chunk
+    start: int
+    stop: int
+    release: Callable[[], None] | None
+
+    @property
+    def span(self) -> tuple[int, int, int]:
+        """(partition, offset, count)"""
+        return self.chunk.partition, self.chunk.offset + self.start, self.stop - self.start
+
+
+class Merge:
+    """Buffers chunks by partition. `positions` are those of what has been handed out."""
+
+    def __init__(self, dealing: Dealing, positions: Positions) -> None:
+        self._dealing = dealing
+        self.positions = dict(positions)
+        self._current = dealing.next_partition(positions)
+        self._chunks: dict[int, deque[tuple[Chunk, Callable[[], None] | None]]] = {p: deque() for p in positions}
+
+    def add(self, chunk: Chunk, release: Callable[[], None] | None = None) -> None:
+        """A chunk has arrived; those of one partition arrive in order."""
+        self._chunks[chunk.partition].append((chunk, release))
+
+    def take(self, most: int) -> Piece | None:
+        """The next rows in stream order, at most `most`; None where they have not arrived."""
+        partition = self._current
+        waiting = self._chunks[partition]
+        if not waiting:
+            return None
+        chunk, release = waiting[0]
+        position = self.positions[partition]
+        start = position - chunk.offset
+        if not 0 <= start < chunk.count:
+            raise LedgerUnbalanced(f"partition {partition} is at {position}, but offset {chunk.offset} was handed over")
+        stripe_end = self._dealing.stripe_end(position)
+        stop = min(start + most, chunk.count, stripe_end - chunk.offset)
+        last = stop == chunk.count
+        if last:
+            waiting.popleft()
+        self.positions[partition] = position + stop - start
+        if self.positions[partition] == stripe_end:
+            self._current = self._dealing.next_partition(self.positions)
+        return Piece(chunk, start, stop, release if last else None)
+
+    def buffered(self) -> Positions:
+        """Records that have arrived and were not handed out, by partition."""
+        return {
+            partition: sum(chunk.end - max(chunk.offset, self.positions[partition]) for chunk, _ in chunks)
+            for partition, chunks in self._chunks.items()
+        }
+
+    def clear(self) -> Positions:
+        """Throw away what is buffered, to be read again; how much that was."""
+        thrown = self.buffered()
+        for chunks in self._chunks.values():
+            while chunks:
+                _, release = chunks.popleft()
+                if release is not None:
+                    release()
+        return thrown

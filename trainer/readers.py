@@ -1,0 +1,106 @@
+"""The readers of one loader: a DataLoader whose workers (or thread) hand over chunks.
+
+`in_order=False` lets whichever reader has something go first; the order is restored by the merge.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from multiprocessing.context import BaseContext
+from typing import Any, Final
+
+import torch
+from torch.utils.data import DataLoader
+
+from protocol.dealing import Positions
+from protocol.stream import StreamInfo
+from trainer.dataset import Item, ReaderItems, guard_worker
+from trainer.shared import ProgressBoard, Slots
+
+PREFETCH: Final = 4
+SLOTS_PER_WORKER: Final = 8
+#: A chunk of fixed-size records fits a slot of one stripe; ragged ones get this much.
+RAGGED_SLOT_BYTES: Final = 4 << 20
+#: DataLoader looks after its workers when nothing came for this long (by default only after 5 s).
+LATE_S: Final = 2
+
+
+class WorkerDied(Exception):
+    """A worker process has ended without being asked to."""
+
+
+class AllEnded(Exception):
+    """Every reader has come to its end."""
+
+
+class Readers:
+    """Starts the readers at `positions`. `workers` 0 reads in a thread of this process."""
+
+    def __init__(
+        self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, workers: int
+    ) -> None:
+        self.count = min(workers, info.dealing.partitions)
+        self.slots = Slots(self.count, SLOTS_PER_WORKER, _slot_bytes(info)) if self.count else None
+        options: dict[str, Any] = {}
+        if self.count:
+            options = {
+                "multiprocessing_context": _forkserver(),
+                "prefetch_factor": PREFETCH,
+                "worker_init_fn": guard_worker,
+                "timeout": LATE_S,
+            }
+        items = ReaderItems(url, info, positions, group, board, self.slots)
+        others = set(multiprocessing.active_children())
+        # A generator of its own: iter(DataLoader) would draw from torch's global one and shift every dropout after it.
+        self._iterator: Iterator[Item] | None = iter(
+            DataLoader(
+                items,
+                batch_size=None,
+                num_workers=self.count,
+                collate_fn=_as_it_is,
+                in_order=False,
+                generator=torch.Generator().manual_seed(0),
+                **options,
+            )
+        )
+        self._processes = set(multiprocessing.active_children()) - others
+
+    def next(self) -> Item:
+        """The next item; None where none came in time. Raises `AllEnded`, `WorkerDied`."""
+        assert self._iterator is not None
+        started_s = time.monotonic()
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            raise AllEnded from None
+        except RuntimeError as error:
+            if not self.count:
+                raise
+            dead = self._processes - set(multiprocessing.active_children())
+            if dead:
+                raise WorkerDied(", ".join(f"{each.name} (pid {each.pid})" for each in dead)) from error
+            if time.monotonic() - started_s < LATE_S / 2:
+                raise  # not DataLoader's time-out but a fault inside a worker
+            return None
+
+    def close(self) -> None:
+        """End the workers or the thread."""
+        if self.slots is not None:
+            self.slots.close()
+        self._iterator = None  # DataLoader ends its workers when its iterator goes
+
+
+def _forkserver() -> BaseContext:
+    """Workers fork from a server that has imported torch once; each costs 0.5 s otherwise."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "trainer.dataset"])
+    return context
+
+
+def _slot_bytes(info: StreamInfo) -> int:
+    fixed = info.schema.record_bytes * info.dealing.stripe
+    return fixed + RAGGED_SLOT_BYTES if info.schema.ragged else fixed
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

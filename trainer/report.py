@@ -1,0 +1,139 @@
+"""What a run says about itself: facts, and the interface of whatever shows or keeps them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.stream import StreamInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The first fact of each life of a run, once the stream is known and a checkpoint, if any, is loaded."""
+
+    samples: int
+    """Samples trained before this life: those of the checkpoint that was resumed, else 0."""
+    resumed: bool
+    """Whether a checkpoint was resumed; if not, what earlier lives wrote counts for nothing."""
+    run_dir: str
+    stream: str
+    """URL of the stream."""
+    info: StreamInfo
+    """What the stream is."""
+    model: str
+    """The model's name, for people."""
+    device: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that the run was told, nested as it was told."""
+    expected_samples: int | None = None
+    """Samples at which the run will end, where that is known."""
+    tensorboard: str = ""
+    """The command line that shows this run in TensorBoard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How training goes; one per `report_every` samples."""
+
+    samples: int
+    """Samples trained over all lives: the axis of every chart."""
+    batches: int
+    """Batches trained over all lives."""
+    train: Mapping[str, float]
+    """Loss, accuracy and so on over the samples since the last report; `count` is how many those were."""
+    learning_rate: float
+    samples_per_s: float | None
+    """Samples trained per second of wall time since the last report; None in a life's first moment."""
+    sample_age_ms_p50: float | None
+    """Milliseconds from a record's event to its training, of each batch's newest record: the median, ..."""
+    sample_age_ms_p99: float | None
+    """... and what 99 of 100 stay under. Below 0 where the clocks of two machines differ by more than the age."""
+    lag: int | None
+    """Records in the log that are not trained yet; None while the log end is unknown."""
+    log_end: int | None
+    """Records that the log has ever held, over all partitions; None while unknown."""
+    ledger: Mapping[str, int]
+    """Where the records went, over all partitions: received, trained, held_out, skipped, rejected, lost, buffered,
+    unmarked."""
+    balanced: bool
+    """Whether the ledger's two sides agree."""
+    stream_state: str
+    """`streaming`, `waiting`, `away 12 s` or `ended`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """The model on held-out records."""
+
+    samples: int
+    metrics: Mapping[str, float]
+    """Loss, accuracy and so on; `count` is the number of records."""
+    best: bool
+    """Whether the loss is the lowest of all validations so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something that happened, in one line: resumed, over-fitting, the producer went away or came back."""
+
+    samples: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What left the loader, as a labelled contact sheet."""
+
+    samples: int
+    sheet: npt.NDArray[np.uint8]
+    """[height, width, 3]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A sign of life between two reports, for displays only."""
+
+    samples: int
+    samples_per_s: float | None
+    """Over the last few seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Nothing to train on. Said again each second or so until it is over; for displays only."""
+
+    text: str
+    waited_s: float
+    """Seconds since this was first said."""
+
+
+Fact = Start | Report | ValidationReport | Notice | Pictures | Progress | Waiting
+
+
+class Sink(ABC):
+    """Something that shows or keeps facts. It may raise `OSError`: the run goes on, and says so.
+
+    `write` runs between two training steps, so it is quick and synchronises with no device.
+    """
+
+    name: ClassVar[str]
+    """What it is called where it fails."""
+
+    before_start: ClassVar[bool] = False
+    """Whether it takes facts from before `Start`; they reach the others right after it."""
+
+    @abstractmethod
+    def write(self, fact: Fact) -> None:
+        """Take one fact; facts of no interest are passed over."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Return once a `SIGKILL` can no longer undo what was written."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush and release; nothing is written afterwards."""

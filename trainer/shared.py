@@ -1,0 +1,133 @@
+"""What the loader and its workers share: slots for chunks, and the progress that workers report.
+
+Shared memory is allocated once, when the workers start; afterwards only numbers travel between the processes. (A
+tensor sent through a queue costs the passing of a file descriptor each time.) torch unlinks the segments at once, so
+nothing stays behind a killed process.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from protocol.chunk import Chunk, from_frames, to_frames
+from protocol.dealing import Positions
+from protocol.errors import OversizedMessage
+from protocol.reader_session import Progress
+from protocol.schema import Schema
+
+SLOT_POLL_S = 0.0005
+
+
+@dataclass(frozen=True)
+class SlottedChunk:
+    """A chunk that lies in a slot: these numbers are all that travels through the queue."""
+
+    worker: int
+    slot: int
+    partition: int
+    offset: int
+    count: int
+    first_time_ns: int
+    last_time_ns: int
+    sizes: tuple[int, ...]
+
+
+class Slots:
+    """`per_worker` slots of `slot_bytes` for each worker; a worker fills its own in a ring, the loader frees them."""
+
+    def __init__(self, workers: int, per_worker: int, slot_bytes: int) -> None:
+        self._memory = _shared(torch.empty((workers, per_worker, slot_bytes), dtype=torch.uint8))
+        self._busy = _shared(torch.zeros((workers, per_worker), dtype=torch.uint8))
+        self._closed = _shared(torch.zeros(1, dtype=torch.uint8))
+        self._next = 0
+
+    def put(self, worker: int, schema: Schema, chunk: Chunk) -> SlottedChunk | None:
+        """Copy a chunk into this worker's next slot; waits until that one is free. None once the loader has closed."""
+        frames = [np.frombuffer(frame, np.uint8) for frame in to_frames(schema, chunk.columns)]
+        sizes = tuple(len(frame) for frame in frames)
+        memory = self._memory.numpy()
+        if sum(sizes) > memory.shape[2]:
+            raise OversizedMessage(f"a chunk of {sum(sizes)} bytes does not fit a slot of {memory.shape[2]}")
+        slot = self._next
+        self._next = (slot + 1) % memory.shape[1]
+        busy = self._busy.numpy()
+        while busy[worker, slot]:
+            if self._closed.item():
+                return None
+            time.sleep(SLOT_POLL_S)
+        at = 0
+        for frame, size in zip(frames, sizes, strict=True):
+            memory[worker, slot, at : at + size] = frame
+            at += size
+        busy[worker, slot] = 1
+        return SlottedChunk(
+            worker, slot, chunk.partition, chunk.offset, chunk.count, chunk.first_time_ns, chunk.last_time_ns, sizes
+        )
+
+    def view(self, schema: Schema, slotted: SlottedChunk) -> Chunk:
+        """The chunk over the slot's memory, which stays as it is until `free`."""
+        memory = self._memory.numpy()[slotted.worker, slotted.slot]
+        ends = np.cumsum((0, *slotted.sizes))
+        frames = [memory[start:end].data for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        columns = from_frames(schema, slotted.count, frames, memory.nbytes)
+        return Chunk(slotted.partition, slotted.offset, columns, slotted.first_time_ns, slotted.last_time_ns)
+
+    def free(self, slotted: SlottedChunk) -> None:
+        """The last copy out of the slot is done."""
+        self._busy.numpy()[slotted.worker, slotted.slot] = 0
+
+    def close(self) -> None:
+        """Let workers that wait for a slot go."""
+        self._closed.fill_(1)
+
+
+class ProgressBoard:
+    """What has been trained and committed, partition by partition: written by the loader, read by its workers."""
+
+    def __init__(self, partitions: int) -> None:
+        self._cells = _shared(torch.zeros((2, partitions), dtype=torch.int64))
+        self._flags = _shared(torch.zeros(2, dtype=torch.uint8))
+
+    def mark(self, trained: Mapping[int, int]) -> None:
+        """These positions have been trained."""
+        _write(self._cells.numpy()[0], trained)
+
+    def commit(self, committed: Mapping[int, int]) -> None:
+        """The oldest retained checkpoint has seen these positions."""
+        _write(self._cells.numpy()[1], committed)
+        self._flags.numpy()[1] = 1
+
+    def make_durable(self) -> None:
+        """There is, or will be, a checkpoint to come back to: say so before anything more is marked."""
+        self._flags.numpy()[0] = 1
+
+    def of(self, partitions: Iterable[int]) -> Progress:
+        """As a reader of these partitions reports it.
+
+        The trained positions are read before the flag, so that a producer which is told of records trained after
+        `make_durable` is told of the flag as well.
+        """
+        cells = self._cells.numpy()
+        trained = _read(cells[0], partitions)
+        durable, committed = self._flags.numpy().tolist()
+        return Progress(
+            trained=trained, committed=_read(cells[1], partitions) if committed else None, durable=bool(durable)
+        )
+
+
+def _shared(tensor: torch.Tensor) -> torch.Tensor:
+    tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation for it
+    return tensor
+
+
+def _write(row: npt.NDArray[np.int64], positions: Mapping[int, int]) -> None:
+    for partition, offset in positions.items():
+        row[partition] = offset
+
+
+def _read(row: npt.NDArray[np.int64], partitions: Iterable[int]) -> Positions:
+    return {partition: int(row[partition]) for partition in partitions}

@@ -1,0 +1,237 @@
+"""Collects what a run says about itself and hands it to every sink. It decides nothing."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from protocol.contact_sheet import picture_field, sheet_of
+from trainer.batch import Batch
+from trainer.history import History
+from trainer.jsonl_sink import JsonlSink
+from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Start, ValidationReport, Waiting
+from trainer.tensorboard_sink import TensorBoardSink
+from trainer.terminal import open_terminal
+
+AGES_KEPT = 4096  # of the newest batches since the last report: what is known of the age stays bounded
+PROGRESS_EVERY_S = 0.25
+NAMED_EVERY_S = 60.0
+RATE_MARKS = 9  # so the rate between reports is one over two seconds
+PICTURES_SHOWN = 33
+PICTURES_APART = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TelemetrySettings:
+    """How a run shows itself."""
+
+    display: Literal["auto", "live", "plain", "none"] = "auto"
+    """`live` redraws a view of the run, `plain` prints one line a report; `auto` is live on a terminal, else plain."""
+    tensorboard: bool = True
+    """Whether to write TensorBoard's event files, into the run directory's `tensorboard`."""
+
+
+def open_telemetry(run_dir: Path, settings: TelemetrySettings) -> "Telemetry":
+    """The telemetry of a run: display, `metrics.jsonl`, TensorBoard. No file is touched before `start`."""
+    history = History()
+    sinks: list[Sink] = [*open_terminal(settings.display, history), JsonlSink(run_dir / "metrics.jsonl")]
+    if settings.tensorboard:
+        sinks.append(TensorBoardSink(tensorboard_dir(run_dir), history))
+    return Telemetry(sinks, history)
+
+
+def tensorboard_dir(run_dir: Path) -> Path:
+    """Where a run's event files lie."""
+    return run_dir / "tensorboard"
+
+
+class Telemetry:
+    """The one object that the loop tells things.
+
+    A sink that fails with `OSError` (disk full, pipe closed) is named on the others, at most once a minute, and tried
+    again with the next fact: training goes on. `notice` may be called from any thread, the rest from one. Ages are
+    wall-clock (events come from other machines), durations monotonic.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        history: History | None = None,
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sinks = list(sinks)
+        self._history = history or History()
+        self._wall_ns = wall_ns
+        self._monotonic_s = monotonic_s
+        self._start: Start | None = None
+        self._early: list[Notice] = []
+        self._named_s: dict[str, float] = {}  # when a failing sink was last named
+        self._lock = threading.RLock()
+        self._samples = 0
+        self._next_pictures = 0
+        self._next_progress_s = 0.0
+        self._ages_ns: deque[int] = deque(maxlen=AGES_KEPT)
+        self._marks: deque[tuple[float, int]] = deque(maxlen=RATE_MARKS)
+        self._window: tuple[float, int] | None = None  # when the last report was, and at how many samples
+        self._waiting: tuple[str, float] | None = None  # for what, and since when
+
+    def start(self, start: Start) -> None:
+        """Say what this life is. Notices from before reach the files now."""
+        with self._lock:
+            self._start, self._samples, self._waiting = start, start.samples, None
+            self._write(start)
+            for notice in self._early:  # said when nobody knew yet how many samples the checkpoint has
+                self._write_to(self._files(), replace(notice, samples=start.samples))
+            self._early.clear()
+
+    def record(self, batch: Batch) -> None:
+        """Once after each step; a few microseconds, and no word with the device."""
+        self._ages_ns.append(self._wall_ns() - batch.newest_time_ns)
+        self._samples += batch.count
+        now_s = self._monotonic_s()
+        if self._window is None:  # this life's first batch: its samples came in a time that nobody measured
+            self._window = now_s, self._samples
+        if now_s >= self._next_progress_s:
+            self._next_progress_s = now_s + PROGRESS_EVERY_S
+            self._progress(now_s)
+        if self._samples >= self._next_pictures:
+            self._pictures(batch)
+
+    def report(
+        self,
+        *,
+        samples: int,
+        batches: int,
+        train: Mapping[str, float],
+        learning_rate: float,
+        lag: int | None,
+        log_end: int | None,
+        ledger: Mapping[str, int],
+        balanced: bool,
+        stream_state: str,
+    ) -> Report:
+        """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
+        ages_ms = np.array(self._ages_ns) / 1e6
+        p50, p99 = np.percentile(ages_ms, (50, 99)).tolist() if len(ages_ms) else (None, None)
+        report = Report(
+            samples=samples,
+            batches=batches,
+            train=dict(train),
+            learning_rate=learning_rate,
+            samples_per_s=self._rate(),
+            sample_age_ms_p50=p50,
+            sample_age_ms_p99=p99,
+            lag=lag,
+            log_end=log_end,
+            ledger=dict(ledger),
+            balanced=balanced,
+            stream_state=stream_state,
+        )
+        self._ages_ns.clear()
+        self._write(report)
+        return report
+
+    def validation(self, samples: int, metrics: Mapping[str, float], *, best: bool) -> ValidationReport:
+        """Tell what a validation found."""
+        report = ValidationReport(samples=samples, metrics=dict(metrics), best=best)
+        self._write(report)
+        return report
+
+    def notice(self, text: str) -> None:
+        """Tell that something happened, in one line."""
+        self._write(Notice(samples=self._samples, text=text))
+
+    def waiting(self, text: str) -> None:
+        """Tell what is waited for, again about once a second; the next batch or `start` ends it."""
+        now_s = self._monotonic_s()
+        if self._waiting is None or self._waiting[0] != text:
+            self._waiting = text, now_s
+        self._write(Waiting(text=text, waited_s=now_s - self._waiting[1]))
+        self._next_progress_s = 0.0
+
+    def flush(self) -> None:
+        """Return once a killed trainer can lose nothing that was told: before a checkpoint becomes durable."""
+        for sink in self._sinks:
+            self._guarded(sink, sink.flush)
+
+    def close(self) -> None:
+        """End every sink; a display leaves its last view standing."""
+        for sink in reversed(self._sinks):  # the displays last: the others may fail, which they then say
+            self._guarded(sink, sink.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed life shows again: plain numbers, lists and texts."""
+        return self._history.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse, before `start`; notices of this life stay."""
+        self._history.load_state_dict(state)
+
+    def _progress(self, now_s: float) -> None:
+        self._waiting = None
+        self._marks.append((now_s, self._samples))
+        then_s, then = self._marks[0]
+        rate = (self._samples - then) / (now_s - then_s) if now_s > then_s else None
+        self._write(Progress(samples=self._samples, samples_per_s=rate))
+
+    def _rate(self) -> float | None:
+        now_s = self._monotonic_s()
+        then_s, then = self._window or (now_s, self._samples)
+        self._window = now_s, self._samples
+        return (self._samples - then) / (now_s - then_s) if now_s > then_s and self._samples > then else None
+
+    def _pictures(self, batch: Batch) -> None:
+        """At a life's first batch, and then whenever the samples have doubled."""
+        self._next_pictures = max(2 * self._samples, self._samples + PICTURES_APART)
+        if self._start is None or picture_field(self._start.info.schema) is None:
+            return
+        columns = {name: column[:PICTURES_SHOWN].cpu().numpy() for name, column in batch.columns.items()}
+        self._write(Pictures(samples=self._samples, sheet=sheet_of(self._start.info.schema, columns)))
+
+    def _files(self) -> list[Sink]:
+        return [sink for sink in self._sinks if not sink.before_start]
+
+    def _write(self, fact: Fact) -> None:
+        with self._lock:
+            self._history.add(fact)
+            if self._start is not None:
+                self._write_to(self._sinks, fact)
+                return
+            self._write_to([sink for sink in self._sinks if sink.before_start], fact)
+            if isinstance(fact, Notice):
+                self._early.append(fact)
+
+    def _write_to(self, sinks: Sequence[Sink], fact: Fact) -> None:
+        for sink in sinks:
+            self._guarded(sink, partial(sink.write, fact))
+
+    def _guarded(self, sink: Sink, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            now_s = self._monotonic_s()
+            if now_s < self._named_s.get(sink.name, -math.inf) + NAMED_EVERY_S:
+                return
+            self._named_s[sink.name] = now_s
+            text = f"{sink.name} cannot be written: {error}; training goes on without it"
+            notice = Notice(samples=self._samples, text=text)
+            self._history.add(notice)
+            self._write_to([other for other in self._sinks if other is not sink], notice)
