@@ -29,6 +29,7 @@ demo: $(VENV)/.train data
 	@$(VENV)/bin/python examples/demo.py --data $(DATA)
 
 test: $(VENV)/.dev data
+	@rm -f .coverage .coverage.*  # processes that were killed in the last run left theirs
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(COVERAGE)
 
 test-long: $(VENV)/.dev data

@@ -108,9 +108,9 @@ class FieldCheck:
         empty = np.empty((0, *self.field.item_shape), self._dtype)
         return Ragged(lengths, np.concatenate([empty, *rows_of]))
 
-    def _check_labels(self, labels: npt.NDArray[Any]) -> None:
+    def _check_labels(self, labels: npt.NDArray[Any] | np.generic) -> None:
         low, high = self._label_range or (0, 0)
-        if labels.ndim == 0 and low <= labels <= high:  # a live stream's usual case, five times as quick
+        if labels.ndim == 0 and low <= labels.item() <= high:  # a live stream's usual case, five times as quick
             return
         if labels.size and not low <= labels.min() <= labels.max() <= high:
             worst = labels.max() if labels.max() > high else labels.min()

@@ -34,6 +34,9 @@ class Groups:
         self._time_to_live_s = time_to_live_s
         self._groups: dict[str, Group] = {}
 
+    def __len__(self) -> int:
+        return len(self._groups)
+
     def join(self, name: str, *, durable: bool, start: Positions, committed: Positions | None, now_s: float) -> None:
         """A reader of the group subscribes at `start`, which covers its own partitions only."""
         group = self._groups.get(name)

@@ -20,6 +20,7 @@ class Server:
     def __init__(self, service: Service, socket: ServerSocket) -> None:
         self.service = service
         self._socket = socket
+        self.address = socket.address
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)

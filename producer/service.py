@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from producer.groups import Groups
 from protocol.chunk import to_frames
-from protocol.dealing import Positions
+from protocol.dealing import Positions, distance
 from protocol.errors import OutOfRange, PeerError, RecordsLost, UnknownMessage
 from protocol.log import Log
 from protocol.messages import (
@@ -24,6 +24,7 @@ from protocol.messages import (
     Description,
     Drop,
     Dropped,
+    GroupState,
     Message,
     Refusal,
     Request,
@@ -63,6 +64,7 @@ class Service:
         self.stream = logs[STREAM]
         self.groups = Groups(self.stream.info.dealing.partitions, settings.group_time_to_live_s)
         self.sessions: dict[bytes, ServerSession] = {}
+        self.sent = 0
         self.refused: Counter[str] = Counter()
         self._outbox: list[tuple[bytes, Message]] = []
         self._started_s = now_s
@@ -143,7 +145,6 @@ class Service:
 
     def _describe(self, peer: bytes, asked: Describe, now_s: float) -> None:
         log = self._log(asked.split)
-        readers = Counter(each.group for each in self.sessions.values() if each.group is not None)
         self._say(
             peer,
             Description(
@@ -154,7 +155,7 @@ class Service:
                 ended=log.ended,
                 uptime_s=max(0.0, now_s - self._started_s),
                 refused=self.refused.total(),
-                groups=self.groups.states(readers, now_s),
+                groups=self.group_states(now_s),
             ),
         )
 
@@ -275,7 +276,20 @@ class Service:
             del self.sessions[peer]
             return False
         session.sent(chunk, now_s)
+        self.sent += chunk.count
         return True
+
+    # --- what others ask -----------------------------------------------------------------------------------------
+
+    def group_states(self, now_s: float) -> tuple[GroupState, ...]:
+        """All groups, for people."""
+        readers = Counter(each.group for each in self.sessions.values() if each.group is not None)
+        return self.groups.states(readers, now_s)
+
+    def untaken(self) -> int:
+        """Records of the stream that some group still needs; all of them while there is no group."""
+        floor = self.groups.floor()
+        return distance(self.stream.log_start() if floor is None else floor, self.stream.log_end())
 
     def _say(self, peer: bytes, message: Message) -> None:
         self._outbox.append((peer, message))

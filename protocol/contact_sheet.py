@@ -40,7 +40,7 @@ def class_labels(schema: Schema, labels: Sequence[int]) -> list[str]:
     return [names[label] if 0 <= label < len(names) else str(label) for label in labels]
 
 
-def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]]) -> Sheet:
+def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]], sheet_width: int = SHEET_WIDTH) -> Sheet:
     """The contact sheet of records in columns; raises `UsageError` where the schema has no pictures."""
     field = picture_field(schema)
     if field is None:
@@ -48,12 +48,16 @@ def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]]) -> Sheet:
         raise UsageError(f"no pictures to show: a picture is uint8 [1 or 3, height, width], the fields are {described}")
     label = None if schema.label is None else schema[schema.label]
     if label is None or label.shape or "int" not in label.dtype:
-        return contact_sheet(columns[field.name])
-    return contact_sheet(columns[field.name], class_labels(schema, columns[label.name].tolist()))
+        return contact_sheet(columns[field.name], sheet_width=sheet_width)
+    return contact_sheet(columns[field.name], class_labels(schema, columns[label.name].tolist()), sheet_width)
 
 
-def contact_sheet(pictures: npt.NDArray[np.uint8], labels: Sequence[str] | None = None) -> Sheet:
+def contact_sheet(
+    pictures: npt.NDArray[np.uint8], labels: Sequence[str] | None = None, sheet_width: int = SHEET_WIDTH
+) -> Sheet:
     """One picture [height, width, 3] of `pictures` [n, 1 or 3, h, w] with `labels` [n] below them.
+
+    As many stand side by side as fit into `sheet_width` pixels, at least one.
 
     Raises `ValueError` for another dtype, shape or number of labels, `UsageError` where Pillow is missing.
     """
@@ -65,7 +69,7 @@ def contact_sheet(pictures: npt.NDArray[np.uint8], labels: Sequence[str] | None 
     font = _font(font_module, "".join(labels or ()))
     height, width = _shown_size(*pictures.shape[2:])
     step_y, step_x = height + MARGIN + (LABEL_HEIGHT if labels else 0), width + MARGIN
-    across = min(len(pictures), max(1, (SHEET_WIDTH - MARGIN) // step_x))
+    across = min(len(pictures), max(1, (sheet_width - MARGIN) // step_x))
     down = ceil(len(pictures) / across)
     sheet = image.new("RGB", (MARGIN + across * step_x, MARGIN + down * step_y), PAPER)
     pen = draw.Draw(sheet)

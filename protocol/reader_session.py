@@ -170,7 +170,12 @@ class ReaderSession:
             self._grant(now_s)
 
     def leave(self) -> None:
-        """End the subscription."""
+        """End the subscription, saying once more what has been trained."""
+        if self.state is not State.SUBSCRIBING:
+            progress = self._progress()
+            self.outbox.append(
+                Credit(session=self._session, until={}, trained=progress.trained, durable=progress.durable)
+            )
         self.outbox.append(Bye(session=self._session))
 
     # --- what the server says ------------------------------------------------------------------------------------

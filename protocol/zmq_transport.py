@@ -4,10 +4,10 @@ Options follow the libzmq reference (zmq_setsockopt) and what was probed: see do
 ZeroMQ are translated here, at the edge.
 """
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -115,10 +115,7 @@ class ServerSocket:
         self._context.destroy(linger=LINGER_MS)
         address = getattr(self, "address", "")
         if address.startswith("ipc://") and not address.startswith("ipc://@"):
-            try:
-                os.unlink(address.removeprefix("ipc://"))
-            except FileNotFoundError:
-                return
+            Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
 def _bind_mend(url: str, error: zmq.ZMQError) -> str:

@@ -11,23 +11,41 @@ NOTICES = 20
 
 
 class Curve:
-    """A value over samples, coarser the longer it gets: never more than `CAPACITY` points.
+    """A value over samples, coarser the longer it gets: fewer than `CAPACITY` points, evenly over the whole run.
 
-    Values that are not finite are left out.
+    A point is the mean of `stride` values, at the last of them. Values that are not finite are left out.
     """
 
-    def __init__(self, points: list[tuple[int, float]] | None = None) -> None:
-        self.points: list[tuple[int, float]] = points or []
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+        self.stride = 1
+        self._held = (0, 0.0)  # number and sum of the values of the next point
 
     def add(self, samples: int, value: float) -> None:
-        """Append a point; `samples` never falls."""
+        """Take the next value; `samples` never falls."""
         if not math.isfinite(value):
             return
-        points = [*self.points, (samples, value)]
-        if len(points) > CAPACITY:  # the mean of each two neighbours, at the place of the later one
-            halves = zip(points[::2], points[1::2], strict=False)
-            points = [(later[0], (earlier[1] + later[1]) / 2) for earlier, later in halves] + points[len(points) & ~1 :]
+        count, total = self._held[0] + 1, self._held[1] + value
+        self._held = (count, total)
+        if count < self.stride:
+            return
+        self._held = (0, 0.0)
+        points = [*self.points, (samples, total / count)]
+        if len(points) == CAPACITY:
+            pairs = zip(points[::2], points[1::2], strict=True)
+            points = [(later[0], (earlier[1] + later[1]) / 2) for earlier, later in pairs]
+            self.stride *= 2
         self.points = points  # replaced, never changed: another thread may be drawing the old one
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers in lists."""
+        return {"points": [list(point) for point in self.points], "stride": self.stride, "held": list(self._held)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The reverse."""
+        self.points = [(int(samples), float(value)) for samples, value in state["points"]]
+        self.stride = int(state["stride"])
+        self._held = (int(state["held"][0]), float(state["held"][1]))
 
 
 class History:
@@ -55,8 +73,8 @@ class History:
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and texts."""
         return {
-            "training": [list(point) for point in self.training.points],
-            "validation": [list(point) for point in self.validation.points],
+            "training": self.training.state_dict(),
+            "validation": self.validation.state_dict(),
             "last": _to_state(self.last),
             "best": _to_state(self.best),
             "notices": [[notice.samples, notice.text] for notice in self.notices],
@@ -64,8 +82,8 @@ class History:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse; notices of this life stay behind those of the state."""
-        self.training = Curve([(int(samples), float(value)) for samples, value in state["training"]])
-        self.validation = Curve([(int(samples), float(value)) for samples, value in state["validation"]])
+        self.training.load_state_dict(state["training"])
+        self.validation.load_state_dict(state["validation"])
         self.last = _from_state(state["last"])
         self.best = _from_state(state["best"])
         earlier = tuple(Notice(samples=samples, text=text) for samples, text in state["notices"])

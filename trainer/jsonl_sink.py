@@ -68,7 +68,7 @@ def cut_back(path: Path, samples: int | None) -> None:
             file.writelines(_kept(path, samples))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from trainer.wording import age, clock, describe, ledger_terms, metric_names, on
 WIDEST = 100
 LABEL = 12  # columns of the words on the left
 NOTICES_SHOWN = 4
+BLANKS = 4
 NO_BREAK = "\u00a0"  # between a name and its number
 NUMBER = 10
 DIM, GOOD, CARE, BAD, TITLE = "bright_black", "green", "yellow", "bold red", "bold cyan"
@@ -49,14 +50,14 @@ class View:
     def lines(self, width: int, height: int, waited_s: float) -> list[Text]:
         """At most `height` - 1 lines of at most `width` columns; the last row is left to the cursor.
 
-        What matters least goes first where there is little room: blank lines, then old notices, then the header.
+        What matters least goes first where there is little room: old notices, then blank lines, then the header.
         """
         width = min(width, WIDEST)
         title, progress, metrics = self._title(width, waited_s), self._progress(width), self._metrics(width)
-        facts, foot, header, notices = self._facts(width), self._foot(width), self._header(width), self._notices(width)
+        facts, foot, header = self._facts(width), self._foot(width), self._header(width)
         room = height - 1 - sum(map(len, (title, progress, metrics, facts, foot)))
         header = header if len(header) <= room else []
-        notices = notices[max(0, len(notices) - max(0, room - len(header))) :]
+        notices = self._notices(width, max(room - len(header) - BLANKS, min(2, room - len(header))))
         blanks = room - len(header) - len(notices)
         lines = [*title, *header]
         for section in filter(None, (progress, metrics, facts, notices)):
@@ -74,7 +75,7 @@ class View:
         if self.waiting is not None:
             state, style = f"{one_line(self.waiting.text)} ({waited_s:.0f} s)", CARE
         elif self.report is not None:
-            state = one_line(self.report.stream_state)
+            state = one_line(self.report.stream.state)
             style = STATE_STYLES.get(state, CARE)
         else:
             state, style = ("starting", CARE) if self.start is None else ("streaming", GOOD)
@@ -94,17 +95,15 @@ class View:
     def _progress(self, width: int) -> list[Text]:
         if self.start is None:
             return []
-        words = [f"{self.samples:,} samples"]
-        expected, rate = self.start.expected_samples, self.samples_per_s
-        if expected:
-            words = [f"{self.samples:,} of {expected:,} samples"]
-        if self.start.info.records_per_pass:
-            words.append(f"pass {self.samples / self.start.info.records_per_pass:.2f}")
+        expected, rate, per_pass = self.start.expected_samples, self.samples_per_s, self.start.info.records_per_pass
+        words = [f"{self.samples:,} of {expected:,}" if expected else f"{self.samples:,}"]
+        if per_pass:
+            words.append(f"pass {self.samples / per_pass:.2f}")
         if rate is not None:
-            words.append(f"{rate:,.0f} samples/s")
+            words.append(f"{rate:,.0f}/s")
             if expected and rate > 0 and self.samples < expected:
                 words.append(f"{clock((expected - self.samples) / rate)} left")
-        line = _row("trained", Text(" · ".join(words)))
+        line = _row("samples", Text(" · ".join(words)))
         return [line, _bar(self.samples / expected, width)] if expected else [line]
 
     def _metrics(self, width: int) -> list[Text]:
@@ -145,24 +144,31 @@ class View:
         words = [f"learning rate {report.learning_rate:.4g}"]
         if report.sample_age_ms_p50 is not None and report.sample_age_ms_p99 is not None:
             words.append(f"sample age {age(report.sample_age_ms_p50)} (p99 {age(report.sample_age_ms_p99)})")
-        if report.lag is not None:
-            words.append(f"lag {report.lag:,}")
-        verdict, style = ("✓ balanced", GOOD) if report.balanced else ("✗ not balanced", BAD)
-        terms = (f"{name} {count:,}".replace(" ", NO_BREAK) for name, count in ledger_terms(report))
+        if report.stream.lag is not None:
+            words.append(f"lag {report.stream.lag:,}")
+        verdict, style = ("✓ balanced", GOOD) if report.stream.balanced else ("✗ not balanced", BAD)
+        terms = (f"{name} {count:,}".replace(" ", NO_BREAK) for name, count in ledger_terms(report.stream.ledger))
         ledger = _rows("ledger", " · ".join((verdict.replace(" ", NO_BREAK), *terms)), width)
         ledger[0].stylize(style, LABEL, LABEL + len(verdict))
         return [*_rows("pace", " · ".join(words), width), *ledger]
 
-    def _notices(self, width: int) -> list[Text]:
+    def _notices(self, width: int, room: int) -> list[Text]:
+        """The newest notices that fit whole; of the newest its beginning, at least."""
         rows: list[Text] = []
-        for notice in self.history.notices[-NOTICES_SHOWN:]:
-            rows += _rows(f"{notice.samples:>{LABEL - 2},}", one_line(notice.text), width)
-        return rows
+        for notice in reversed(self.history.notices[-NOTICES_SHOWN:]):
+            more = _rows(f"{notice.samples:>{LABEL - 2},}", one_line(notice.text), width)
+            if rows and len(more) + len(rows) > room:
+                break
+            rows = more + rows
+        return rows[: max(0, room)]
 
     def _foot(self, width: int) -> list[Text]:
         if self.start is None or not self.start.tensorboard:
             return []
-        return [_rule(width), Text(f" {self.start.tensorboard}", style=DIM)]
+        command = textwrap.wrap(
+            self.start.tensorboard, max(1, width - 1), break_long_words=False, break_on_hyphens=False
+        )
+        return [_rule(width), *(Text(f" {part}", style=DIM) for part in command)]
 
 
 def _row(label: str, value: Text) -> Text:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 IDLE_S: Final = 1.0
 STATE_VERSION: Final = 1
+COMMIT_TIMEOUT_S: Final = 10.0
 
 
 class StreamLoader:
@@ -46,7 +47,7 @@ class StreamLoader:
     Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
         self,
         url: str,
         *,
@@ -148,6 +149,7 @@ class StreamLoader:
             while (batch := self._next_batch()) is not None:
                 self._unmarked.append(batch)
                 yield batch
+            self._release()
         finally:
             self._close_readers()
 
@@ -201,8 +203,8 @@ class StreamLoader:
     def _take_in(self, item: Item) -> None:
         match item:
             case SlottedChunk():
-                assert self._readers is not None and self._readers.slots is not None
-                slots = self._readers.slots
+                slots = self._readers.slots if self._readers is not None else None
+                assert slots is not None
                 self._buffer(slots.view(self.info.schema, item), lambda: slots.free(item))
             case Chunk():
                 self._buffer(item, None)
@@ -230,6 +232,12 @@ class StreamLoader:
         assert self._merge is not None
         self._merge.add(chunk, release)
         self._waiting_since_s = time.monotonic()
+
+    def _release(self) -> None:
+        """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
+        if self.ended and not self._board.durable:
+            with open_reader(self.url) as reader:
+                reader.commit(self.group, self.info.incarnation, self.trained, timeout_s=COMMIT_TIMEOUT_S)
 
     def _be_idle(self, now_s: float) -> None:
         if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
@@ -315,7 +323,7 @@ class StreamLoader:
         self._resumed = dict(state)
         self.group = str(state["group"])
 
-    def commit(self, state: Mapping[str, Any], *, timeout_s: float = 10.0) -> None:
+    def commit(self, state: Mapping[str, Any], *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The checkpoint with this state is durable: the producer may forget what it has seen.
 
         May be called from any thread. Raises `StreamTimeout` where the producer does not answer; the commit is said

@@ -5,6 +5,7 @@
 
 import multiprocessing
 import time
+import warnings
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
 from typing import Any, Final
@@ -52,8 +53,10 @@ class Readers:
         items = ReaderItems(url, info, positions, group, board, self.slots)
         others = set(multiprocessing.active_children())
         # A generator of its own: iter(DataLoader) would draw from torch's global one and shift every dropout after it.
-        self._iterator: Iterator[Item] | None = iter(
-            DataLoader(
+        with warnings.catch_warnings():
+            # More workers than cores is no mistake here: readers wait for the network most of the time.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            loader = DataLoader(
                 items,
                 batch_size=None,
                 num_workers=self.count,
@@ -62,7 +65,7 @@ class Readers:
                 generator=torch.Generator().manual_seed(0),
                 **options,
             )
-        )
+            self._iterator: Iterator[Item] | None = iter(loader)
         self._processes = set(multiprocessing.active_children()) - others
 
     def next(self) -> Item:

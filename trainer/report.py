@@ -36,6 +36,22 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How the stream stands, over all partitions."""
+
+    state: str
+    """`streaming`, `away 12 s` or `ended`."""
+    lag: int | None
+    """Records in the log that are not trained yet; None while the log end is unknown."""
+    log_end: int | None
+    """Records that the log has ever held; None while unknown."""
+    ledger: Mapping[str, int]
+    """Where the records went: received, trained, held_out, skipped, rejected, lost, buffered, unmarked."""
+    balanced: bool
+    """Whether the ledger's two sides agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """How training goes; one per `report_every` samples."""
 
@@ -52,17 +68,7 @@ class Report:
     """Milliseconds from a record's event to its training, of each batch's newest record: the median, ..."""
     sample_age_ms_p99: float | None
     """... and what 99 of 100 stay under. Below 0 where the clocks of two machines differ by more than the age."""
-    lag: int | None
-    """Records in the log that are not trained yet; None while the log end is unknown."""
-    log_end: int | None
-    """Records that the log has ever held, over all partitions; None while unknown."""
-    ledger: Mapping[str, int]
-    """Where the records went, over all partitions: received, trained, held_out, skipped, rejected, lost, buffered,
-    unmarked."""
-    balanced: bool
-    """Whether the ledger's two sides agree."""
-    stream_state: str
-    """`streaming`, `waiting`, `away 12 s` or `ended`."""
+    stream: Standing
 
 
 @dataclass(frozen=True, kw_only=True)

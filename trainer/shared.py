@@ -8,6 +8,7 @@ nothing stays behind a killed process.
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ class Slots:
         """The chunk over the slot's memory, which stays as it is until `free`."""
         memory = self._memory.numpy()[slotted.worker, slotted.slot]
         ends = np.cumsum((0, *slotted.sizes))
-        frames = [memory[start:end].data for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        frames = [memory[start:end].data for start, end in pairwise(ends)]
         columns = from_frames(schema, slotted.count, frames, memory.nbytes)
         return Chunk(slotted.partition, slotted.offset, columns, slotted.first_time_ns, slotted.last_time_ns)
 
@@ -104,6 +105,11 @@ class ProgressBoard:
     def make_durable(self) -> None:
         """There is, or will be, a checkpoint to come back to: say so before anything more is marked."""
         self._flags.numpy()[0] = 1
+
+    @property
+    def durable(self) -> bool:
+        """Whether `make_durable` was said."""
+        return bool(self._flags[0])
 
     def of(self, partitions: Iterable[int]) -> Progress:
         """As a reader of these partitions reports it.

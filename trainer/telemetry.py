@@ -17,7 +17,7 @@ from protocol.contact_sheet import picture_field, sheet_of
 from trainer.batch import Batch
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink
-from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Start, ValidationReport, Waiting
+from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
 from trainer.tensorboard_sink import TensorBoardSink
 from trainer.terminal import open_terminal
 
@@ -25,7 +25,7 @@ AGES_KEPT = 4096  # of the newest batches since the last report: what is known o
 PROGRESS_EVERY_S = 0.25
 NAMED_EVERY_S = 60.0
 RATE_MARKS = 9  # so the rate between reports is one over two seconds
-PICTURES_SHOWN = 33
+PICTURES_SHOWN, SHEET_WIDTH = 16, 370  # TensorBoard's cards are some 350 pixels wide: labels are read without a click
 PICTURES_APART = 50_000
 
 
@@ -89,9 +89,11 @@ class Telemetry:
         """Say what this life is. Notices from before reach the files now."""
         with self._lock:
             self._start, self._samples, self._waiting = start, start.samples, None
+            early = [replace(notice, samples=start.samples) for notice in self._early]  # what it was, nobody knew yet
+            self._history.notices = (*self._history.notices[: -len(early) or None], *early)
             self._write(start)
-            for notice in self._early:  # said when nobody knew yet how many samples the checkpoint has
-                self._write_to(self._files(), replace(notice, samples=start.samples))
+            for notice in early:
+                self._write_to([sink for sink in self._sinks if not sink.before_start], notice)
             self._early.clear()
 
     def record(self, batch: Batch) -> None:
@@ -114,11 +116,7 @@ class Telemetry:
         batches: int,
         train: Mapping[str, float],
         learning_rate: float,
-        lag: int | None,
-        log_end: int | None,
-        ledger: Mapping[str, int],
-        balanced: bool,
-        stream_state: str,
+        stream: Standing,
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
         ages_ms = np.array(self._ages_ns) / 1e6
@@ -131,11 +129,7 @@ class Telemetry:
             samples_per_s=self._rate(),
             sample_age_ms_p50=p50,
             sample_age_ms_p99=p99,
-            lag=lag,
-            log_end=log_end,
-            ledger=dict(ledger),
-            balanced=balanced,
-            stream_state=stream_state,
+            stream=stream,
         )
         self._ages_ns.clear()
         self._write(report)
@@ -204,10 +198,7 @@ class Telemetry:
         if self._start is None or picture_field(self._start.info.schema) is None:
             return
         columns = {name: column[:PICTURES_SHOWN].cpu().numpy() for name, column in batch.columns.items()}
-        self._write(Pictures(samples=self._samples, sheet=sheet_of(self._start.info.schema, columns)))
-
-    def _files(self) -> list[Sink]:
-        return [sink for sink in self._sinks if not sink.before_start]
+        self._write(Pictures(samples=self._samples, sheet=sheet_of(self._start.info.schema, columns, SHEET_WIDTH)))
 
     def _write(self, fact: Fact) -> None:
         with self._lock:

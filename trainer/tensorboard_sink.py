@@ -4,6 +4,7 @@ A resumed life purges what a killed one wrote beyond the checkpoint, so each ste
 shared charts are a custom-scalars layout, for `add_scalars` would make a writer for every line in them.
 """
 
+import re
 import shlex
 import shutil
 import sys
@@ -115,7 +116,7 @@ class TensorBoardSink(Sink):
     def _write_event(self, notice: Notice) -> None:
         # TensorBoard's own server shows the last text of a step only, so that one says everything.
         texts = [known.text for known in self._history.notices if known.samples == notice.samples]
-        self._open().add_text("events", "\n\n".join(texts or [notice.text]), notice.samples)
+        self._open().add_text("events", "\n\n".join(map(_literal, texts or [notice.text])), notice.samples)
 
 
 def command_line(log_dir: Path) -> str:
@@ -156,8 +157,8 @@ def _report_scalars(report: Report) -> dict[str, float | None]:
         "throughput/samples_per_s": report.samples_per_s,
         "sample_age_ms/p50": report.sample_age_ms_p50,
         "sample_age_ms/p99": report.sample_age_ms_p99,
-        "lag": report.lag,
-        **{f"ledger/{name}": count for name, count in report.ledger.items()},
+        "lag": report.stream.lag,
+        **{f"ledger/{name}": count for name, count in report.stream.ledger.items()},
     }
 
 
@@ -174,4 +175,9 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _table(facts: Mapping[str, Any]) -> str:
     rows = [f"| {name} | `{str(value).replace('|', '/')}` |" for name, value in facts.items()]
-    return "\n".join(["| | |", "| --- | --- |", *rows])
+    return "\n".join(["| name | value |", "| --- | --- |", *rows])
+
+
+def _literal(text: str) -> str:
+    """The text as it is, where Markdown would read marks into it."""
+    return re.sub(r"([\\`*<\[\]])", r"\\\1", text)

@@ -10,6 +10,7 @@ from typing import Literal, TextIO
 from rich.console import Console, Group
 from rich.control import Control
 from rich.live import Live
+from rich.text import Text
 
 from trainer.history import History
 from trainer.live_view import View
@@ -79,8 +80,8 @@ class PlainLines(Sink):
         """The ledger is the last line."""
         if self._report is not None:
             report, self._report = self._report, None
-            terms = "  ".join(f"{name} {count}" for name, count in ledger_terms(report))
-            self._print(f"ledger {'balanced' if report.balanced else 'NOT BALANCED'}  {terms}")
+            terms = "  ".join(f"{name} {count}" for name, count in ledger_terms(report.stream.ledger))
+            self._print(f"ledger {'balanced' if report.stream.balanced else 'NOT BALANCED'}  {terms}")
 
     def _print(self, line: str) -> None:
         encoding = self._stream.encoding or "utf-8"
@@ -105,10 +106,12 @@ class LiveTerminal(Sink):
         self._heard_s = monotonic_s()
         self._changed = True
         self._size = console.size
+        self._failure: OSError | None = None
         self._done = threading.Event()
         self._live = Live(
             console=console,
             auto_refresh=False,
+            redirect_stdout=console.file is sys.stdout,
             redirect_stderr=sys.stderr.isatty(),  # a log file stays one
             vertical_overflow="crop",
             get_renderable=self._render,
@@ -119,11 +122,13 @@ class LiveTerminal(Sink):
         self._thread.start()
 
     def write(self, fact: Fact) -> None:
-        """Put the fact down for the next time that the view is drawn."""
+        """Put the fact down for the next time that the view is drawn; raises what drawing met since the last one."""
         if isinstance(fact, Waiting):
             self._heard_s = self._monotonic_s()
         self._view = self._view.after(fact)
         self._changed = True
+        if self._failure is not None:
+            raise self._failure
 
     def flush(self) -> None:
         """A view is not kept."""
@@ -143,12 +148,18 @@ class LiveTerminal(Sink):
             elif not self._changed and self._view.waiting is None:
                 continue
             self._changed = False
-            self._live.refresh()
+            try:
+                self._live.refresh()
+            except OSError as error:  # the terminal is gone
+                self._failure = error
+                return
 
     def _render(self) -> Group:
         view = self._view
         waited_s = view.waiting.waited_s + self._monotonic_s() - self._heard_s if view.waiting else 0.0
-        return Group(*view.lines(self._console.width, self._console.height, waited_s))
+        lines = view.lines(self._console.width, self._console.height, waited_s)
+        end = [] if self._done.is_set() else [Text()]  # where the cursor is: what a killed life leaves stays whole
+        return Group(*lines, *end)
 
 
 def _report_line(report: Report) -> str:
@@ -157,11 +168,11 @@ def _report_line(report: Report) -> str:
         parts.append(f"{report.samples_per_s:.0f}/s")
     if report.sample_age_ms_p50 is not None and report.sample_age_ms_p99 is not None:
         parts.append(f"age {report.sample_age_ms_p50:.1f}/{report.sample_age_ms_p99:.1f} ms")
-    if report.lag is not None:
-        parts.append(f"lag {report.lag}")
-    if report.stream_state != "streaming":
-        parts.append(report.stream_state)
-    if not report.balanced:
+    if report.stream.lag is not None:
+        parts.append(f"lag {report.stream.lag}")
+    if report.stream.state != "streaming":
+        parts.append(report.stream.state)
+    if not report.stream.balanced:
         parts.append("LEDGER NOT BALANCED")
     return "  ".join(parts)
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 from protocol.stream import StreamInfo
-from trainer.report import Report
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 TEXT_LIMIT = 300
@@ -49,12 +48,10 @@ def clock(seconds: float) -> str:
     return f"{hours:,}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def ledger_terms(report: Report) -> list[tuple[str, int]]:
+def ledger_terms(ledger: Mapping[str, int]) -> list[tuple[str, int]]:
     """The terms worth a place on a line: what is usually 0 only where it is not."""
     usually_zero = ("held_out", "skipped", "rejected", "lost")
-    return [
-        (name.replace("_", " "), count) for name, count in report.ledger.items() if count or name not in usually_zero
-    ]
+    return [(name.replace("_", " "), count) for name, count in ledger.items() if count or name not in usually_zero]
 
 
 def metric_names(*metrics: Mapping[str, float]) -> list[str]:

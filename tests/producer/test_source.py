@@ -82,8 +82,8 @@ def test_a_division_loses_no_record_and_doubles_none(count: int, data: st.DataOb
 
 def test_divisions_are_drawn_alike_for_ever() -> None:
     kept, held = divided_indices(20, 6, seed=3)
-    assert held.tolist() == [1, 6, 9, 11, 13, 19]
-    assert kept.tolist() == [0, 2, 3, 4, 5, 7, 8, 10, 12, 14, 15, 16, 17, 18]
+    assert held.tolist() == [2, 4, 8, 13, 14, 19]
+    assert kept.tolist() == [0, 1, 3, 5, 6, 7, 9, 10, 11, 12, 15, 16, 17, 18]
     assert divided_indices(20, 6, seed=4)[1].tolist() != held.tolist()
 
 
@@ -131,7 +131,7 @@ def test_the_fingerprint_tells_contents_apart_and_nothing_else() -> None:
 
 
 def test_digests_stay_what_they_are_and_frame_their_parts() -> None:
-    assert content_digest("a", 1, b"c", np.array([1, 2], np.int64)) == "8a2f3b0a"
+    assert content_digest("a", 1, b"c", np.array([1, 2], np.int64)) == "a00fb4ed4ed9e215d67c88da8058b909"
     assert content_digest("ab") != content_digest("a", "b")
     assert content_digest("1") != content_digest(1)
     big_endian = np.array([1, 2], ">i8")

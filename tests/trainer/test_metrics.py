@@ -46,7 +46,7 @@ def test_the_mean_is_right_to_double_precision(given: list[Outcome]) -> None:
     )
 
 
-def test_a_million_small_losses_after_a_large_one_are_not_lost() -> None:
+def test_small_losses_after_millions_of_records_are_not_lost() -> None:
     window = Window()
     window.add(outcome(loss=1.0, count=1 << 25))
     for _ in range(100):

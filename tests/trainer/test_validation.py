@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from protocol.errors import DataFault, UsageError
@@ -36,6 +37,14 @@ class Dropping(nn.Module):
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.layers(pictures)
         return scores
+
+
+class FirstPixel(nn.Module):
+    """Says the class that stands in the first pixel, modulo ten."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        values = ((pictures[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long()
+        return functional.one_hot(values % 10, 10).float()
 
 
 def as_read(pictures: Pictures, order: list[int]) -> Columns:
@@ -100,20 +109,13 @@ def test_a_fault_in_the_middle_leaves_no_trace_either() -> None:
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_the_run_draws_the_same_random_numbers_with_and_without_a_validation(shuffle: bool) -> None:
-    loader = DataLoader(Pictures(), 10, shuffle=shuffle)  # draws from the global generator when it is iterated
-    state = torch.get_rng_state()
-    iter(loader)
-    assert not torch.equal(torch.get_rng_state(), state), "the loader disturbs nothing, so this test shows nothing"
-    torch.set_rng_state(state)
-    validate(Dropping(), Classification(), loader, CPU)
-    evaluate(Dropping(), Classification(), loader, CPU)
-    torch.set_rng_state(state)
-    model = Dropping()
+    model, loader = Dropping(), DataLoader(Pictures(), 10, shuffle=shuffle)
     before = torch.get_rng_state()
     validate(model, Classification(), loader, CPU)
-    assert torch.equal(torch.get_rng_state(), before)
     evaluate(model, Classification(), loader, CPU)
     assert torch.equal(torch.get_rng_state(), before)
+    iter(loader)
+    assert not torch.equal(torch.get_rng_state(), before), "the loader draws nothing, so this test shows nothing"
 
 
 def test_a_set_without_records_is_the_users_mistake() -> None:
@@ -123,17 +125,15 @@ def test_a_set_without_records_is_the_users_mistake() -> None:
 
 def test_evaluate_gives_the_same_figures_and_the_share_right_of_each_class() -> None:
     pictures, task = Pictures(50, labels=[0, 1, 2, 2, 9] * 10), Classification()
-    torch.manual_seed(0)
-    model, loader = GarmentClassifier(), DataLoader(pictures, 7)
+    model, loader = FirstPixel(), DataLoader(pictures, 7)
     evaluation = evaluate(model, task, loader, CPU, ["Top", "Trouser", "Pullover"])
     assert evaluation.figures == validate(model, task, loader, CPU)
-    predicted = model(task.prepare(as_read(pictures, list(range(50))), CPU)["image"]).argmax(dim=1).numpy()
-    truth = pictures.labels.numpy()
+    predicted, truth = pictures.images[:, 0, 0, 0].numpy() % 10, pictures.labels.numpy()
     names = {0: "Top", 1: "Trouser", 2: "Pullover", 9: "9"}  # no names for the rest, and classes 3 to 8 have no record
     assert evaluation.per_class == {
         name: pytest.approx(np.mean(predicted[truth == label] == label)) for label, name in names.items()
     }
-    assert any(evaluation.per_class.values())
+    assert len(set(evaluation.per_class.values())) > 2, "nothing to tell apart"
 
 
 def test_evaluate_knows_no_classes_where_the_task_has_none() -> None:

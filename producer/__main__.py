@@ -1,0 +1,169 @@
+"""`python -m producer`: serve a stream over ZeroMQ."""
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal
+
+from producer.computed_log import ComputedLog, split_log, stripe_of
+from producer.dataset_source import source_from
+from producer.feed import Feed
+from producer.memory_log import MemoryLogSettings
+from producer.pace import Pace
+from producer.server import Server
+from producer.service import Service, ServiceSettings
+from producer.status import StatusLine
+from protocol.command_line import ArgumentParser, class_path_in, import_class, run
+from protocol.dealing import Dealing
+from protocol.errors import UsageError
+from protocol.log import Log
+from protocol.messages import STREAM
+from protocol.zmq_transport import ServerSocket
+
+DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
+
+DESCRIPTION = """Serve a stream over ZeroMQ.
+
+A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
+order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
+served from memory as it comes. Trainers may come and go; each sees every record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProducerSettings:
+    """What is served, and how."""
+
+    bind: str = "tcp://127.0.0.1:5555"
+    """where to listen: tcp://HOST:PORT (a PORT of * picks a free one) or ipc://PATH"""
+    partitions: int = 8
+    """partitions of the stream; readers share them out among themselves"""
+    rate: float = 2000.0
+    """records a second that a dataset releases; 0: as fast as trainers read"""
+    passes: int = 0
+    """passes over a dataset; 0: endless"""
+    seed: int = 0
+    """orders the passes"""
+    validation: int = 0
+    """records that a dataset without splits of its own holds out for validation"""
+    until: Literal["stopped", "committed"] = "stopped"
+    """committed: end once the stream has ended and every group has committed all of it"""
+    status_every_s: float = 10.0
+    """seconds between two status lines; 0: none"""
+
+
+def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
+    """The command line, with the typed arguments of the source that it names."""
+    source = import_class(class_path_in(arguments, "source") or DEFAULT_SOURCE, "--source")
+    parser = ArgumentParser(prog="python -m producer", description=DESCRIPTION)
+    parser.add_argument("--config", action="config", help="a YAML file of these settings")
+    parser.add_class_arguments(ProducerSettings, None)
+    parser.add_class_arguments(MemoryLogSettings, "log")
+    parser.add_subclass_arguments(source, "source", required=True, help="class of the source, by its import path")
+    parser.set_defaults({"source": {"class_path": f"{source.__module__}.{source.__qualname__}"}})
+    return parser, source
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until the stream is stopped or, if asked, committed."""
+    parser, _ = build_parser(arguments)
+    config = parser.parse_args(list(arguments))
+    made = parser.make(config)
+    settings = ProducerSettings(**{name: getattr(made, name) for name in ProducerSettings.__dataclass_fields__})
+    _check(settings)
+    logs, feed = _logs(made.source, settings, made.log)
+    server = Server(Service(logs, ServiceSettings(), time.monotonic()), ServerSocket(settings.bind))
+    _Life(server, feed, settings).live()
+    return 0
+
+
+def _check(settings: ProducerSettings) -> None:
+    if settings.rate < 0 or settings.passes < 0 or settings.validation < 0:
+        raise UsageError("--rate, --passes and --validation are 0 or more")
+    try:
+        Dealing(settings.partitions, 1)
+    except ValueError as error:
+        raise UsageError(f"--partitions: {error}") from error
+    if settings.until == "committed" and settings.passes == 0:
+        raise UsageError("--until committed needs an end: give --passes N")
+
+
+def _logs(source: Any, settings: ProducerSettings, log: MemoryLogSettings) -> tuple[dict[str, Log], Feed | None]:
+    live = hasattr(source, "__iter__") and not hasattr(source, "__len__")
+    if live:
+        feed = Feed(source, settings.partitions, log)
+        return {STREAM: feed.log}, feed
+    dataset = source_from(source, validation=settings.validation, seed=settings.seed)
+    stream = ComputedLog(
+        dataset,
+        Dealing(settings.partitions, stripe_of(dataset)),
+        seed=settings.seed,
+        passes=settings.passes,
+        pace=Pace(settings.rate),
+    )
+    return {STREAM: stream, **{name: split_log(split) for name, split in dataset.splits().items()}}, None
+
+
+class _Life:
+    """One life of the producer, from the first line on the screen to the last."""
+
+    def __init__(self, server: Server, feed: Feed | None, settings: ProducerSettings) -> None:
+        self._server, self._feed, self._settings = server, feed, settings
+        self._service = server.service
+        self._status = StatusLine(settings.status_every_s, time.monotonic())
+
+    def live(self) -> None:
+        """Serve; SIGINT and SIGTERM leave without ending the stream, so that trainers wait for the next life."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        self._say_start()
+        if self._feed is not None:
+            self._feed.log.on_append = self._server.wake
+            self._feed.start()
+        try:
+            self._server.serve(self._each_turn)
+        finally:
+            self._server.close()
+            for log in self._service.logs.values():
+                log.close()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        print(f"stopped by {signal.Signals(number).name}; trainers wait for the next life", flush=True)
+        self._server.stop()
+
+    def _each_turn(self, now_s: float) -> None:
+        if self._feed is not None and self._feed.error is not None:
+            raise self._feed.error
+        if self._settings.status_every_s > 0 and self._status.due(now_s):
+            self._say_status(now_s)
+        if self._settings.until == "committed" and self._done():
+            print("the stream was committed to its end", flush=True)
+            self._server.stop()
+
+    def _done(self) -> bool:
+        service = self._service
+        return service.stream.ended and not service.sessions and bool(len(service.groups)) and service.untaken() == 0
+
+    def _say_start(self) -> None:
+        info = self._service.stream.info
+        fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape) if f.shape else ''}" for f in info.schema.fields)
+        per_pass = "live" if info.records_per_pass is None else f"{info.records_per_pass:,} records a pass"
+        print(f"serving {info.source} at {self._server.address}: {per_pass}, {info.dealing.partitions} partitions")
+        print(f"  fields: {fields}")
+        if info.schema.label is not None and info.schema.label_range is not None:
+            low, high = info.schema.label_range
+            print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
+        for name, size in info.splits.items():
+            print(f"  split {name}: {size:,} records")
+        sys.stdout.flush()
+
+    def _say_status(self, now_s: float) -> None:
+        service = self._service
+        print(self._status.line(service.sent, service.stream.log_end(), service.group_states(now_s), now_s), flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,45 @@
+"""A live source on the command line: any class whose objects yield records, fed into a memory log."""
+
+import itertools
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from producer.inference import infer_schema
+from producer.memory_log import MemoryLog, MemoryLogSettings
+from protocol.dealing import Dealing, stripe_for
+from protocol.errors import DataFault, HeadraceError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+class Feed:
+    """Reads a live source in a thread of its own. `error` is what it died of, if it did."""
+
+    def __init__(self, source: Iterable[Mapping[str, Any]], partitions: int, settings: MemoryLogSettings) -> None:
+        name = type(source).__name__
+        records: Iterator[Mapping[str, Any]] = iter(source)
+        first = next(records, None)
+        if not isinstance(first, Mapping):
+            raise UsageError(f"{name} yields {type(first).__name__}; a record is a mapping of field names to values")
+        schema = infer_schema(first)
+        self.log = MemoryLog(schema, Dealing(partitions, stripe_for(schema.record_bytes)), settings, source=name)
+        self.error: Exception | None = None
+        self._records = itertools.chain([first], records)
+        self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for record in self._records:
+                self.log.append(record)
+        except HeadraceError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001  (the user's own code: whatever it raises ends the stream's feed)
+            self.error = DataFault(f"the source failed: {type(error).__name__}: {error}")
+        else:
+            self.log.end()

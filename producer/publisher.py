@@ -1,0 +1,155 @@
+"""`Publisher`: a stream out of somebody's own capture program, served from a thread beside it."""
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+from producer.inference import infer_schema
+from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
+from producer.server import Server
+from producer.service import Service, ServiceSettings
+from protocol.dealing import Dealing, Positions, stripe_for
+from protocol.errors import NotDrained
+from protocol.messages import STREAM
+from protocol.schema import Schema
+from protocol.zmq_transport import ServerSocket
+
+logger = logging.getLogger(__name__)
+
+DRAIN_POLL_S: Final = 0.02
+DRAIN_SAID_S: Final = 10.0
+#: After everything was taken, readers get this long to hear END and take their leave.
+FAREWELL_S: Final = 2.0
+
+
+class Publisher:
+    """Serves what `send` is given at `url` until it is closed.
+
+    The schema is that of the first record unless it is declared. The promise (every record exactly once) begins
+    when `send` returns; the records live in memory, so it ends with this process. `max_bytes` bounds them: a full log
+    makes `send` wait (`block`) or forgets and counts the oldest (`drop-oldest`).
+
+    Left cleanly, a `with` ends the stream and waits until all of it was taken: committed by runs that keep
+    checkpoints, marked as trained by others. Left by an exception, the producer is *away* and the stream has no end.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: Schema | None = None,
+        partitions: int = 8,
+        max_bytes: int = 256 << 20,
+        full: WhenFull = "block",
+        drain_timeout_s: float | None = None,
+    ) -> None:
+        self._socket = ServerSocket(url)
+        self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
+        self._log_settings = MemoryLogSettings(bytes=max_bytes, full=full)
+        self._log: MemoryLog | None = None
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        self._left: tuple[int, int] | None = None
+        self._closed = False
+        if schema is not None:
+            self._open(schema)
+
+    @property
+    def address(self) -> str:
+        """Where trainers find the stream; tells the port that was chosen for `tcp://127.0.0.1:*`."""
+        return self._socket.address
+
+    @property
+    def dropped(self) -> Positions:
+        """Records that a full log forgot, by partition."""
+        return {} if self._log is None else self._log.dropped
+
+    def send(self, **record: Any) -> None:
+        """Append one record: a value for each field. Raises `DataFault` where it does not fit the schema."""
+        if self._log is None:
+            self._log = self._open(infer_schema(record))
+        self._log.append(record)
+
+    def send_columns(self, **columns: Any) -> None:
+        """Append many records at once: an array [n, *shape] for each field."""
+        if self._log is None:
+            self._log = self._open(infer_schema({name: column[0] for name, column in columns.items()}))
+        self._log.append_columns(columns)
+
+    def close(self, drain_timeout_s: float | None = None) -> None:
+        """End the stream, wait until everything was taken, and leave.
+
+        Raises `NotDrained`, with the number not taken, after `drain_timeout_s` (None: what the constructor was given,
+        which waits for ever unless it says otherwise).
+        """
+        timeout_s = self._drain_timeout_s if drain_timeout_s is None else drain_timeout_s
+        try:
+            if self._log is not None and not self._closed:
+                self._log.end()
+                self._drain(timeout_s)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Leave at once without ending the stream: trainers wait for the producer to come back."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._server is None or self._thread is None:
+            self._socket.close()
+            return
+        self._server.stop()
+        self._thread.join()
+        self._server.close()
+        if self._log is not None:
+            self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _open(self, schema: Schema) -> MemoryLog:
+        dealing = Dealing(self._partitions, stripe_for(schema.record_bytes))
+        log = self._log = MemoryLog(schema, dealing, self._log_settings, source=type(self).__name__)
+        service = Service({STREAM: log}, ServiceSettings(), time.monotonic())
+        server = self._server = Server(service, self._socket)
+        log.on_append = server.wake
+        self._thread = threading.Thread(target=server.serve, args=(self._watch,), name="headrace-server", daemon=True)
+        self._thread.start()
+        return log
+
+    def _watch(self, now_s: float) -> None:
+        """In the server's thread, each turn: what is left to be taken, and how many still listen."""
+        del now_s
+        assert self._server is not None
+        service = self._server.service
+        self._left = service.untaken(), len(service.sessions)
+
+    def _drain(self, timeout_s: float | None) -> None:
+        assert self._server is not None
+        self._left = None  # what was seen before the end is not the whole
+        self._server.wake()
+        started_s = said_s = time.monotonic()
+        drained_s: float | None = None
+        while True:
+            now_s = time.monotonic()
+            untaken, listening = self._left or (1, 1)
+            if untaken == 0:
+                drained_s = drained_s or now_s
+                if not listening or now_s - drained_s >= FAREWELL_S:
+                    return
+            elif timeout_s is not None and now_s - started_s >= timeout_s:
+                raise NotDrained(untaken, timeout_s)
+            elif now_s - said_s >= DRAIN_SAID_S:
+                said_s = now_s
+                logger.info("the stream has ended; waiting until %d records are taken", untaken)
+            time.sleep(DRAIN_POLL_S)

@@ -1,0 +1,324 @@
+import io
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protocol.contact_sheet import sheet_of
+from protocol.dealing import Dealing
+from protocol.schema import Field, Schema
+from protocol.stream import StreamInfo
+from trainer.batch import Batch
+from trainer.history import History
+from trainer.jsonl_sink import JsonlSink, read_lines
+from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, Waiting
+from trainer.telemetry import AGES_KEPT, SHEET_WIDTH, Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
+from trainer.terminal import PlainLines
+
+SCHEMA = Schema(
+    (Field("image", "uint8", (1, 8, 8)), Field("label", "int64")), label="label", class_names=("Bag", "Coat")
+)
+STANDING = Standing(state="streaming", lag=5, log_end=100, ledger={"trained": 64}, balanced=True)
+
+
+class Clock:
+    """A wall clock and a monotonic one, told what time it is."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def wall_ns(self) -> int:
+        return int(self.now_s * 1e9)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+class Kept(Sink):
+    """A sink that keeps what it was told; `full` makes it fail as a full disk does."""
+
+    name = "kept"
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        self.full = False
+        self.attempts = 0
+
+    def write(self, fact: Fact) -> None:
+        self.attempts += 1
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.facts.append(fact)
+
+    def flush(self) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        self.facts.append(Notice(samples=0, text="closed"))
+
+    def of(self, kind: type) -> list[Fact]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+
+def start(samples: int = 0, *, resumed: bool = False, schema: Schema = SCHEMA) -> Start:
+    info = StreamInfo(incarnation="x", schema=schema, dealing=Dealing(1, 1))
+    return Start(samples=samples, resumed=resumed, run_dir="r", stream="tcp://a:1", info=info, model="M", device="cpu")
+
+
+def batch(count: int = 64, *, age_s: float = 0.0, now_s: float = 1000.0, number: int = 1) -> Batch:
+    columns = {
+        "image": torch.arange(count * 64, dtype=torch.int64).reshape(count, 1, 8, 8).to(torch.uint8),
+        "label": torch.arange(count) % 2,
+    }
+    return Batch(columns, count, number, {0: count * number}, ((0, 0, count),), int((now_s - age_s) * 1e9))
+
+
+def report(telemetry: Telemetry, samples: int = 64) -> Report:
+    return telemetry.report(samples=samples, batches=1, train={"loss": 0.5}, learning_rate=0.1, stream=STANDING)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def telemetry(kept: Kept, clock: Clock) -> Telemetry:
+    return Telemetry([kept], wall_ns=clock.wall_ns, monotonic_s=clock.monotonic_s)
+
+
+def test_a_report_says_how_old_the_newest_record_of_each_batch_was_when_it_was_trained(telemetry) -> None:
+    telemetry.start(start())
+    for age_ms in range(1, 102):
+        telemetry.record(batch(age_s=age_ms / 1000))
+    first = report(telemetry)
+    assert (first.sample_age_ms_p50, first.sample_age_ms_p99) == (pytest.approx(51), pytest.approx(100))
+    telemetry.record(batch(age_s=3.0))
+    second = report(telemetry)
+    assert (second.sample_age_ms_p50, second.sample_age_ms_p99) == (pytest.approx(3000), pytest.approx(3000))
+
+
+def test_an_age_below_zero_shows_that_two_clocks_differ(telemetry) -> None:
+    telemetry.start(start())
+    telemetry.record(batch(age_s=-0.5))
+    assert report(telemetry).sample_age_ms_p50 == pytest.approx(-500)
+
+
+def test_what_nobody_measured_is_unknown(telemetry) -> None:
+    telemetry.start(start())
+    empty = report(telemetry)
+    assert (empty.sample_age_ms_p50, empty.sample_age_ms_p99, empty.samples_per_s) == (None, None, None)
+
+
+def test_samples_per_second_are_those_since_the_last_report_idle_time_included(telemetry, clock) -> None:
+    telemetry.start(start())
+    telemetry.record(batch())  # nobody knows how long this one took
+    clock.now_s += 2
+    telemetry.record(batch())
+    assert report(telemetry).samples_per_s == pytest.approx(32)
+    clock.now_s += 10
+    telemetry.record(batch(count=100))
+    assert report(telemetry).samples_per_s == pytest.approx(10)
+
+
+def test_the_ages_between_two_reports_stay_bounded(telemetry) -> None:
+    telemetry.start(start())
+    for age_s in [9.0] * 10 + [1.0] * AGES_KEPT:
+        telemetry.record(batch(count=1, age_s=age_s))
+    assert report(telemetry).sample_age_ms_p99 == pytest.approx(1000)
+
+
+def test_recording_a_step_costs_a_few_microseconds(tmp_path) -> None:
+    history = History()
+    with Telemetry([PlainLines(io.StringIO()), JsonlSink(tmp_path / "metrics.jsonl")], history) as telemetry:
+        telemetry.start(start())
+        one = batch(count=1)
+        telemetry.record(one)
+        best_s = min(_seconds_for(telemetry, one, 2000) for _ in range(5))
+    assert best_s / 2000 < 10e-6
+
+
+def _seconds_for(telemetry: Telemetry, one: Batch, steps: int) -> float:
+    began_s = time.perf_counter()
+    for _ in range(steps):
+        telemetry.record(one)
+    return time.perf_counter() - began_s
+
+
+def test_between_reports_displays_hear_of_progress_at_most_four_times_a_second(telemetry, kept, clock) -> None:
+    telemetry.start(start(1000, resumed=True))
+    for _ in range(400):
+        telemetry.record(batch(count=1))
+        clock.now_s += 0.01
+    progress = kept.of(Progress)
+    assert 14 <= len(progress) <= 17
+    assert progress[-1].samples > 1300
+    assert progress[-1].samples_per_s == pytest.approx(100, rel=0.01)
+
+
+def test_waiting_counts_from_when_it_was_first_said_until_a_batch_ends_it(telemetry, kept, clock) -> None:
+    for _ in range(3):
+        telemetry.waiting("for the producer")
+        clock.now_s += 1
+    telemetry.start(start())
+    telemetry.waiting("producer away")
+    clock.now_s += 1
+    telemetry.waiting("producer away")
+    telemetry.record(batch())
+    clock.now_s += 1
+    telemetry.waiting("producer away")
+    assert [fact.waited_s for fact in kept.of(Waiting)] == [0, 1, 0]  # this sink hears nothing before the start
+    assert isinstance(kept.facts[3], Progress)
+
+
+def test_notices_from_before_the_start_reach_the_files_after_it_with_the_checkpoints_samples(kept, clock) -> None:
+    history = History()
+    telemetry = Telemetry([kept], history, monotonic_s=clock.monotonic_s)
+    telemetry.notice("a checkpoint is damaged")
+    assert kept.facts == []
+    telemetry.start(start(640, resumed=True))
+    telemetry.notice("resumed")
+    assert isinstance(kept.facts[0], Start)
+    expected = [Notice(samples=640, text="a checkpoint is damaged"), Notice(samples=640, text="resumed")]
+    assert kept.facts[1:] == expected
+    assert list(history.notices) == expected
+
+
+def test_a_display_hears_everything_at_once() -> None:
+    stream = io.StringIO()
+    telemetry = Telemetry([PlainLines(stream)])
+    telemetry.waiting("waiting for the producer")
+    telemetry.notice("a checkpoint is damaged")
+    telemetry.start(start(640, resumed=True))
+    assert stream.getvalue().splitlines()[:2] == [
+        "waiting for the producer (0 s)",
+        "samples 0  a checkpoint is damaged",
+    ]
+    assert stream.getvalue().count("damaged") == 1
+
+
+def test_a_sink_that_fails_is_named_on_the_others_once_a_minute_and_training_goes_on(clock, kept) -> None:
+    other = Kept()
+    telemetry = Telemetry([kept, other], monotonic_s=clock.monotonic_s)
+    telemetry.start(start())
+    kept.full = True
+    for samples in (64, 128, 192):
+        report(telemetry, samples)
+    telemetry.flush()
+    assert [notice.text for notice in other.of(Notice)] == [
+        "kept cannot be written: [Errno 28] No space left on device; training goes on without it"
+    ]
+    clock.now_s += 61
+    report(telemetry, 256)
+    assert len(other.of(Notice)) == 2
+    kept.full = False
+    report(telemetry, 320)
+    assert [fact.samples for fact in kept.of(Report)] == [320]
+    assert [fact.samples for fact in other.of(Report)] == [64, 128, 192, 256, 320]
+
+
+def test_where_every_sink_fails_training_still_goes_on(clock) -> None:
+    sinks = [Kept(), Kept()]
+    telemetry = Telemetry(sinks, monotonic_s=clock.monotonic_s)
+    for sink in sinks:
+        sink.full = True
+    telemetry.start(start())
+    report(telemetry)
+    assert all(sink.attempts >= 2 for sink in sinks)
+
+
+def test_a_fault_that_is_no_full_disk_is_not_swallowed(kept, monkeypatch) -> None:
+    telemetry = Telemetry([kept])
+    monkeypatch.setattr(kept, "write", lambda fact: {}["a bug"])
+    with pytest.raises(KeyError):
+        telemetry.start(start())
+
+
+def test_notices_may_come_from_any_thread(tmp_path) -> None:
+    telemetry = Telemetry([JsonlSink(tmp_path / "metrics.jsonl")])
+    telemetry.start(start())
+    threads = [threading.Thread(target=lambda: [telemetry.notice("x" * 200) for _ in range(100)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for samples in range(100):
+        report(telemetry, samples)
+    for thread in threads:
+        thread.join()
+    kinds = [line["kind"] for line in read_lines(tmp_path / "metrics.jsonl")]
+    assert (kinds.count("notice"), kinds.count("report")) == (400, 100)
+
+
+def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(telemetry, kept) -> None:
+    telemetry.start(start(640, resumed=True))
+    one = batch()
+    telemetry.record(one)
+    (pictures,) = kept.of(Pictures)
+    columns = {name: column[:16].numpy() for name, column in one.columns.items()}
+    assert pictures.samples == 704
+    assert (pictures.sheet == sheet_of(SCHEMA, columns, SHEET_WIDTH)).all()
+
+
+def test_later_sheets_are_rare(telemetry, kept) -> None:
+    telemetry.start(start())
+    for _ in range(1000):
+        telemetry.record(batch(count=1000))
+    assert [fact.samples for fact in kept.of(Pictures)] == [1000, 51_000, 102_000, 204_000, 408_000, 816_000]
+
+
+def test_a_stream_without_pictures_has_no_sheets(telemetry, kept) -> None:
+    telemetry.start(start(schema=Schema((Field("x", "float32", (8,)),))))
+    telemetry.record(Batch({"x": torch.zeros(4, 8)}, 4, 1, {0: 4}, ((0, 0, 4),), 0))
+    assert kept.of(Pictures) == []
+
+
+def test_a_batch_smaller_than_a_sheet_is_shown_whole(telemetry, kept) -> None:
+    telemetry.start(start())
+    telemetry.record(batch(count=1))
+    assert len(kept.of(Pictures)) == 1
+
+
+def test_the_state_goes_through_a_checkpoint_that_holds_no_code(tmp_path) -> None:
+    telemetry = Telemetry([])
+    telemetry.start(start())
+    report(telemetry, 64)
+    telemetry.validation(64, {"loss": 0.25, "accuracy": np.float64(0.5), "count": 5.0}, best=True)
+    telemetry.notice("over-fitting")
+    torch.save(telemetry.state_dict(), tmp_path / "state.pt")
+    history = History()
+    Telemetry([], history).load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert history.training.points == [(64, 0.5)]
+    assert history.best is not None
+    assert history.best.metrics["loss"] == 0.25
+    assert [notice.text for notice in history.notices] == ["over-fitting"]
+
+
+def test_leaving_the_telemetry_closes_every_sink(kept) -> None:
+    with pytest.raises(RuntimeError), Telemetry([kept]):
+        raise RuntimeError
+    assert kept.facts == [Notice(samples=0, text="closed")]
+
+
+def test_a_run_keeps_its_numbers_in_its_directory_and_touches_nothing_before_the_start(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with open_telemetry(run_dir, TelemetrySettings(display="none")) as telemetry:
+        telemetry.notice("early")
+        assert not run_dir.exists()
+        telemetry.start(start())
+        report(telemetry)
+    assert [line["kind"] for line in read_lines(run_dir / "metrics.jsonl")] == ["start", "notice", "report"]
+    assert len(list(tensorboard_dir(run_dir).iterdir())) == 1
+
+
+def test_tensorboard_can_be_left_out(tmp_path: Path) -> None:
+    with open_telemetry(tmp_path, TelemetrySettings(display="none", tensorboard=False)) as telemetry:
+        telemetry.start(start())
+    assert not tensorboard_dir(tmp_path).exists()
