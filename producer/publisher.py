@@ -134,6 +134,9 @@ class Publisher:
         service = self._server.service
         self._left = service.untaken(), len(service.sessions)
 
+    def _left_over(self) -> tuple[int, int]:
+        return self._left or (1, 1)
+
     def _drain(self, timeout_s: float | None) -> None:
         assert self._server is not None
         self._left = None  # what was seen before the end is not the whole
@@ -142,7 +145,7 @@ class Publisher:
         drained_s: float | None = None
         while True:
             now_s = time.monotonic()
-            untaken, listening = self._left or (1, 1)
+            untaken, listening = self._left_over()
             if untaken == 0:
                 drained_s = drained_s or now_s
                 if not listening or now_s - drained_s >= FAREWELL_S:

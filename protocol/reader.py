@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -10,7 +9,7 @@ from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import UsageError
 from protocol.messages import STREAM, Description
-from protocol.reader_session import Ended, Event, Progress, ReaderSettings, Subscription
+from protocol.reader_session import Event, Progress, ReaderSettings, Subscription
 
 #: Called about once a second while something is waited for, with the seconds waited so far; may raise to give up.
 OnWait = Callable[[float], None]
@@ -54,27 +53,12 @@ class Reader(ABC):
         self.close()
 
 
-@dataclass(frozen=True)
-class FetchedSplit:
-    """A finite split, whole: its description and its chunks in order."""
-
-    description: Description
-    chunks: list[Chunk]
-
-
-def fetch_split(reader: Reader, split: str, *, timeout_s: float | None, on_wait: OnWait | None = None) -> FetchedSplit:
-    """Read a finite split from its start to its end."""
-    description = reader.describe(split, timeout_s=timeout_s, on_wait=on_wait)
+def read_split(reader: Reader, split: str, description: Description) -> Iterator[Chunk]:
+    """The chunks of a finite split, in order, from its start to its end."""
     asked = Subscription(split=split, positions=description.log_start, incarnation=description.info.incarnation)
-    chunks: list[Chunk] = []
     for event in reader.read(asked):
         if isinstance(event, Chunk):
-            chunks.append(event)
-        elif isinstance(event, Ended):
-            break
-        elif event is None and on_wait is not None:
-            on_wait(0.0)
-    return FetchedSplit(description, chunks)
+            yield event
 
 
 def check_url(url: str) -> None:

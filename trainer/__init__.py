@@ -1,0 +1,22 @@
+"""Trains on a stream: `StreamLoader` in somebody's own loop, `python -m trainer` as a whole program."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.dataset import StreamDataset
+    from trainer.loader import StreamLoader
+
+__all__ = ["StreamDataset", "StreamLoader"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch takes seconds, and the command line has something to say before."""
+    if name == "StreamLoader":
+        from trainer.loader import StreamLoader
+
+        return StreamLoader
+    if name == "StreamDataset":
+        from trainer.dataset import StreamDataset
+
+        return StreamDataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from trainer.merge import Piece
 class Assembly:
     """Fills one batch after another with the fields of `schema`; none of them may be ragged."""
 
-    def __init__(self, schema: Schema, batch_size: int, pin_memory: bool) -> None:
+    def __init__(self, schema: Schema, batch_size: int, *, pin_memory: bool) -> None:
         self._schema, self._batch_size, self._pin_memory = schema, batch_size, pin_memory
         self._dtypes = {field.name: torch.from_numpy(np.empty(0, field.numpy_dtype)).dtype for field in schema.fields}
         self.begin()

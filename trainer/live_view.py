@@ -177,7 +177,7 @@ def _row(label: str, value: Text) -> Text:
 
 def _rows(label: str, words: str, width: int) -> list[Text]:
     parts = textwrap.wrap(words, max(1, width - LABEL), break_on_hyphens=False) or [""]
-    return [_row(label if index == 0 else "", Text(part)) for index, part in enumerate(parts)]
+    return [_row(label if index == 0 else "", Text(part.replace(NO_BREAK, " "))) for index, part in enumerate(parts)]
 
 
 def _rule(width: int, left: tuple[str, str] | None = None, right: tuple[str, str] | None = None) -> Text:

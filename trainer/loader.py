@@ -71,7 +71,7 @@ class StreamLoader:
         self.group = group or f"group-{new_token():016x}"
         self._start, self._on_timeout = start, on_timeout
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
-        self._on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
+        self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
         self._readers: Readers | None = None
@@ -112,7 +112,7 @@ class StreamLoader:
         self._board.mark(self.trained)
         if self._resumed is not None:
             self._board.make_durable()
-        self._assembly = Assembly(info.schema, self.batch_size, self._pin_memory)
+        self._assembly = Assembly(info.schema, self.batch_size, pin_memory=self._pin_memory)
 
     def _restore(self, state: Mapping[str, Any], info: StreamInfo, first: Positions) -> None:
         self.batches = int(state["batches"])
@@ -246,8 +246,8 @@ class StreamLoader:
             self._stopping = True
         if now_s - self._idle_said_s >= IDLE_S:
             self._idle_said_s = now_s
-            if self._on_idle is not None:
-                self._on_idle()
+            if self.on_idle is not None:
+                self.on_idle()
 
     def _explained(self, error: Exception) -> Exception:
         if isinstance(error, StreamReplaced):
@@ -277,6 +277,20 @@ class StreamLoader:
     def lag(self) -> int:
         """Records between what was trained and the log end last heard."""
         return max(0, distance(self.trained, self.log_end))
+
+    @property
+    def state(self) -> str:
+        """How the stream stands: `streaming`, `away 12 s` or `ended`."""
+        if self.final is not None and distance(self.trained, self.final) == 0:
+            return "ended"
+        if self.away_since_s is not None:
+            return f"away {time.monotonic() - self.away_since_s:.0f} s"
+        return "streaming"
+
+    def in_hand(self) -> dict[str, int]:
+        """Records that have come and are not trained: `buffered` and `unmarked`."""
+        buffered = {} if self._merge is None else self._merge.buffered()
+        return {"buffered": sum(buffered.values()), "unmarked": sum(self.unmarked().values())}
 
     def unmarked(self) -> Positions:
         """Records handed out and not yet marked, by partition."""

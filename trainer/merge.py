@@ -24,7 +24,7 @@ class Piece:
 
     @property
     def span(self) -> tuple[int, int, int]:
-        """(partition, offset, count)"""
+        """(partition, offset, count)."""
         return self.chunk.partition, self.chunk.offset + self.start, self.stop - self.start
 
 

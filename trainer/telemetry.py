@@ -124,7 +124,7 @@ class Telemetry:
         report = Report(
             samples=samples,
             batches=batches,
-            train=dict(train),
+            train=_floats(train),
             learning_rate=learning_rate,
             samples_per_s=self._rate(),
             sample_age_ms_p50=p50,
@@ -137,7 +137,7 @@ class Telemetry:
 
     def validation(self, samples: int, metrics: Mapping[str, float], *, best: bool) -> ValidationReport:
         """Tell what a validation found."""
-        report = ValidationReport(samples=samples, metrics=dict(metrics), best=best)
+        report = ValidationReport(samples=samples, metrics=_floats(metrics), best=best)
         self._write(report)
         return report
 
@@ -226,3 +226,8 @@ class Telemetry:
             notice = Notice(samples=self._samples, text=text)
             self._history.add(notice)
             self._write_to([other for other in self._sinks if other is not sink], notice)
+
+
+def _floats(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Python's own numbers: others do not go through a checkpoint."""
+    return {name: float(value) for name, value in metrics.items()}

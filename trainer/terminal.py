@@ -106,7 +106,6 @@ class LiveTerminal(Sink):
         self._heard_s = monotonic_s()
         self._changed = True
         self._size = console.size
-        self._failure: OSError | None = None
         self._done = threading.Event()
         self._live = Live(
             console=console,
@@ -122,13 +121,11 @@ class LiveTerminal(Sink):
         self._thread.start()
 
     def write(self, fact: Fact) -> None:
-        """Put the fact down for the next time that the view is drawn; raises what drawing met since the last one."""
+        """Put the fact down for the next time that the view is drawn."""
         if isinstance(fact, Waiting):
             self._heard_s = self._monotonic_s()
         self._view = self._view.after(fact)
         self._changed = True
-        if self._failure is not None:
-            raise self._failure
 
     def flush(self) -> None:
         """A view is not kept."""
@@ -148,11 +145,7 @@ class LiveTerminal(Sink):
             elif not self._changed and self._view.waiting is None:
                 continue
             self._changed = False
-            try:
-                self._live.refresh()
-            except OSError as error:  # the terminal is gone
-                self._failure = error
-                return
+            self._live.refresh()
 
     def _render(self) -> Group:
         view = self._view

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from protocol.stream import StreamInfo
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-TEXT_LIMIT = 300
+TEXT_LIMIT = 500
 
 
 def describe(info: StreamInfo) -> str:
@@ -22,8 +22,7 @@ def describe(info: StreamInfo) -> str:
 
 def one_line(text: str) -> str:
     """Text from anywhere, fit for a terminal: one line of bounded length without control characters."""
-    plain = "".join(character if character.isprintable() else " " for character in text[: 4 * TEXT_LIMIT])
-    plain = " ".join(plain.split())
+    plain = "".join(character if character.isprintable() else " " for character in text[: TEXT_LIMIT + 1]).strip()
     return plain if len(plain) <= TEXT_LIMIT else plain[: TEXT_LIMIT - 1] + "…"
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,14 +135,14 @@ def test_a_stream_without_pictures_is_refused_with_its_fields() -> None:
         sheet_of(schema, {})
 
 
-def test_a_png_holds_the_sheet_pixel_by_pixel(tmp_path) -> None:
+def test_a_png_holds_the_sheet_pixel_by_pixel(tmp_path: Path) -> None:
     sheet = contact_sheet(grey(5), ["a", "b", "c", "d", "e"])
     assert (np.asarray(Image.open(BytesIO(to_png(sheet)))) == sheet).all()
     save_png(sheet, tmp_path / "sheet.png")
     assert (np.asarray(Image.open(tmp_path / "sheet.png")) == sheet).all()
 
 
-def test_a_file_that_cannot_be_written_is_the_users_mistake(tmp_path) -> None:
+def test_a_file_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give another file"):
         save_png(contact_sheet(grey(1)), tmp_path / "no such folder" / "sheet.png")
 

@@ -44,7 +44,7 @@ def write(path: Path, *facts: Fact) -> None:
         sink.write(fact)
 
 
-def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path) -> None:
+def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path: Path) -> None:
     path = tmp_path / "run" / "metrics.jsonl"
     write(
         path,
@@ -74,13 +74,13 @@ def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path) 
     assert lines[3]["text"] == "the producer\nis away"
 
 
-def test_a_number_that_is_not_finite_is_null(tmp_path) -> None:
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, report(64, math.nan), report(128, math.inf))
     assert [line["train"]["loss"] for line in read_lines(path)] == [None, None]
 
 
-def test_settings_of_any_kind_are_kept(tmp_path) -> None:
+def test_settings_of_any_kind_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     settings = {"run_dir": Path("a"), "betas": (0.9, 0.99), "class": dict, "on": True, "k": None}
     fact = Start(samples=0, resumed=False, run_dir="", stream="", info=INFO, model="", device="", settings=settings)
@@ -94,7 +94,7 @@ def test_settings_of_any_kind_are_kept(tmp_path) -> None:
     }
 
 
-def test_a_resumed_life_cuts_off_what_a_killed_one_wrote_beyond_the_checkpoint(tmp_path) -> None:
+def test_a_resumed_life_cuts_off_what_a_killed_one_wrote_beyond_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, start(0, resumed=False), report(64), report(128), report(192))
     write(path, start(128, resumed=True), report(192, 0.1), report(256))
@@ -108,7 +108,7 @@ def test_a_resumed_life_cuts_off_what_a_killed_one_wrote_beyond_the_checkpoint(t
     ]
 
 
-def test_a_life_that_resumed_nothing_begins_anew(tmp_path) -> None:
+def test_a_life_that_resumed_nothing_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, start(0, resumed=False), report(64))
     write(path, start(0, resumed=False), report(32))
@@ -128,7 +128,7 @@ def test_a_file_torn_at_any_byte_goes_on_with_its_whole_lines(tmp_path: Path, to
     assert list(read_lines(path))[:-1] == [line for line in kept if line["samples"] <= samples]
 
 
-def test_a_line_that_is_unreadable_after_a_power_loss_does_not_keep_the_run_from_going_on(tmp_path) -> None:
+def test_a_line_that_is_unreadable_after_a_power_loss_does_not_keep_the_run_from_going_on(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, report(64), report(128))
     first, second = path.read_bytes().splitlines(keepends=True)
@@ -137,7 +137,7 @@ def test_a_line_that_is_unreadable_after_a_power_loss_does_not_keep_the_run_from
     assert path.read_bytes() == first + second
 
 
-def test_reading_passes_over_the_line_that_is_just_being_written(tmp_path) -> None:
+def test_reading_passes_over_the_line_that_is_just_being_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, report(64))
     with path.open("ab") as file:
@@ -156,7 +156,7 @@ def files_limited_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_line_that_finds_no_room_leaves_nothing_torn_and_the_next_one_that_does_stands(tmp_path) -> None:
+def test_a_line_that_finds_no_room_leaves_nothing_torn_and_the_next_one_that_does_stands(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     sink = JsonlSink(path)
     sink.write(report(64))
@@ -167,7 +167,7 @@ def test_a_line_that_finds_no_room_leaves_nothing_torn_and_the_next_one_that_doe
     assert [line["samples"] for line in read_lines(path)] == [64, 192]
 
 
-def test_a_file_that_could_not_be_cut_back_at_the_start_is_cut_back_with_the_next_fact(tmp_path) -> None:
+def test_a_file_that_could_not_be_cut_back_at_the_start_is_cut_back_with_the_next_fact(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, report(64), report(128))
     obstacle = tmp_path / "metrics.jsonl.tmp"

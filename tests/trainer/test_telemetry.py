@@ -2,6 +2,7 @@ import io
 import threading
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ SCHEMA = Schema(
     (Field("image", "uint8", (1, 8, 8)), Field("label", "int64")), label="label", class_names=("Bag", "Coat")
 )
 STANDING = Standing(state="streaming", lag=5, log_end=100, ledger={"trained": 64}, balanced=True)
+
+
+F = TypeVar("F", bound=Fact)
 
 
 class Clock:
@@ -60,7 +64,7 @@ class Kept(Sink):
     def close(self) -> None:
         self.facts.append(Notice(samples=0, text="closed"))
 
-    def of(self, kind: type) -> list[Fact]:
+    def of(self, kind: type[F]) -> list[F]:
         return [fact for fact in self.facts if isinstance(fact, kind)]
 
 
@@ -96,30 +100,34 @@ def telemetry(kept: Kept, clock: Clock) -> Telemetry:
     return Telemetry([kept], wall_ns=clock.wall_ns, monotonic_s=clock.monotonic_s)
 
 
-def test_a_report_says_how_old_the_newest_record_of_each_batch_was_when_it_was_trained(telemetry) -> None:
+def test_a_report_says_how_old_the_newest_record_of_each_batch_was_when_it_was_trained(telemetry: Telemetry) -> None:
     telemetry.start(start())
     for age_ms in range(1, 102):
         telemetry.record(batch(age_s=age_ms / 1000))
     first = report(telemetry)
-    assert (first.sample_age_ms_p50, first.sample_age_ms_p99) == (pytest.approx(51), pytest.approx(100))
+    assert first.sample_age_ms_p50 == pytest.approx(51)
+    assert first.sample_age_ms_p99 == pytest.approx(100)
     telemetry.record(batch(age_s=3.0))
     second = report(telemetry)
-    assert (second.sample_age_ms_p50, second.sample_age_ms_p99) == (pytest.approx(3000), pytest.approx(3000))
+    assert second.sample_age_ms_p50 == pytest.approx(3000)
+    assert second.sample_age_ms_p99 == pytest.approx(3000)
 
 
-def test_an_age_below_zero_shows_that_two_clocks_differ(telemetry) -> None:
+def test_an_age_below_zero_shows_that_two_clocks_differ(telemetry: Telemetry) -> None:
     telemetry.start(start())
     telemetry.record(batch(age_s=-0.5))
     assert report(telemetry).sample_age_ms_p50 == pytest.approx(-500)
 
 
-def test_what_nobody_measured_is_unknown(telemetry) -> None:
+def test_what_nobody_measured_is_unknown(telemetry: Telemetry) -> None:
     telemetry.start(start())
     empty = report(telemetry)
     assert (empty.sample_age_ms_p50, empty.sample_age_ms_p99, empty.samples_per_s) == (None, None, None)
 
 
-def test_samples_per_second_are_those_since_the_last_report_idle_time_included(telemetry, clock) -> None:
+def test_samples_per_second_are_those_since_the_last_report_idle_time_included(
+    telemetry: Telemetry, clock: Clock
+) -> None:
     telemetry.start(start())
     telemetry.record(batch())  # nobody knows how long this one took
     clock.now_s += 2
@@ -130,14 +138,14 @@ def test_samples_per_second_are_those_since_the_last_report_idle_time_included(t
     assert report(telemetry).samples_per_s == pytest.approx(10)
 
 
-def test_the_ages_between_two_reports_stay_bounded(telemetry) -> None:
+def test_the_ages_between_two_reports_stay_bounded(telemetry: Telemetry) -> None:
     telemetry.start(start())
     for age_s in [9.0] * 10 + [1.0] * AGES_KEPT:
         telemetry.record(batch(count=1, age_s=age_s))
     assert report(telemetry).sample_age_ms_p99 == pytest.approx(1000)
 
 
-def test_recording_a_step_costs_a_few_microseconds(tmp_path) -> None:
+def test_recording_a_step_costs_a_few_microseconds(tmp_path: Path) -> None:
     history = History()
     with Telemetry([PlainLines(io.StringIO()), JsonlSink(tmp_path / "metrics.jsonl")], history) as telemetry:
         telemetry.start(start())
@@ -154,7 +162,9 @@ def _seconds_for(telemetry: Telemetry, one: Batch, steps: int) -> float:
     return time.perf_counter() - began_s
 
 
-def test_between_reports_displays_hear_of_progress_at_most_four_times_a_second(telemetry, kept, clock) -> None:
+def test_between_reports_displays_hear_of_progress_at_most_four_times_a_second(
+    telemetry: Telemetry, kept: Kept, clock: Clock
+) -> None:
     telemetry.start(start(1000, resumed=True))
     for _ in range(400):
         telemetry.record(batch(count=1))
@@ -165,7 +175,9 @@ def test_between_reports_displays_hear_of_progress_at_most_four_times_a_second(t
     assert progress[-1].samples_per_s == pytest.approx(100, rel=0.01)
 
 
-def test_waiting_counts_from_when_it_was_first_said_until_a_batch_ends_it(telemetry, kept, clock) -> None:
+def test_waiting_counts_from_when_it_was_first_said_until_a_batch_ends_it(
+    telemetry: Telemetry, kept: Kept, clock: Clock
+) -> None:
     for _ in range(3):
         telemetry.waiting("for the producer")
         clock.now_s += 1
@@ -180,7 +192,9 @@ def test_waiting_counts_from_when_it_was_first_said_until_a_batch_ends_it(teleme
     assert isinstance(kept.facts[3], Progress)
 
 
-def test_notices_from_before_the_start_reach_the_files_after_it_with_the_checkpoints_samples(kept, clock) -> None:
+def test_notices_from_before_the_start_reach_the_files_after_it_with_the_checkpoints_samples(
+    kept: Kept, clock: Clock
+) -> None:
     history = History()
     telemetry = Telemetry([kept], history, monotonic_s=clock.monotonic_s)
     telemetry.notice("a checkpoint is damaged")
@@ -206,7 +220,7 @@ def test_a_display_hears_everything_at_once() -> None:
     assert stream.getvalue().count("damaged") == 1
 
 
-def test_a_sink_that_fails_is_named_on_the_others_once_a_minute_and_training_goes_on(clock, kept) -> None:
+def test_a_sink_that_fails_is_named_on_the_others_once_a_minute_and_training_goes_on(clock: Clock, kept: Kept) -> None:
     other = Kept()
     telemetry = Telemetry([kept, other], monotonic_s=clock.monotonic_s)
     telemetry.start(start())
@@ -226,7 +240,7 @@ def test_a_sink_that_fails_is_named_on_the_others_once_a_minute_and_training_goe
     assert [fact.samples for fact in other.of(Report)] == [64, 128, 192, 256, 320]
 
 
-def test_where_every_sink_fails_training_still_goes_on(clock) -> None:
+def test_where_every_sink_fails_training_still_goes_on(clock: Clock) -> None:
     sinks = [Kept(), Kept()]
     telemetry = Telemetry(sinks, monotonic_s=clock.monotonic_s)
     for sink in sinks:
@@ -236,17 +250,17 @@ def test_where_every_sink_fails_training_still_goes_on(clock) -> None:
     assert all(sink.attempts >= 2 for sink in sinks)
 
 
-def test_a_fault_that_is_no_full_disk_is_not_swallowed(kept, monkeypatch) -> None:
+def test_a_fault_that_is_no_full_disk_is_not_swallowed(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     telemetry = Telemetry([kept])
-    monkeypatch.setattr(kept, "write", lambda fact: {}["a bug"])
-    with pytest.raises(KeyError):
+    monkeypatch.setattr(kept, "write", lambda fact: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         telemetry.start(start())
 
 
-def test_notices_may_come_from_any_thread(tmp_path) -> None:
+def test_notices_may_come_from_any_thread(tmp_path: Path) -> None:
     telemetry = Telemetry([JsonlSink(tmp_path / "metrics.jsonl")])
     telemetry.start(start())
-    threads = [threading.Thread(target=lambda: [telemetry.notice("x" * 200) for _ in range(100)]) for _ in range(4)]
+    threads = [threading.Thread(target=_notice_often, args=(telemetry,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for samples in range(100):
@@ -257,7 +271,12 @@ def test_notices_may_come_from_any_thread(tmp_path) -> None:
     assert (kinds.count("notice"), kinds.count("report")) == (400, 100)
 
 
-def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(telemetry, kept) -> None:
+def _notice_often(telemetry: Telemetry) -> None:
+    for _ in range(100):
+        telemetry.notice("x" * 200)
+
+
+def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(telemetry: Telemetry, kept: Kept) -> None:
     telemetry.start(start(640, resumed=True))
     one = batch()
     telemetry.record(one)
@@ -267,26 +286,27 @@ def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(teleme
     assert (pictures.sheet == sheet_of(SCHEMA, columns, SHEET_WIDTH)).all()
 
 
-def test_later_sheets_are_rare(telemetry, kept) -> None:
+def test_later_sheets_are_rare(telemetry: Telemetry, kept: Kept) -> None:
     telemetry.start(start())
+    one = batch(count=1000)
     for _ in range(1000):
-        telemetry.record(batch(count=1000))
+        telemetry.record(one)
     assert [fact.samples for fact in kept.of(Pictures)] == [1000, 51_000, 102_000, 204_000, 408_000, 816_000]
 
 
-def test_a_stream_without_pictures_has_no_sheets(telemetry, kept) -> None:
+def test_a_stream_without_pictures_has_no_sheets(telemetry: Telemetry, kept: Kept) -> None:
     telemetry.start(start(schema=Schema((Field("x", "float32", (8,)),))))
     telemetry.record(Batch({"x": torch.zeros(4, 8)}, 4, 1, {0: 4}, ((0, 0, 4),), 0))
     assert kept.of(Pictures) == []
 
 
-def test_a_batch_smaller_than_a_sheet_is_shown_whole(telemetry, kept) -> None:
+def test_a_batch_smaller_than_a_sheet_is_shown_whole(telemetry: Telemetry, kept: Kept) -> None:
     telemetry.start(start())
     telemetry.record(batch(count=1))
     assert len(kept.of(Pictures)) == 1
 
 
-def test_the_state_goes_through_a_checkpoint_that_holds_no_code(tmp_path) -> None:
+def test_the_state_goes_through_a_checkpoint_that_holds_no_code(tmp_path: Path) -> None:
     telemetry = Telemetry([])
     telemetry.start(start())
     report(telemetry, 64)
@@ -301,7 +321,7 @@ def test_the_state_goes_through_a_checkpoint_that_holds_no_code(tmp_path) -> Non
     assert [notice.text for notice in history.notices] == ["over-fitting"]
 
 
-def test_leaving_the_telemetry_closes_every_sink(kept) -> None:
+def test_leaving_the_telemetry_closes_every_sink(kept: Kept) -> None:
     with pytest.raises(RuntimeError), Telemetry([kept]):
         raise RuntimeError
     assert kept.facts == [Notice(samples=0, text="closed")]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing import plugin_event_accumulator
-from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.backend.event_processing import plugin_event_accumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.plugins.custom_scalar import layout_pb2  # type: ignore[import-untyped]
 
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
@@ -79,7 +79,7 @@ def tensors(log_dir: Path, tag: str) -> list[tuple[int, bytes]]:
     return [(event.step, event.tensor_proto.string_val[0]) for event in accumulator.Tensors(tag)]
 
 
-def points(log_dir: Path, tag: str) -> list[tuple[int, float]]:
+def points(log_dir: Path, tag: str) -> list[tuple[int, Any]]:
     return [(event.step, pytest.approx(event.value)) for event in read(log_dir).Scalars(tag)]
 
 
@@ -87,7 +87,7 @@ def texts(log_dir: Path, tag: str) -> list[tuple[int, str]]:
     return [(step, text.decode()) for step, text in tensors(log_dir, f"{tag}/text_summary")]
 
 
-def test_every_number_of_a_report_and_a_validation_is_a_chart_over_samples(tmp_path) -> None:
+def test_every_number_of_a_report_and_a_validation_is_a_chart_over_samples(tmp_path: Path) -> None:
     write(tmp_path, start(), report(64), report(128), validation(128)).close()
     assert set(read(tmp_path).Tags()["scalars"]) == {
         *("loss/train", "accuracy/train", "loss/validation", "accuracy/validation", "learning_rate", "lag"),
@@ -98,12 +98,12 @@ def test_every_number_of_a_report_and_a_validation_is_a_chart_over_samples(tmp_p
     assert points(tmp_path, "ledger/trained") == [(64, 64.0), (128, 128.0)]
 
 
-def test_what_is_unknown_has_no_point(tmp_path) -> None:
+def test_what_is_unknown_has_no_point(tmp_path: Path) -> None:
     write(tmp_path, start(), report(64, lag=None), report(128)).close()
     assert points(tmp_path, "lag") == [(128, 3.0)]
 
 
-def test_training_and_validation_loss_share_one_chart(tmp_path) -> None:
+def test_training_and_validation_loss_share_one_chart(tmp_path: Path) -> None:
     write(tmp_path, start()).close()
     ((_, encoded),) = tensors(tmp_path, "custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(encoded)
@@ -112,7 +112,7 @@ def test_training_and_validation_loss_share_one_chart(tmp_path) -> None:
     assert {"accuracy", "learning rate", "samples per second", "sample age in ms", "lag in records"} < set(charts)
 
 
-def test_through_kills_and_resumes_each_step_stands_once(tmp_path) -> None:
+def test_through_kills_and_resumes_each_step_stands_once(tmp_path: Path) -> None:
     write(tmp_path / "never", start(), *(fact for n in range(1, 11) for fact in (report(64 * n), validation(64 * n))))
     killed = tmp_path / "killed"
     write(killed, start(), *(fact for n in range(1, 6) for fact in (report(64 * n), validation(64 * n))))
@@ -128,7 +128,7 @@ def test_through_kills_and_resumes_each_step_stands_once(tmp_path) -> None:
     assert len(tensors(killed, "custom_scalars__config__")) == 1
 
 
-def test_a_run_that_resumed_nothing_shows_nothing_of_what_was_there(tmp_path) -> None:
+def test_a_run_that_resumed_nothing_shows_nothing_of_what_was_there(tmp_path: Path) -> None:
     write(tmp_path, start(), Notice(samples=0, text="old"), report(64), report(128))
     write(tmp_path, start(), report(32))
     assert points(tmp_path, "loss/train") == [(32, 2.0)]
@@ -136,7 +136,7 @@ def test_a_run_that_resumed_nothing_shows_nothing_of_what_was_there(tmp_path) ->
     assert len(tensors(tmp_path, "custom_scalars__config__")) == 1
 
 
-def test_after_a_real_kill_what_was_flushed_stands(tmp_path) -> None:
+def test_after_a_real_kill_what_was_flushed_stands(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -153,24 +153,24 @@ def test_after_a_real_kill_what_was_flushed_stands(tmp_path) -> None:
     assert [step for step, _ in points(tmp_path, "loss/train")] == [64, 128, 192, 256]
 
 
-def test_the_last_text_of_a_step_says_all_that_happened_in_it(tmp_path) -> None:
+def test_the_last_text_of_a_step_says_all_that_happened_in_it(tmp_path: Path) -> None:
     facts = [Notice(samples=64, text="the producer is away"), Notice(samples=64, text="it is back")]
     write(tmp_path, start(), *facts, Notice(samples=128, text="over-fitting"))
     assert dict(texts(tmp_path, "events")) == {64: "the producer is away\n\nit is back", 128: "over-fitting"}
 
 
-def test_marks_of_markdown_in_a_notice_are_shown_as_they_are(tmp_path) -> None:
+def test_marks_of_markdown_in_a_notice_are_shown_as_they_are(tmp_path: Path) -> None:
     write(tmp_path, start(), Notice(samples=1, text="<b> *a* `b` [c]"))
     assert texts(tmp_path, "events") == [(1, r"\<b> \*a\* \`b\` \[c\]")]
 
 
-def test_stream_classes_and_settings_are_told_at_the_start(tmp_path) -> None:
+def test_stream_classes_and_settings_are_told_at_the_start(tmp_path: Path) -> None:
     write(tmp_path, start())
     assert "| classes | `Bag, Coat` |" in dict(texts(tmp_path, "run/stream"))[0]
     assert "| optimizer.lr | `0.1` |" in dict(texts(tmp_path, "run/settings"))[0]
 
 
-def test_pictures_are_kept_pixel_by_pixel(tmp_path) -> None:
+def test_pictures_are_kept_pixel_by_pixel(tmp_path: Path) -> None:
     sheet = np.random.RandomState(0).randint(0, 255, (20, 30, 3)).astype(np.uint8)
     write(tmp_path, start(), Pictures(samples=64, sheet=sheet))
     (event,) = read(tmp_path).Images("loader")
@@ -179,11 +179,11 @@ def test_pictures_are_kept_pixel_by_pixel(tmp_path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # how the writer's thread ends
-def test_after_a_disk_failed_a_new_file_is_tried(tmp_path) -> None:
+def test_after_a_disk_failed_a_new_file_is_tried(tmp_path: Path) -> None:
     log_dir = tmp_path / "tensorboard"
     sink = write(log_dir, start(), report(64))
     shutil.rmtree(log_dir)
-    with pytest.raises(OSError):  # noqa: PT012, PT011  (the thread meets it at one of these)
+    with pytest.raises(OSError):  # noqa: PT012  (the thread meets it at one of these)
         for samples in (128, 192):
             sink.write(report(samples))
             sink.flush()
@@ -192,7 +192,7 @@ def test_after_a_disk_failed_a_new_file_is_tried(tmp_path) -> None:
     assert points(log_dir, "loss/train") == [(256, 0.25)]
 
 
-def test_a_folder_that_cannot_be_made_is_tried_again_and_still_purges(tmp_path) -> None:
+def test_a_folder_that_cannot_be_made_is_tried_again_and_still_purges(tmp_path: Path) -> None:
     log_dir = tmp_path / "tensorboard"
     write(log_dir, start(), report(64), report(128))
     log_dir.rename(tmp_path / "aside")
@@ -207,28 +207,28 @@ def test_a_folder_that_cannot_be_made_is_tried_again_and_still_purges(tmp_path) 
     assert [step for step, _ in points(log_dir, "loss/train")] == [64, 192]
 
 
-def test_a_life_that_follows_within_the_same_second_is_read_after_the_one_before(tmp_path) -> None:
+def test_a_life_that_follows_within_the_same_second_is_read_after_the_one_before(tmp_path: Path) -> None:
     last = f"events.out.tfevents.{int(time.time()):010}.zzz.99999.9"
     (tmp_path / last).touch()
     write(tmp_path, start(), report(64))
     assert event_files(tmp_path)[0].name == last
 
 
-def test_a_clock_that_was_set_back_for_long_is_not_waited_for(tmp_path) -> None:
+def test_a_clock_that_was_set_back_for_long_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / f"events.out.tfevents.{int(time.time()) + 3600:010}.host.1.0").touch()
     began_s = time.monotonic()
     wait_for_a_later_name(tmp_path)
     assert time.monotonic() - began_s < 0.5
 
 
-def test_a_sink_that_was_never_started_leaves_no_file(tmp_path) -> None:
+def test_a_sink_that_was_never_started_leaves_no_file(tmp_path: Path) -> None:
     sink = TensorBoardSink(tmp_path / "tensorboard", History())
     sink.flush()
     sink.close()
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_the_command_line_shows_the_run_when_it_is_typed(tmp_path, monkeypatch) -> None:
+def test_the_command_line_shows_the_run_when_it_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     command = command_line(tmp_path / "my runs" / "x")

@@ -1,0 +1,247 @@
+"""The training loop, and what it does at its intervals."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from protocol.errors import DataFault, LedgerUnbalanced, StreamTimeout
+from trainer.batch import Batch
+from trainer.checkpoint import Checkpointer
+from trainer.checkpoint_files import verify
+from trainer.every import Every
+from trainer.loader import StreamLoader
+from trainer.metrics import Window, all_finite
+from trainer.parts import Parts
+from trainer.report import Standing
+from trainer.rng import capture_generators, restore_generators
+from trainer.splits import Batches
+from trainer.step import train_step
+from trainer.stopping import Stopping
+from trainer.task import Outcome
+from trainer.telemetry import Telemetry
+from trainer.validation import validate
+
+logger = logging.getLogger(__name__)
+
+STATE_VERSION = 1
+FINAL_COMMIT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """When the loop reports, validates and saves, in samples; and when it has had enough (0: never)."""
+
+    report: Every
+    validate: Every
+    checkpoint: Every
+    max_samples: int
+
+
+@dataclass(kw_only=True)
+class Training:
+    """One life of a run: the loop and the state that a checkpoint holds."""
+
+    parts: Parts
+    loader: StreamLoader
+    device: torch.device
+    telemetry: Telemetry
+    checkpointer: Checkpointer
+    stopping: Stopping
+    intervals: Intervals
+    validation: Batches | None
+    meaning: dict[str, Any]
+    samples: int = 0
+    reported: Window = field(default_factory=Window)
+    since_validation: Window = field(default_factory=Window)
+    validated_at: int = -1
+    stop_asked: str = ""
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until the stream ends, the limit is reached, or somebody asks to stop; then save."""
+        try:
+            self._train()
+            self._finish()
+        except DataFault as fault:
+            raise DataFault(f"{fault}; the last good checkpoint is {self.checkpointer.newest() or 'none'}") from fault
+
+    def save_first(self) -> None:
+        """A new run's checkpoint before its first step: from here on the producer keeps what it has not trained."""
+        self._save()
+        self.checkpointer.flush()
+
+    def _train(self) -> None:
+        parts, intervals = self.parts, self.intervals
+        self.parts.model.train()
+        if self._enough():
+            return
+        for batch in self.loader:
+            before, self.samples = self.samples, self.samples + batch.count
+            outcome = train_step(parts.model, parts.optimizer, parts.task, parts.task.prepare(batch, self.device))
+            if parts.scheduler is not None:
+                parts.scheduler.step()
+            self.loader.mark_trained(batch)
+            self._count(batch, outcome)
+            if intervals.report.due(before, self.samples):
+                self._report()
+            if intervals.validate.due(before, self.samples):
+                self._validate()
+            if intervals.checkpoint.due(before, self.samples):
+                self._save()
+            if self._enough():
+                return
+
+    def _count(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome.count != batch.count:
+            raise LedgerUnbalanced(f"batch {batch.number} has {batch.count} records, but {outcome.count} were trained")
+        self.reported.add(outcome)
+        self.since_validation.add(outcome)
+        self.telemetry.record(batch)
+
+    def _enough(self) -> bool:
+        return bool(self.stop_asked) or 0 < self.intervals.max_samples <= self.samples
+
+    def stop(self, why: str) -> None:
+        """End after the step that is running, with a checkpoint. May be called by a signal."""
+        self.stop_asked = self.stop_asked or why
+        self.loader.stop()
+
+    def idle(self) -> None:
+        """Called at least once a second while no batch comes."""
+        away = self.loader.away_since_s is not None
+        self.telemetry.waiting(f"the producer at {self.loader.url} to come back" if away else "records of the stream")
+
+    # --- at intervals --------------------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        train = self.reported.read()
+        self._check_finite(self.reported)
+        self.loader.check_ledger()
+        self.telemetry.report(
+            samples=self.samples,
+            batches=self.loader.batches,
+            train=train,
+            learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
+            stream=standing(self.loader),
+        )
+        self.reported.reset()
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
+        train_loss = self.since_validation.read().get("loss", float("inf"))
+        self.since_validation.reset()
+        self.validated_at = self.samples
+        verdict = self.stopping.observe(self.samples, train_loss, metrics["loss"])
+        self.telemetry.validation(self.samples, metrics, best=verdict.best)
+        if verdict.best:
+            self.checkpointer.save(self.samples, self.state_dict(), best=True)
+        if verdict.overfitting:
+            self.telemetry.notice(self.stopping.explanation())
+        if verdict.stop:
+            self.telemetry.notice(f"stopped early: {self.stopping.explanation()}")
+            self.stop("early stop")
+
+    def _save(self) -> None:
+        self._check_finite(self.reported)
+        self._check_finite(self.since_validation)
+        if not all_finite(self.parts.model.parameters()):
+            raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
+        self.telemetry.flush()
+        self.checkpointer.save(self.samples, self.state_dict())
+
+    def _check_finite(self, window: Window) -> None:
+        if not window.finite():
+            raise DataFault(f"the loss is not a number any more at {self.samples} samples")
+
+    def _finish(self) -> None:
+        if self.loader.ended or (not self.stop_asked and self._enough()):
+            if self.reported.count:
+                self._report()
+            if self.validated_at != self.samples:
+                self._validate()
+        self._save()
+        self.checkpointer.flush()
+        if self.checkpointer.durable != self.samples:
+            self.telemetry.notice(
+                f"the last {self.samples - (self.checkpointer.durable or 0)} samples are in no checkpoint"
+            )
+        elif self.loader.ended:
+            self._commit_end()
+        self.telemetry.notice(self._why_it_ended())
+
+    def _commit_end(self) -> None:
+        """The stream is over, so its last positions may be forgotten once the checkpoint was read back."""
+        newest = self.checkpointer.newest()
+        assert newest is not None
+        verify(newest)
+        try:
+            self.loader.commit(self.loader.state_dict(), timeout_s=FINAL_COMMIT_S)
+        except StreamTimeout:
+            self.telemetry.notice("the producer left before it heard that everything was trained")
+
+    def _why_it_ended(self) -> str:
+        if self.stop_asked:
+            return f"{self.stop_asked}: saved at {self.samples:,} samples"
+        if self.loader.ended:
+            return f"the stream has ended: all of it was trained, {self.samples:,} samples"
+        return f"the limit is reached: saved at {self.samples:,} samples"
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next life needs; plain values and tensors."""
+        parts = self.parts
+        return {
+            "version": STATE_VERSION,
+            "samples": self.samples,
+            "batches": self.loader.batches,
+            "model": parts.model.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "scheduler": None if parts.scheduler is None else parts.scheduler.state_dict(),
+            "stream": self.loader.state_dict(),
+            "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
+            "validated_at": self.validated_at,
+            "stopping": self.stopping.state_dict(),
+            "telemetry": self.telemetry.state_dict(),
+            "rng": capture_generators(self.device),
+            "meaning": self.meaning,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the loader's state was loaded before it was connected."""
+        parts = self.parts
+        parts.model.load_state_dict(state["model"])
+        parts.optimizer.load_state_dict(state["optimizer"])
+        if parts.scheduler is not None:
+            parts.scheduler.load_state_dict(state["scheduler"])
+        self.samples = state["samples"]
+        self.reported.load_state_dict(state["windows"]["reported"])
+        self.since_validation.load_state_dict(state["windows"]["since_validation"])
+        self.validated_at = state["validated_at"]
+        self.stopping.load_state_dict(state["stopping"])
+        restore_generators(state["rng"], self.device)
+
+
+def standing(loader: StreamLoader) -> Standing:
+    """How the stream stands, for the reports."""
+    ledger = {**loader.ledger.totals(), "received": int(loader.ledger.received.sum()), **loader.in_hand()}
+    return Standing(
+        state=loader.state,
+        lag=loader.lag,
+        log_end=sum(loader.log_end.values()),
+        ledger=ledger,
+        balanced=True,  # where it does not balance, check_ledger() has raised
+    )
+
+
+def commit_or_say(loader: StreamLoader, stream: Any, telemetry: Telemetry) -> None:
+    """After a checkpoint became durable, on the writer's thread: a producer that is away hears of it later."""
+    try:
+        loader.commit(stream)
+    except StreamTimeout:
+        telemetry.notice("a checkpoint could not be committed: the producer is away; it hears of it when it is back")

@@ -1,0 +1,49 @@
+"""What `python -m trainer train` is told, besides the parts that it is made of."""
+
+from dataclasses import dataclass
+
+from protocol.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The run."""
+
+    stream: str = "tcp://127.0.0.1:5555"
+    """URL of the stream: tcp://HOST:PORT or ipc://PATH"""
+    run_dir: str = "runs/default"
+    """folder of the run: checkpoints, held-out records, metrics, TensorBoard"""
+    resume: str = "auto"
+    """auto: go on from the newest checkpoint if there is one; never: begin anew; PATH: from that checkpoint"""
+    start: str = "earliest"
+    """where a new run begins to read: earliest or latest"""
+    batch_size: int = 64
+    """records of one optimizer step"""
+    workers: int = 0
+    """processes that read the stream; 0 reads in a thread"""
+    max_samples: int = 0
+    """stop after this many samples, over all lives; 0: when the stream ends"""
+    report_every: int = 10_000
+    """samples between two reports"""
+    validate_every: int = 10_000
+    """samples between two validations; 0: only at the stream's end"""
+    checkpoint_every: int = 10_000
+    """samples between two checkpoints; 0: only at the end"""
+    validation_batch_size: int = 1000
+    """records of one step of a validation"""
+    seed: int = 0
+    """of the model's first weights and of whatever it draws while training"""
+    connect_timeout: float = 0.0
+    """seconds to wait for a producer; 0: for ever"""
+    idle_timeout: float = 0.0
+    """seconds without a record after which the run saves and ends; 0: never"""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.validation_batch_size < 1:
+            raise UsageError("--batch_size and --validation_batch_size are at least 1")
+        if self.workers < 0 or self.max_samples < 0 or self.connect_timeout < 0 or self.idle_timeout < 0:
+            raise UsageError("--workers, --max_samples, --connect_timeout and --idle_timeout are 0 or more")
+        if self.report_every < 1:
+            raise UsageError("--report_every is at least 1")
+        if self.start not in ("earliest", "latest"):
+            raise UsageError(f"--start is earliest or latest, not {self.start!r}")
