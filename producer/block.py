@@ -102,11 +102,6 @@ class Block:
         return row_bytes * rows + reserved
 
     @property
-    def full(self) -> bool:
-        """Whether every row is written."""
-        return self.count == self._rows
-
-    @property
     def free(self) -> int:
         """Rows that are not written yet."""
         return self._rows - self.count

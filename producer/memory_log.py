@@ -3,7 +3,6 @@
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -13,9 +12,10 @@ import numpy.typing as npt
 
 from producer.block import Block
 from producer.conform import RecordCheck
+from producer.kept_stripes import KeptStripes
 from protocol.chunk import Chunk, Column, Ragged
 from protocol.dealing import Dealing, Positions
-from protocol.errors import BeyondLogEnd, LogFull, RecordsLost, StreamError, UsageError
+from protocol.errors import LogFull, StreamError, UsageError
 from protocol.log import Log
 from protocol.schema import Schema
 from protocol.stream import StreamInfo
@@ -64,43 +64,36 @@ class MemoryLog(Log):
             )
         self.info = StreamInfo(incarnation=secrets.token_hex(16), schema=schema, dealing=dealing, source=source)
         self.on_append = on_append
-        self._dealing = dealing
         self._check = RecordCheck(schema)
         self._ragged = [number for number, field in enumerate(schema.fields) if field.ragged]
-        self._max_bytes = settings.bytes
+        self._kept = KeptStripes(schema, dealing, settings.bytes)
         self._drops = settings.full == "drop-oldest"
         self._wall_clock_ns = wall_clock_ns
         self._lock = threading.Lock()
         self._room_made = threading.Condition(self._lock)
-        self._blocks: deque[Block] = deque()
-        self._first_block = 0  # the number in stream order of the block that lies first in the deque
-        self._records = 0
-        self._bytes = 0
-        self._dropped: Positions = dict.fromkeys(range(dealing.partitions), 0)
-        self._trimmed: Positions = dict.fromkeys(range(dealing.partitions), 0)
         self._waiting = 0
         self._ended = self._closed = False
 
     @property
     def records(self) -> int:
         """Number of records that were ever appended."""
-        return self._records
+        return self._kept.records
 
     @property
     def allocated_bytes(self) -> int:
         """Bytes that the log holds at this moment; never more than its settings allow."""
-        return self._bytes
+        return self._kept.nbytes
 
     @property
     def filled(self) -> float:
         """The share of its memory that the log holds: near 1, an early commit of the trainers makes room."""
-        return self._bytes / self._max_bytes
+        return self._kept.nbytes / self._kept.max_bytes
 
     @property
     def dropped(self) -> Positions:
         """Records by partition that a full log forgot before they were trimmed."""
         with self._lock:
-            return dict(self._dropped)
+            return dict(self._kept.dropped)
 
     @property
     def waiting(self) -> int:
@@ -119,7 +112,7 @@ class MemoryLog(Log):
         with self._lock:
             block = self._block_with_room(elements, deadline)
             block.put(values, self._wall_clock_ns() if time_ns is None else time_ns)
-            self._records = records = self._records + 1
+            self._kept.records = records = self._kept.records + 1
         self._tell()
         return records
 
@@ -144,7 +137,7 @@ class MemoryLog(Log):
             except LogFull as error:
                 raise LogFull(f"{error}; {done} of {count} records were appended") from error
             self._tell()
-        return self._records
+        return self._kept.records
 
     def end(self) -> None:
         """No record will follow: the log end is final."""
@@ -157,31 +150,24 @@ class MemoryLog(Log):
         """Forget everything; an append that waits for room raises `StreamError`."""
         with self._lock:
             self._closed = True
-            while self._blocks:
-                self._forget_oldest()
+            self._kept.clear()
             self._room_made.notify_all()
 
     def log_start(self) -> Positions:
         with self._lock:
-            return self._log_start()
+            return self._kept.log_start()
 
     def log_end(self) -> Positions:
         with self._lock:
-            return self._dealing.ends(self._records)
+            return self._kept.log_end()
 
     @property
     def ended(self) -> bool:
         return self._ended
 
     def read(self, partition: int, offset: int, max_records: int) -> Chunk:
-        turn, row = divmod(offset, self._dealing.stripe)
         with self._lock:
-            at = turn * self._dealing.partitions + partition - self._first_block
-            if at < 0:
-                raise RecordsLost(partition, offset, self._log_start()[partition])
-            if at >= len(self._blocks) or row >= self._blocks[at].count:
-                raise BeyondLogEnd(f"partition {partition} has no offset {offset} yet: it ends before")
-            block = self._blocks[at]
+            block, row = self._kept.find(partition, offset)
             end = min(row + max_records, block.count)
             return Chunk(
                 partition=partition,
@@ -193,22 +179,12 @@ class MemoryLog(Log):
 
     def offset_at(self, partition: int, time_ns: int) -> int:
         with self._lock:
-            for at, block in enumerate(self._blocks):
-                number = self._first_block + at
-                if number % self._dealing.partitions != partition:
-                    continue
-                if (row := block.first_row_at(time_ns)) is not None:
-                    return number // self._dealing.partitions * self._dealing.stripe + row
-            return self._dealing.ends(self._records)[partition]
+            return self._kept.offset_at(partition, time_ns)
 
     def trim(self, positions: Mapping[int, int]) -> None:
         """Frees the stripes before these positions, oldest first in stream order."""
         with self._lock:
-            ends = self._dealing.ends(self._records)
-            for partition, offset in positions.items():
-                self._trimmed[partition] = max(self._trimmed[partition], min(offset, ends[partition]))
-            while self._blocks and self._blocks[0].full and not self._untrimmed(self._first_block):
-                self._forget_oldest()
+            self._kept.trim(positions)
             self._room_made.notify_all()
 
     def _append_rows(
@@ -216,8 +192,7 @@ class MemoryLog(Log):
     ) -> int:
         """Append the rows from `done` on that fit into one block; returns their number."""
         with self._lock:
-            last = self._blocks[-1] if self._blocks and not self._blocks[-1].full else None
-            rows = slice(done, done + (last.free if last else self._dealing.stripe))
+            rows = slice(done, done + self._kept.free_rows)
             parts = [column[rows] for column in columns]
             elements = [len(part.values) for part in parts if isinstance(part, Ragged)]
             block = self._block_with_room(elements, deadline)
@@ -225,60 +200,32 @@ class MemoryLog(Log):
             if times_ns is None:
                 times_ns = self._wall_clock_ns()
             block.put_many(parts, times_ns[rows][: block.free] if isinstance(times_ns, np.ndarray) else times_ns)
-            self._records += len(parts[0])
+            self._kept.records += len(parts[0])
         return len(parts[0])
 
     def _block_with_room(self, elements: Sequence[int], deadline: float | None) -> Block:
         """The block for the next rows, with room for `elements` of each ragged field; makes or awaits that room."""
-        fields, stripe = self.info.schema.fields, self._dealing.stripe
         while True:
             if self._closed:
                 raise StreamError("the log was closed: nothing can be appended")
             if self._ended:
                 raise UsageError("the stream was ended: open a new one to append more")
-            block = self._blocks[-1] if self._blocks and self._blocks[-1].free else None
-            if block is None:
-                needed = Block.bytes_for(fields, stripe, elements)
-            else:
-                needed = block.growth(elements) if elements else 0
-            if self._bytes + needed <= self._max_bytes:
-                if block is None:
-                    block = Block(fields, stripe)
-                    self._blocks.append(block)
-                if elements:
-                    block.reserve(elements)
-                self._bytes += needed
+            if (block := self._kept.block_with_room(elements)) is not None:
                 return block
-            if (stripe_bytes := needed + (block.nbytes if block else 0)) > self._max_bytes:
-                raise LogFull(f"a stripe of {stripe_bytes} bytes does not fit a log of {self._max_bytes}: enlarge it")
             if self._drops:
-                self._dropped[self._first_block % self._dealing.partitions] += self._untrimmed(self._first_block)
-                self._forget_oldest()
+                self._kept.drop_oldest()
             else:
                 self._wait_for_room(deadline)
 
     def _wait_for_room(self, deadline: float | None) -> None:
         remaining_s = None if deadline is None else deadline - time.monotonic()
         if remaining_s is not None and remaining_s <= 0:
-            raise LogFull(f"no room came free in a log of {self._max_bytes} bytes within the time that was given")
+            raise LogFull(f"no room came free in a log of {self._kept.max_bytes} bytes within the time that was given")
         self._waiting += 1
         try:
             self._room_made.wait(remaining_s)
         finally:
             self._waiting -= 1
-
-    def _log_start(self) -> Positions:
-        return self._dealing.ends(min(self._first_block * self._dealing.stripe, self._records))
-
-    def _untrimmed(self, number: int) -> int:
-        """How many records of the full block with this number have not been trimmed."""
-        turn, partition = divmod(number, self._dealing.partitions)
-        start = turn * self._dealing.stripe
-        return start + self._dealing.stripe - min(max(self._trimmed[partition], start), start + self._dealing.stripe)
-
-    def _forget_oldest(self) -> None:
-        self._bytes -= self._blocks.popleft().nbytes
-        self._first_block += 1
 
     def _tell(self) -> None:
         if self.on_append is not None:

@@ -13,7 +13,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from protocol.errors import CheckpointDamaged, UsageError
-from trainer.checkpoint_files import BEST, CHECKPOINTS, State, clear_leftovers, listed, load, supersede, write
+from trainer.checkpoint_files import (
+    BEST,
+    CHECKPOINTS,
+    State,
+    clear_leftovers,
+    listed,
+    load,
+    set_aside,
+    supersede,
+    write,
+)
 from trainer.sealed import make_folder, remove_folder
 from trainer.snapshot import snapshot
 
@@ -38,7 +48,8 @@ class Checkpointer:
     `on_problem(line)` is told what went wrong and does not stop the run: a disk that is full, a folder that is gone.
     Both are called on the writer thread. What else goes wrong there is raised by the next `save`, `flush` or `close`.
 
-    `resumed_at` is the number of samples that this life goes on from: checkpoints of more are set aside.
+    `resumed_at` is the number of samples that this life goes on from: checkpoints of more are set aside, and removed
+    once the life after this one has saved something itself.
     """
 
     def __init__(
@@ -116,11 +127,22 @@ class Checkpointer:
                 if not os.access(folder, os.W_OK):
                     raise UsageError(f"nothing can be written into {folder}: give another --run_dir")
                 clear_leftovers(folder)
+            self._outdated = [path for folder in self._folders.values() for path in set_aside(folder)]
             if resumed_at is not None:
-                for path in supersede(self._folders[False], resumed_at):
-                    self._on_problem(f"the run goes on from {resumed_at} samples: a newer checkpoint is now {path}")
+                self._supersede(resumed_at)
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be used ({error.strerror}): give another --run_dir") from error
+
+    def _supersede(self, resumed_at: int) -> None:
+        aside = supersede(self._folders[False], resumed_at)
+        if resumed_at == 0:  # later on, the best so far may be one that the run saved after its last checkpoint
+            aside += supersede(self._folders[True], 0)
+        self._outdated = [path for path in self._outdated if path not in aside]
+        if aside:
+            self._on_problem(
+                f"the run goes on from {resumed_at} samples; newer checkpoints are set aside until its next life: "
+                f"{', '.join(str(path) for path in aside)}"
+            )
 
     def _run(self) -> None:
         while True:
@@ -166,6 +188,8 @@ class Checkpointer:
             for path in others[: max(0, len(others) - keep + 1)]:
                 remove_folder(path)
                 self._streams.pop(path, None)
+            while self._outdated:
+                remove_folder(self._outdated.pop())
         except OSError as error:
             self._on_problem(f"an old checkpoint could not be removed ({error})")
 

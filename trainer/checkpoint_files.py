@@ -16,7 +16,17 @@ from typing import Any
 import torch
 
 from protocol.errors import CheckpointDamaged, UsageError
-from trainer.sealed import UNFINISHED, Damaged, Foreign, Kind, NoManifest, SealedFolder, check_folder
+from trainer.sealed import (
+    REPLACED,
+    UNFINISHED,
+    Damaged,
+    Foreign,
+    Kind,
+    NoManifest,
+    SealedFolder,
+    check_folder,
+    remove_folder,
+)
 
 State = dict[str, Any]
 
@@ -97,9 +107,14 @@ def listed(folder: Path) -> list[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed life left unfinished, and what the life before set aside."""
-    for path in [*folder.glob(f"*{UNFINISHED}"), *folder.glob(f"*{SUPERSEDED}")]:
+    """Remove what a killed life left unfinished."""
+    for path in folder.glob(f"*{UNFINISHED}"):
         shutil.rmtree(path)
+
+
+def set_aside(folder: Path) -> list[Path]:
+    """The superseded checkpoints in a folder."""
+    return sorted(folder.glob(f"step-*{SUPERSEDED}"))
 
 
 def supersede(folder: Path, samples: int) -> list[Path]:
@@ -107,8 +122,14 @@ def supersede(folder: Path, samples: int) -> list[Path]:
 
     Else the next resume would take one of them for the newest, and pruning would remove the new ones as the oldest.
     """
-    newer = [path for path in listed(folder) if int(path.name.split("-")[1].removesuffix(".old")) > samples]
-    return [path.replace(path.with_name(path.name + SUPERSEDED)) for path in newer]
+    aside = []
+    for path in listed(folder):
+        if int(path.name.removeprefix("step-").removesuffix(REPLACED)) > samples:
+            name = path.with_name(path.name + SUPERSEDED)
+            if name.exists():
+                remove_folder(name)
+            aside.append(path.replace(name))
+    return aside
 
 
 def _newest_readable(folder: Path, on_damaged: Callable[[str], None]) -> tuple[Path, State] | None:

@@ -35,8 +35,6 @@ class Rows(Sequence[Sample]):
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
             raise TypeError("rows are taken one by one")
-        if not -self._count <= row < self._count:
-            raise IndexError(row)
         return {name: column[row] for name, column in self.columns.items()}
 
 
@@ -61,11 +59,11 @@ class Holdout(Dataset[Sample]):
         """
         mend = "remove the folder, and the trainer fetches it again"
         try:
-            count = check_folder(folder, KIND)["count"]
+            check_folder(folder, KIND)
             description = json.loads((folder / SCHEMA).read_bytes())
             schema = Schema.from_wire(description["schema"])
             columns = {
-                field.name: np.load(folder / _file_name(number, field), mmap_mode="r" if count else None)
+                field.name: np.load(folder / _file_name(number, field), mmap_mode="r")
                 for number, field in enumerate(schema.fields)
             }
         except Foreign as error:

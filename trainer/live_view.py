@@ -73,7 +73,7 @@ class View:
     def _title(self, width: int, waited_s: float) -> list[Text]:
         name = f"headrace · {one_line(self.start.run_dir)}" if self.start else "headrace"
         if self.waiting is not None:
-            state, style = f"{one_line(self.waiting.text)} ({waited_s:.0f} s)", CARE
+            state, style = f"waiting for {one_line(self.waiting.text)} ({waited_s:.0f} s)", CARE
         elif self.report is not None:
             state = one_line(self.report.stream.state)
             style = STATE_STYLES.get(state, CARE)

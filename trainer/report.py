@@ -113,6 +113,7 @@ class Waiting:
     """Nothing to train on. Said again each second or so until it is over; for displays only."""
 
     text: str
+    """What for: `the producer at tcp://127.0.0.1:5555`."""
     waited_s: float
     """Seconds since this was first said."""
 

@@ -87,6 +87,7 @@ class Telemetry:
 
     def start(self, start: Start) -> None:
         """Say what this life is. Notices from before reach the files now."""
+        assert self._start is None, "a life starts once"
         with self._lock:
             self._start, self._samples, self._waiting = start, start.samples, None
             early = [replace(notice, samples=start.samples) for notice in self._early]  # what it was, nobody knew yet
@@ -94,7 +95,6 @@ class Telemetry:
             self._write(start)
             for notice in early:
                 self._write_to([sink for sink in self._sinks if not sink.before_start], notice)
-            self._early.clear()
 
     def record(self, batch: Batch) -> None:
         """Once after each step; a few microseconds, and no word with the device."""
@@ -146,7 +146,7 @@ class Telemetry:
         self._write(Notice(samples=self._samples, text=text))
 
     def waiting(self, text: str) -> None:
-        """Tell what is waited for, again about once a second; the next batch or `start` ends it."""
+        """Tell what is waited for (`the producer at …`), about once a second; the next batch or `start` ends it."""
         now_s = self._monotonic_s()
         if self._waiting is None or self._waiting[0] != text:
             self._waiting = text, now_s

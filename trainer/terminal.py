@@ -69,7 +69,7 @@ class PlainLines(Sink):
                 anew = fact.text != self._waiting.text or fact.waited_s < self._waiting.waited_s
                 if anew or fact.waited_s >= self._waiting.waited_s + WAITING_LINE_EVERY_S:
                     self._waiting = fact
-                    self._print(f"{fact.text} ({fact.waited_s:.0f} s)")
+                    self._print(f"waiting for {fact.text} ({fact.waited_s:.0f} s)")
             case Progress():
                 self._waiting = Waiting(text="", waited_s=0.0)
 

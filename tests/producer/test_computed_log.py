@@ -182,6 +182,8 @@ def test_a_reader_that_was_further_finds_the_log_end_where_it_was() -> None:
     log.reach({0: 10**9})
     assert sum(log.log_end().values()) == 1000
     assert log.ended
+    last = log.info.dealing.locate(999)
+    assert log.read(*last, 1).last_time_ns == clock.wall_ns()  # the stream's end is of now, not of long ago
 
 
 @given(**shapes, rate=st.sampled_from([0.0, 5.0]), positions=st.lists(st.integers(0, 500), min_size=8, max_size=8))

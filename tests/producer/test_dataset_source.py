@@ -221,6 +221,14 @@ def test_small_sets_are_known_by_every_record_and_big_ones_by_a_sample_and_all_l
     assert fingerprint(big, data=pixels) == fingerprint(list(big), data=pixels.copy())
 
 
+def test_what_a_dataset_holds_by_reference_is_not_opened_for_the_fingerprint() -> None:
+    class Unopened:
+        def __array__(self, *_: object) -> np.ndarray[Any, Any]:
+            raise AssertionError("it was opened")
+
+    DatasetSource(Records([1.0, 2.0], data=[Unopened(), Unopened()])).fingerprint()
+
+
 def test_paths_are_no_part_of_the_fingerprint() -> None:
     one = Records([1.0, 2.0], data=["/a/1.png", "/a/2.png"], root="/a", samples=[("/a/1.png", 0)])
     other = Records([1.0, 2.0], data=["/b/1.png", "/b/2.png"], root="/b", samples=[("/b/1.png", 0)])

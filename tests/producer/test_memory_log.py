@@ -257,6 +257,22 @@ def test_a_full_log_makes_the_writer_wait_until_trainers_have_committed() -> Non
     assert log.dropped == {0: 0, 1: 0}
 
 
+def test_writers_that_waited_together_share_the_room_that_comes_free() -> None:
+    log = number_log(stripes=3)
+    log.append_columns(numbers(0, 12))
+    writers = []
+    for first, count in ((100, 2), (200, 4), (300, 3)):
+        writers.append(started(lambda first=first, count=count: log.append_columns(numbers(first, count))))  # type: ignore[misc]
+        until(lambda: log.waiting == len(writers))
+    log.trim({0: 4, 1: 0})
+    until(lambda: log.records == 16)
+    log.trim({0: 8, 1: 4})
+    for writer in writers:
+        writer.join(10)
+    late = [n for p, first, end in ((1, 4, 8), (0, 8, 12), (1, 8, 9)) for n in ns(log, p, first, end - first)]
+    assert sorted(late) == [100, 101, 200, 201, 202, 203, 300, 301, 302]
+
+
 def test_waiting_ends_after_the_time_that_was_given_and_leaves_the_log_as_it_was() -> None:
     log = number_log(stripes=3)
     log.append_columns(numbers(0, 12))

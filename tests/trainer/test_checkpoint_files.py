@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from trainer.checkpoint_files import (
     load,
     load_best,
     load_newest,
+    set_aside,
     supersede,
     verify,
     write,
@@ -110,11 +112,30 @@ def test_an_empty_folder_and_a_file_of_the_name_fall_back_too(run_dir: Path) -> 
     assert len(said) == 2
 
 
+def test_a_file_that_cannot_be_read_as_one_falls_back_too(run_dir: Path) -> None:
+    newest = run_dir / "checkpoints" / "step-000000000300"
+    (newest / "state.pt").unlink()
+    (newest / "state.pt").mkdir()
+    with pytest.raises(CheckpointDamaged, match="Is a directory"):
+        load(newest)
+    found = load_newest(run_dir, lambda line: None)
+    assert found is not None
+    assert found[1]["samples"] == 200
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_checkpoint_without_the_right_to_read_it_is_the_users_mistake(run_dir: Path) -> None:
+    newest = run_dir / "checkpoints" / "step-000000000300"
+    (newest / "state.pt").chmod(0)
+    with pytest.raises(UsageError, match=r"state\.pt cannot be read: give yourself the right to"):
+        load_newest(run_dir, nobody)
+
+
 def test_where_all_are_damaged_nothing_starts_anew_by_itself(run_dir: Path) -> None:
     for path in listed(run_dir / "checkpoints"):
         flip(path / "state.pt")
     said: list[str] = []
-    with pytest.raises(CheckpointDamaged, match="none of the 3 checkpoints in .* can be read: start anew"):
+    with pytest.raises(CheckpointDamaged, match=r"none of the 3 checkpoints in .* can be read: start anew"):
         load_newest(run_dir, said.append)
     assert len(said) == 3
 
@@ -152,7 +173,7 @@ class Evil:
 def test_a_checkpoint_from_a_stranger_runs_no_code_whatever_its_manifest_says(tmp_path: Path, content: object) -> None:
     path = tmp_path / "step-000000000001"
     with SealedFolder(path, KIND) as folder:
-        torch.save(content, folder.create("state.pt"))
+        torch.save(content, folder.create("state.pt"))  # type: ignore[arg-type]
         folder.seal({"samples": 1})
     verify(path)
     with pytest.raises(CheckpointDamaged, match="cannot be loaded") as raised:
@@ -163,12 +184,13 @@ def test_a_checkpoint_from_a_stranger_runs_no_code_whatever_its_manifest_says(tm
 
 def test_leftovers_of_a_killed_life_are_removed_and_nothing_else(run_dir: Path) -> None:
     folder = run_dir / "checkpoints"
-    for left in ("step-000000000400.tmp", "step-000000000400.superseded"):
-        (folder / left).mkdir()
-        (folder / left / "state.pt").write_bytes(b"half")
-    before = listed(folder)
+    supersede(folder, 200)
+    (folder / "step-000000000400.tmp").mkdir()
+    (folder / "step-000000000400.tmp" / "state.pt").write_bytes(b"half")
     clear_leftovers(folder)
-    assert sorted(folder.iterdir()) == before
+    assert {path.name for path in folder.iterdir()} == {
+        *("step-000000000100", "step-000000000200", "step-000000000300.superseded"),
+    }
 
 
 def test_checkpoints_that_a_run_went_back_behind_are_set_aside(run_dir: Path) -> None:
@@ -178,3 +200,8 @@ def test_checkpoints_that_a_run_went_back_behind_are_set_aside(run_dir: Path) ->
     found = load_newest(run_dir, nobody)
     assert found is not None
     assert found[1]["samples"] == 100
+    assert set_aside(run_dir / "checkpoints") == aside
+    assert [load(path)["samples"] for path in aside] == [200, 300], "on purpose they can still be resumed"
+    write(run_dir / "checkpoints", 200, state(200))
+    assert len(supersede(run_dir / "checkpoints", 100)) == 1
+    assert len(set_aside(run_dir / "checkpoints")) == 2

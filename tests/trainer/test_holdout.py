@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def batches(loader: DataLoader) -> dict[str, torch.Tensor]:
+def batches(loader: DataLoader[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     got = list(loader)
     return {name: torch.cat([batch[name] for batch in got]) for name in got[0]}
 
@@ -166,9 +166,7 @@ def test_chunks_of_several_partitions_may_mix(tmp_path: Path) -> None:
     def part(partition: int, offset: int) -> Chunk:
         return Chunk(partition, offset, {name: column[:2] for name, column in columns().items()}, 0, 0)
 
-    Holdout.save(
-        tmp_path / "x", SCHEMA, [part(0, 0), part(1, 0), part(0, 2), part(1, 2)], count=8, incarnation="x"
-    )
+    Holdout.save(tmp_path / "x", SCHEMA, [part(0, 0), part(1, 0), part(0, 2), part(1, 2)], count=8, incarnation="x")
     assert len(Holdout.open(tmp_path / "x")) == 8
 
 
@@ -205,7 +203,7 @@ def test_a_flipped_bit_is_found_when_it_is_opened(folder: Path, name: str) -> No
 
 def test_a_missing_column_is_found_when_it_is_opened(folder: Path) -> None:
     (folder / "01-image.npy").unlink()
-    with pytest.raises(DataFault, match="01-image.npy is missing"):
+    with pytest.raises(DataFault, match=r"01-image\.npy is missing"):
         Holdout.open(folder)
 
 

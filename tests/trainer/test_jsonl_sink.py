@@ -128,6 +128,14 @@ def test_a_file_torn_at_any_byte_goes_on_with_its_whole_lines(tmp_path: Path, to
     assert list(read_lines(path))[:-1] == [line for line in kept if line["samples"] <= samples]
 
 
+def test_a_line_that_was_torn_just_before_its_end_does_not_swallow_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, report(64), report(128))
+    path.write_bytes(path.read_bytes()[:-1])
+    write(path, start(128, resumed=True))
+    assert [line["kind"] for line in read_lines(path)] == ["report", "start"]
+
+
 def test_a_line_that_is_unreadable_after_a_power_loss_does_not_keep_the_run_from_going_on(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, report(64), report(128))

@@ -97,14 +97,14 @@ def test_with_little_room_the_numbers_stay_longest() -> None:
 
 
 def test_before_anything_is_known_the_view_says_what_is_waited_for() -> None:
-    shown = view(Waiting(text="waiting for the producer at tcp://127.0.0.1:5555", waited_s=0.0))
+    shown = view(Waiting(text="the producer at tcp://127.0.0.1:5555", waited_s=0.0))
     assert "waiting for the producer at tcp://127.0.0.1:5555 (12 s)" in text(shown, waited_s=12.4)
     assert "waiting for the producer at tcp://127.0.0.1:5555 (12 s)" in text(shown, width=70, waited_s=12.4)
 
 
 def test_what_is_waited_for_is_said_until_something_comes() -> None:
-    away = view(start(), report(640), Waiting(text="producer away", waited_s=0.0))
-    assert "producer away (3 s)" in text(away, waited_s=3.0)
+    away = view(start(), report(640), Waiting(text="the producer to come back", waited_s=0.0))
+    assert "waiting for the producer to come back (3 s)" in text(away, waited_s=3.0)
     assert "● streaming" in text(away.after(Progress(samples=700, samples_per_s=10.0)))
 
 

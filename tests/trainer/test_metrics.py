@@ -99,6 +99,7 @@ def test_a_loss_that_is_no_number_is_found_however_many_follow(loss: float) -> N
     window.add(outcome(1.0, 2))
     assert window.finite()
     window.add(outcome(loss, 2))
+    assert not window.finite()
     window.add(outcome(-loss, 2))
     for _ in range(10):
         window.add(outcome(1.0, 2))
@@ -143,7 +144,7 @@ def test_reading_asks_for_numbers_once_and_adding_never() -> None:
             nonlocal asked
             name = getattr(function, "__name__", "")
             asked += name in ("item", "tolist", "__float__", "__int__", "__bool__", "cpu", "numpy")
-            return super().__torch_function__(function, types, args, kwargs or {})
+            return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
     window = Window()
     for _ in range(3):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.sealed import Damaged, Foreign, Kind, NoManifest, SealedFolder, check_folder, make_folder
+from trainer.sealed import Damaged, Foreign, Kind, NoManifest, SealedFolder, check_folder, make_folder, remove_folder
 
 KIND = Kind("test folder", 1)
 
@@ -78,6 +78,22 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
     check_folder(tmp_path / "x", KIND)
 
 
+def test_a_folder_that_is_half_removed_no_longer_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(folder: Path) -> None:
+        (folder / "a").unlink()
+        raise KeyboardInterrupt
+
+    sealed(tmp_path / "x")
+    with monkeypatch.context() as patched:
+        patched.setattr("trainer.sealed.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(tmp_path / "x")
+    assert names(tmp_path) == {"x.tmp"}
+    sealed(tmp_path / "x")
+    remove_folder(tmp_path / "x")
+    assert names(tmp_path) == set()
+
+
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed(tmp_path_factory.mktemp("sealed") / "x", bytes(range(40)))
@@ -137,13 +153,15 @@ def files_of_4_mib_at_most() -> Iterator[None]:
 
 @pytest.mark.usefixtures("files_of_4_mib_at_most")
 def test_a_write_that_fails_is_told_at_the_end_and_only_there(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="File too large") as raised:  # noqa: PT012
-        with SealedFolder(tmp_path / "x", KIND) as folder:
-            file = folder.create("a")
-            assert file.write(b"x" * (5 << 20)) == 5 << 20
-            assert file.write(b"more") == 4
-            file.flush()
-            folder.seal({})
+    with (  # noqa: PT012
+        pytest.raises(OSError, match="File too large") as raised,
+        SealedFolder(tmp_path / "x", KIND) as folder,
+    ):
+        file = folder.create("a")
+        assert file.write(b"x" * (5 << 20)) == 5 << 20
+        assert file.write(b"more") == 4
+        file.flush()
+        folder.seal({})
     assert raised.value.errno == errno.EFBIG
     assert names(tmp_path) == set()
 
@@ -151,7 +169,7 @@ def test_a_write_that_fails_is_told_at_the_end_and_only_there(tmp_path: Path) ->
 @pytest.mark.usefixtures("files_of_4_mib_at_most")
 def test_torchs_own_error_never_hides_that_the_disk_was_full(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File too large"), SealedFolder(tmp_path / "x", KIND) as folder:  # noqa: PT012
-        torch.save({"weights": torch.zeros(2 << 20)}, folder.create("a"))
+        torch.save({"weights": torch.zeros(2 << 20)}, folder.create("a"))  # type: ignore[arg-type]
         folder.seal({})
 
 

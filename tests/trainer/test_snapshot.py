@@ -47,7 +47,7 @@ def test_parameters_become_plain_tensors_and_keep_strides_and_dtype() -> None:
     assert torch.equal(copied, weights)
 
 
-PLAIN = {
+PLAIN: dict[Any, Any] = {
     "none": None,
     "numbers": (True, 1 << 70, -0.5, float("inf"), 1j),
     "texts": ["ä", b"\x00\xff"],
@@ -122,7 +122,7 @@ def test_torchs_optimizers_go_through_a_checkpoint_with_every_bit(
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
             value: torch.Tensor = model(torch.ones(3, 4)).square().sum()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             return value
 
         optimizer.step(loss)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_torchs_optimizers_go_through_a_checkpoint_with_every_bit(
         lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2),
         lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9),
         lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9),
-        lambda optimizer: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer),
+        torch.optim.lr_scheduler.ReduceLROnPlateau,
         lambda optimizer: torch.optim.lr_scheduler.SequentialLR(
             optimizer,
             [torch.optim.lr_scheduler.ConstantLR(optimizer), torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)],

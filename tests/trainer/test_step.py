@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -34,7 +36,9 @@ def model_of_seed_1() -> GarmentClassifier:
         (torch.optim.RMSprop, {"lr": 0.001}),
     ],
 )
-def test_steps_give_the_bits_of_a_plain_pytorch_loop(kind: type[torch.optim.Optimizer], settings: dict) -> None:
+def test_steps_give_the_bits_of_a_plain_pytorch_loop(
+    kind: type[torch.optim.Optimizer], settings: dict[str, Any]
+) -> None:
     task, model, plain = Classification(), model_of_seed_1(), model_of_seed_1()
     optimizer, plain_optimizer = kind(model.parameters(), **settings), kind(plain.parameters(), **settings)
     for columns in batches(5):
@@ -42,7 +46,7 @@ def test_steps_give_the_bits_of_a_plain_pytorch_loop(kind: type[torch.optim.Opti
 
         plain_optimizer.zero_grad()
         loss = functional.cross_entropy(plain((columns["image"].float() / 255 - 0.5) / 0.5), columns["label"])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         plain_optimizer.step()
 
         assert torch.equal(outcome.loss, loss)

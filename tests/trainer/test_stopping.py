@@ -116,7 +116,9 @@ def pictures_of_noise(count: int) -> tuple[np.ndarray, np.ndarray]:
     return (noisy * 255).astype(np.uint8), labels.astype(np.uint8)
 
 
-def passes_until_stop(images: np.ndarray, labels: np.ndarray, train: int, early_stop: int) -> list[tuple[Verdict, dict]]:
+def passes_until_stop(
+    images: np.ndarray, labels: np.ndarray, train: int, early_stop: int
+) -> list[tuple[Verdict, dict[str, float]]]:
     """Train LeNet on the first `train` pictures, validate on the others after each pass."""
     torch.manual_seed(0)
     order = np.random.RandomState(0)
@@ -125,7 +127,7 @@ def passes_until_stop(images: np.ndarray, labels: np.ndarray, train: int, early_
     model, task, window, cpu = GarmentClassifier(), Classification(), Window(), torch.device("cpu")
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
     stopping = Stopping(StoppingSettings(overfitting_after=3, early_stop=early_stop))
-    history: list[tuple[Verdict, dict]] = []
+    history: list[tuple[Verdict, dict[str, float]]] = []
     for number in range(1, 61):
         for rows in np.split(order.permutation(train), train // 50):
             prepared = task.prepare({name: column[rows] for name, column in columns.items()}, cpu)
@@ -139,7 +141,7 @@ def passes_until_stop(images: np.ndarray, labels: np.ndarray, train: int, early_
     return history
 
 
-def assert_that_over_fitting_was_seen(history: list[tuple[Verdict, dict]]) -> None:
+def assert_that_over_fitting_was_seen(history: list[tuple[Verdict, dict[str, float]]]) -> None:
     said = [number for number, (verdict, _) in enumerate(history) if verdict.overfitting]
     best = max(number for number, (verdict, _) in enumerate(history) if verdict.best)
     assert said, "over-fitting was never said"

@@ -79,9 +79,9 @@ def test_values_that_cannot_be_classified_are_a_fault_of_the_data(
 
 
 def test_a_column_that_is_not_there_is_the_users_mistake() -> None:
-    with pytest.raises(UsageError, match="no column 'picture' in the stream, only id, image, label: .* 'input'"):
+    with pytest.raises(UsageError, match=r"no column 'picture' in the stream, only id, image, label: .* 'input'"):
         Classification(input="picture").prepare(batch(), CPU)
-    with pytest.raises(UsageError, match="no column 'class' .* 'target'"):
+    with pytest.raises(UsageError, match=r"no column 'class' .* 'target'"):
         Classification(target="class").prepare(batch(), CPU)
 
 

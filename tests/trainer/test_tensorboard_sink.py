@@ -1,4 +1,3 @@
-import shutil
 import signal
 import subprocess
 import sys
@@ -179,17 +178,25 @@ def test_pictures_are_kept_pixel_by_pixel(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # how the writer's thread ends
-def test_after_a_disk_failed_a_new_file_is_tried(tmp_path: Path) -> None:
-    log_dir = tmp_path / "tensorboard"
+@pytest.mark.parametrize("met_by", ["write", "flush"])
+def test_after_a_disk_failed_a_new_file_goes_on_beside_the_old_one(tmp_path: Path, met_by: str) -> None:
+    log_dir, aside = tmp_path / "tensorboard", tmp_path / "aside"
     sink = write(log_dir, start(), report(64))
-    shutil.rmtree(log_dir)
-    with pytest.raises(OSError):  # noqa: PT012  (the thread meets it at one of these)
-        for samples in (128, 192):
-            sink.write(report(samples))
-            sink.flush()
-    sink.write(report(256))
+    log_dir.rename(aside)
+    with pytest.raises(OSError, match="No such file"):
+        _write_until_it_fails(sink, flush=met_by == "flush")
+    aside.rename(log_dir)
+    sink.write(report(100_000))
     sink.close()
-    assert points(log_dir, "loss/train") == [(256, 0.25)]
+    assert [step for step, _ in points(log_dir, "loss/train")] == [64, 100_000]
+
+
+def _write_until_it_fails(sink: TensorBoardSink, *, flush: bool) -> None:
+    for samples in range(128, 64_000, 64):  # the thread meets it, whoever comes next is told
+        sink.write(report(samples))
+        if flush:
+            sink.flush()
+        time.sleep(0.01)
 
 
 def test_a_folder_that_cannot_be_made_is_tried_again_and_still_purges(tmp_path: Path) -> None:

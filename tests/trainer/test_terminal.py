@@ -78,13 +78,13 @@ def test_plain_lines_say_at_the_start_what_runs() -> None:
 
 
 def test_waiting_prints_at_once_and_then_at_most_every_five_seconds() -> None:
-    waits = [Waiting(text="waiting for the producer", waited_s=float(second)) for second in range(12)]
+    waits = [Waiting(text="the producer", waited_s=float(second)) for second in range(12)]
     assert plain(*waits) == [f"waiting for the producer ({second} s)" for second in (0, 5, 10)]
 
 
 def test_waiting_again_later_prints_at_once() -> None:
-    waits: list[Fact] = [Waiting(text="away", waited_s=0.0), Progress(samples=1, samples_per_s=None)] * 2
-    assert plain(*waits) == ["away (0 s)"] * 2
+    waits: list[Fact] = [Waiting(text="records", waited_s=0.0), Progress(samples=1, samples_per_s=None)] * 2
+    assert plain(*waits) == ["waiting for records (0 s)"] * 2
 
 
 def test_the_ledger_is_the_last_plain_line() -> None:
@@ -185,7 +185,7 @@ def test_on_a_terminal_the_display_is_live_and_its_last_view_stays_standing(tty:
 
 def test_waiting_counts_on_by_itself_before_anything_else_is_known(tty: Tty) -> None:
     sink = tty.display()
-    sink.write(Waiting(text="waiting for the producer", waited_s=11.6))
+    sink.write(Waiting(text="the producer", waited_s=11.6))
     text = seen(tty.until("(13 s)"))
     assert "(12 s)" in text
     sink.close()

@@ -108,7 +108,7 @@ def test_a_fault_in_the_middle_leaves_no_trace_either() -> None:
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_the_run_draws_the_same_random_numbers_with_and_without_a_validation(shuffle: bool) -> None:
+def test_the_run_draws_the_same_random_numbers_with_and_without_a_validation(*, shuffle: bool) -> None:
     model, loader = Dropping(), DataLoader(Pictures(), 10, shuffle=shuffle)
     before = torch.get_rng_state()
     validate(model, Classification(), loader, CPU)
