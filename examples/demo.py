@@ -1,11 +1,12 @@
 """A producer and a trainer as two processes: FashionMNIST as a live stream, trained, then tested.
 
-    python examples/demo.py            (make demo does this after installing)
+    python examples/demo.py [--data DIR]            (make demo does this after installing)
 
 The trainer has the terminal; the producer writes to runs/demo/producer.log. Ctrl-C lets the trainer save and commit
 before the producer goes. A demo that was interrupted goes on where it was; one that came to its end begins anew.
 """
 
+import argparse
 import json
 import shutil
 import signal
@@ -15,10 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
 EXAMPLES = Path(__file__).parent
 PASSES = 6
 STOP_TIMEOUT_S = 60.0
+
+Process = subprocess.Popen[bytes]
 
 
 class Stopped(Exception):
@@ -26,6 +30,9 @@ class Stopped(Exception):
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="FashionMNIST as a live stream, trained, then tested.")
+    parser.add_argument("--data", default="data", help="folder of FashionMNIST")
+    data = parser.parse_args().data
     run_dir = Path("runs/demo")
     result = run_dir / "result.json"
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -33,18 +40,20 @@ def main() -> int:
         signal.signal(number, stop)
     sockets = Path(tempfile.mkdtemp(prefix="headrace-"))
     url = f"ipc://{sockets / 'stream'}"
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
     try:
         with (run_dir / "producer.log").open("wb") as log:
             producer = start(
-                *("producer", "--bind", url, "--passes", str(PASSES), "--rate", "0", "--until", "committed"), log=log
+                *("producer", "--source.root", data, "--bind", url, "--passes", str(PASSES), "--rate", "0"),
+                *("--until", "committed"),
+                log=log,
             )
         processes.append(producer)
         resume = "never" if result.exists() else "auto"
         result.unlink(missing_ok=True)
         trainer = start(
             *("trainer", "train", "--config", str(EXAMPLES / "demo.yaml"), "--stream", url),
-            *("--run_dir", str(run_dir), "--resume", resume, "--max_samples", "0"),
+            *("--run_dir", str(run_dir), "--resume", resume),
         )
         processes.append(trainer)
         status = wait_for(trainer, producer, run_dir / "producer.log")
@@ -62,13 +71,13 @@ def main() -> int:
     return status
 
 
-def start(module: str, *arguments: str, log: object = None) -> "subprocess.Popen[bytes]":
+def start(module: str, *arguments: str, log: BinaryIO | None = None) -> Process:
     """A process group of its own: Ctrl-C reaches this program only, which then says who ends when."""
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)  # type: ignore[call-overload, no-any-return]  # a file or None
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
 
 
-def wait_for(trainer: "subprocess.Popen[bytes]", producer: "subprocess.Popen[bytes]", log: Path) -> int:
+def wait_for(trainer: Process, producer: Process, log: Path) -> int:
     while (status := trainer.poll()) is None:
         if producer.poll() not in (None, 0):
             print(log.read_text().strip().splitlines()[-1], file=sys.stderr)
@@ -86,7 +95,7 @@ def report(run_dir: Path, result: Path) -> None:
     print(f"final test accuracy: {json.loads(found)['accuracy']:.3f}")
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: Process) -> None:
     if process.poll() is None:
         process.terminate()
         try:
@@ -96,7 +105,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
             process.wait()
 
 
-def stop(number: int, frame: FrameType | None) -> None:
+def stop(number: int, _frame: FrameType | None) -> None:
     # Once: the children are ending, and a second Ctrl-C must not leave them behind.
     signal.signal(number, signal.SIG_IGN)
     raise Stopped

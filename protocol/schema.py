@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from protocol.errors import MalformedMessage
+from protocol.values import entries, integer, text
 
 #: The dtypes that travel, by their names on the wire; always little-endian.
 DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -22,6 +23,8 @@ MAX_FIELDS = 64
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 128
 MAX_CLASSES = 100_000
+#: All class names together, in characters: a description must fit into one frame 0.
+MAX_CLASS_TEXT = 1 << 19
 MAX_RECORD_BYTES = 1 << 28
 
 
@@ -130,28 +133,16 @@ class Schema:
             label_range = wire["label_range"]
             if label_range is not None:
                 low, high = label_range
-                label_range = (_integer(low), _integer(high))
+                label_range = (integer(low), integer(high))
             label = wire["label"]
             return cls(
                 fields=tuple(
-                    Field(_text(name), _text(dtype), tuple(None if n is None else _integer(n) for n in shape))
+                    Field(text(name), text(dtype), tuple(None if size is None else integer(size) for size in shape))
                     for name, dtype, shape in wire["fields"]
                 ),
-                label=None if label is None else _text(label),
-                class_names=tuple(_text(name) for name in wire["class_names"]),
+                label=None if label is None else text(label),
+                class_names=tuple(text(name, MAX_NAME_LENGTH) for name in entries(wire["class_names"], MAX_CLASSES)),
                 label_range=label_range,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"not a schema: {error}") from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
-    return value
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not an integer")
-    return value

@@ -19,6 +19,7 @@ from protocol.errors import CheckpointDamaged, UsageError
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, listed, load, load_best, load_newest, set_aside
 from trainer.model import GarmentClassifier
+from trainer.snapshot import snapshot
 from trainer.step import train_step
 from trainer.task import Classification
 
@@ -158,6 +159,22 @@ def test_a_save_never_waits_for_the_writer_and_replaces_the_one_of_its_kind_that
     run.checkpointer.flush()
     assert run.numbers() == [1, 4]
     assert run.numbers("best") == [3]
+
+
+def test_memory_holds_at_most_one_state_that_waits_and_one_that_is_written(
+    started: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = started()
+    run.hold_the_writer(1)
+    run.save(2)
+
+    def copied(given: State) -> State:
+        assert not run.checkpointer._pending, "the state that waited is let go before the next copy is made"
+        return snapshot(given)
+
+    monkeypatch.setattr("trainer.checkpoint.snapshot", copied)
+    run.save(3)
+    assert len(run.checkpointer._pending) == 1
 
 
 def test_the_best_lies_apart_and_the_older_one_goes_when_the_new_one_is_durable(started: Callable[..., Run]) -> None:

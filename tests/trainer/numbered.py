@@ -1,0 +1,36 @@
+"""A stream for the fault tests, whose records tell what they are. Imports no torch: producers start quickly."""
+
+import numpy as np
+
+from producer.source import Indices, Source, content_digest
+from protocol.chunk import Column
+from protocol.schema import Field, Schema
+
+
+class NumberedRecords(Source):
+    """Records with an id each; `size` bytes of payload make the stripes short. All of it follows from the id."""
+
+    def __init__(self, records: int = 6000, size: int = 1 << 14, validation: int = 200) -> None:
+        self.name = "numbered records"
+        self.schema = Schema(
+            (Field("id", "int64", ()), Field("payload", "uint8", (size,)), Field("label", "int64", ())),
+            label="label",
+            label_range=(0, 9),
+        )
+        self._records, self._size, self._validation = records, size, validation
+
+    def __len__(self) -> int:
+        return self._records
+
+    def take(self, indices: Indices) -> dict[str, Column]:
+        payload = np.empty((len(indices), self._size), np.uint8)
+        payload[:] = (indices % 251)[:, None]
+        return {"id": indices.copy(), "payload": payload, "label": indices % 10}
+
+    def fingerprint(self) -> str:
+        return content_digest("numbered records", self._records, self._size)
+
+    def splits(self) -> dict[str, Source]:
+        if not self._validation:
+            return {}
+        return {"validation": NumberedRecords(self._validation, self._size, validation=0)}
