@@ -12,6 +12,8 @@ from protocol.schema import Field, Schema
 
 Buffer = bytes | memoryview
 LENGTH_DTYPE = np.dtype("<u4")
+#: The columns of one chunk together.
+MAX_CHUNK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,11 @@ class Ragged:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of lengths and values."""
+        return self.lengths.nbytes + self.values.nbytes
 
     def __getitem__(self, rows: slice) -> "Ragged":
         start, stop, _ = rows.indices(len(self.lengths))
@@ -57,6 +64,11 @@ class Chunk:
     def end(self) -> int:
         """The offset after the last record."""
         return self.offset + self.count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(column.nbytes for column in self.columns.values())
 
     def time_ns(self, row: int) -> int:
         """Event time of one row, on a straight line between the first and the last."""

@@ -32,8 +32,8 @@ class Dealing:
     def __post_init__(self) -> None:
         if not 1 <= self.partitions <= MAX_PARTITIONS:
             raise ValueError(f"a stream has 1 to {MAX_PARTITIONS} partitions, not {self.partitions}")
-        if self.stripe < 1:
-            raise ValueError(f"a stripe has at least 1 record, not {self.stripe}")
+        if not 1 <= self.stripe <= MAX_STRIPE:
+            raise ValueError(f"a stripe has 1 to {MAX_STRIPE} records, not {self.stripe}")
 
     def locate(self, record: int) -> tuple[int, int]:
         """(partition, offset) of the record with this number in stream order."""

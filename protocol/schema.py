@@ -23,8 +23,9 @@ MAX_FIELDS = 64
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 128
 MAX_CLASSES = 100_000
-#: All class names together, in characters: a description must fit into one frame 0.
-MAX_CLASS_TEXT = 1 << 19
+#: All class names together: a description must fit into one frame 0.
+MAX_CLASS_NAMES_BYTES = 1 << 20
+#: Of one record's fixed-size fields; also what one chunk may have (protocol/chunk.py).
 MAX_RECORD_BYTES = 1 << 28
 
 
@@ -98,6 +99,12 @@ class Schema:
             raise ValueError(f"the label field {self.label!r} is not among the fields {', '.join(names)}")
         if len(self.class_names) > MAX_CLASSES:
             raise ValueError(f"more than {MAX_CLASSES} class names")
+        if max(map(len, self.class_names), default=0) > MAX_NAME_LENGTH:
+            raise ValueError(f"a class name has at most {MAX_NAME_LENGTH} characters")
+        if sum(len(name.encode()) for name in self.class_names) > MAX_CLASS_NAMES_BYTES:
+            raise ValueError(f"the class names have more than {MAX_CLASS_NAMES_BYTES} bytes in all")
+        if self.record_bytes > MAX_RECORD_BYTES:
+            raise ValueError(f"a record of {self.record_bytes} bytes, over {MAX_RECORD_BYTES}")
         if self.label_range is not None and self.label_range[0] > self.label_range[1]:
             raise ValueError(f"the label range {self.label_range} is empty")
 
@@ -137,8 +144,8 @@ class Schema:
             label = wire["label"]
             return cls(
                 fields=tuple(
-                    Field(text(name), text(dtype), tuple(None if size is None else integer(size) for size in shape))
-                    for name, dtype, shape in wire["fields"]
+                    Field(text(name), text(dtype), tuple(None if n is None else integer(n) for n in shape))
+                    for name, dtype, shape in entries(wire["fields"], MAX_FIELDS)
                 ),
                 label=None if label is None else text(label),
                 class_names=tuple(text(name, MAX_NAME_LENGTH) for name in entries(wire["class_names"], MAX_CLASSES)),

@@ -6,7 +6,8 @@ from typing import Any
 
 from protocol.dealing import Dealing
 from protocol.errors import MalformedMessage
-from protocol.schema import Schema
+from protocol.schema import MAX_NAME_LENGTH, Schema
+from protocol.values import mapping, number, text
 
 MAX_SPLITS = 64
 
@@ -27,6 +28,10 @@ class StreamInfo:
     records_per_pass: int | None = None
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if len(self.splits) > MAX_SPLITS:
+            raise ValueError(f"a stream has at most {MAX_SPLITS} splits, not {len(self.splits)}")
+
     def to_wire(self) -> dict[str, Any]:
         """As a msgpack map (protocol/SPEC.md)."""
         return {
@@ -43,17 +48,14 @@ class StreamInfo:
     def from_wire(cls, wire: Any) -> "StreamInfo":
         """The reverse; raises `MalformedMessage`."""
         try:
-            splits = {str(name): int(size) for name, size in wire["splits"].items()}
-            per_pass = wire["records_per_pass"]
-            if len(splits) > MAX_SPLITS or min(splits.values(), default=0) < 0:
-                raise ValueError("the splits are out of range")
+            splits, per_pass = mapping(wire["splits"]), wire["records_per_pass"]
             return cls(
-                incarnation=str(wire["incarnation"]),
+                incarnation=text(wire["incarnation"], MAX_NAME_LENGTH),
                 schema=Schema.from_wire(wire["schema"]),
-                dealing=Dealing(int(wire["partitions"]), int(wire["stripe"])),
-                splits=splits,
-                records_per_pass=None if per_pass is None else int(per_pass),
-                source=str(wire["source"]),
+                dealing=Dealing(number(wire["partitions"]), number(wire["stripe"])),
+                splits={text(name, MAX_NAME_LENGTH): number(size) for name, size in splits.items()},
+                records_per_pass=None if per_pass is None else number(per_pass),
+                source=text(wire["source"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessage(f"not a description of a stream: {error}") from error
