@@ -7,8 +7,14 @@ dropped. Any other releases what it has marked as trained, and expires when it i
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from protocol.codec import MAX_GROUPS
 from protocol.dealing import Positions
+from protocol.errors import OutOfRange
 from protocol.messages import GroupState
+from protocol.schema import MAX_NAME_LENGTH
+
+#: Groups × partitions: a description names the positions of all groups and must fit into one frame 0.
+MAX_GROUP_POSITIONS = 1 << 16
 
 
 @dataclass(kw_only=True)
@@ -32,21 +38,32 @@ class Groups:
     def __init__(self, partitions: int, time_to_live_s: float) -> None:
         self._partitions = partitions
         self._time_to_live_s = time_to_live_s
+        self._most = min(MAX_GROUPS, MAX_GROUP_POSITIONS // partitions)
         self._groups: dict[str, Group] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
 
-    def join(self, name: str, *, durable: bool, start: Positions, committed: Positions | None, now_s: float) -> None:
-        """A reader of the group subscribes at `start`, which covers its own partitions only."""
-        group = self._groups.get(name)
-        if group is None:
-            group = self._groups[name] = Group(durable=durable, committed={}, trained={}, heard_s=now_s)
+    def join(
+        self,
+        name: str,
+        *,
+        durable: bool,
+        trained: Positions,
+        committed: Positions | None,
+        now_s: float,
+    ) -> None:
+        """A reader of the group subscribes, having trained its own partitions so far. Raises `OutOfRange`.
+
+        The log may have been asked anew from an earlier position, so `trained` counts as it is said. Where a group that
+        has checkpoints is not known any more and has not said what it committed, it holds everything.
+        """
+        group = self._groups.get(name) or self._add(name, now_s)
         group.durable = group.durable or durable
         group.heard_s = now_s
-        for partition, offset in start.items():
-            group.trained.setdefault(partition, offset)
-            group.committed.setdefault(partition, offset if committed is None else committed.get(partition, offset))
+        group.trained.update(trained)
+        for partition, offset in trained.items():
+            group.committed.setdefault(partition, 0 if durable else offset)
         _raise(group.committed, committed or {})
 
     def heard(self, name: str, trained: Mapping[int, int], *, durable: bool, now_s: float) -> None:
@@ -58,9 +75,7 @@ class Groups:
 
     def commit(self, name: str, positions: Mapping[int, int], now_s: float) -> None:
         """A checkpoint is durable. A group that is not known (the producer was restarted) is known from here on."""
-        group = self._groups.get(name)
-        if group is None:
-            group = self._groups[name] = Group(durable=True, committed={}, trained={}, heard_s=now_s)
+        group = self._groups.get(name) or self._add(name, now_s)
         group.durable = True
         group.heard_s = now_s
         _raise(group.committed, positions)
@@ -89,6 +104,14 @@ class Groups:
             partition: min(group.released.get(partition, 0) for group in self._groups.values())
             for partition in range(self._partitions)
         }
+
+    def _add(self, name: str, now_s: float) -> Group:
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            raise OutOfRange(f"a group's name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+        if len(self._groups) >= self._most:
+            raise OutOfRange(f"{self._most} groups are known already: drop those that nobody needs")
+        group = self._groups[name] = Group(durable=False, committed={}, trained={}, heard_s=now_s)
+        return group
 
     def states(self, readers: Mapping[str, int], now_s: float) -> tuple[GroupState, ...]:
         """All groups for people; `readers` counts the sessions of each."""

@@ -129,7 +129,7 @@ def _fixed(field: Field, count: int, frame: Buffer) -> npt.NDArray[Any]:
     size = memoryview(frame).nbytes
     if size != count * field.item_bytes:
         raise MalformedMessage(f"field {field.name!r}: {size} bytes, not {count} records of {field.item_bytes}")
-    return np.frombuffer(frame, field.numpy_dtype).reshape(count, *field.item_shape)
+    return _values(field, count, frame)
 
 
 def _ragged(field: Field, count: int, lengths_frame: Buffer, values_frame: Buffer) -> Ragged:
@@ -140,4 +140,10 @@ def _ragged(field: Field, count: int, lengths_frame: Buffer, values_frame: Buffe
     size = memoryview(values_frame).nbytes
     if size != total * field.item_bytes:
         raise MalformedMessage(f"field {field.name!r}: {size} bytes where the lengths say {total * field.item_bytes}")
-    return Ragged(lengths, np.frombuffer(values_frame, field.numpy_dtype).reshape(total, *field.item_shape))
+    return Ragged(lengths, _values(field, total, values_frame))
+
+
+def _values(field: Field, items: int, frame: Buffer) -> npt.NDArray[Any]:
+    if field.dtype == "bool" and np.any(np.frombuffer(frame, np.uint8) > 1):
+        raise MalformedMessage(f"field {field.name!r}: a bool is 0 or 1")
+    return np.frombuffer(frame, field.numpy_dtype).reshape(items, *field.item_shape)

@@ -28,7 +28,8 @@ class Describe:
 class Subscribe:
     """Send the records of these partitions from these positions on. Overwrites an earlier subscription of the peer.
 
-    `committed` repeats what the group has committed, so that a server which lost its memory knows it again.
+    `trained` and `committed` repeat what the group has trained and committed, so that a server which lost its memory
+    knows it again: a reader may have received more than was trained.
     """
 
     session: int
@@ -37,6 +38,7 @@ class Subscribe:
     durable: bool
     incarnation: str | None
     positions: Positions
+    trained: Positions
     committed: Positions | None
 
 
