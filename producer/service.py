@@ -49,6 +49,8 @@ class ServiceSettings:
     """A reader that has said nothing for this long is forgotten; it subscribes again when it wakes."""
     group_time_to_live_s: float = 600.0
     """A group that never saved and is silent for this long holds nothing back any more."""
+    save_soon_at: float = 0.75
+    """A log that is filled to this share asks its groups for an early checkpoint."""
     most_sessions: int = 1024
     """Readers at the same time."""
 
@@ -200,10 +202,11 @@ class Service:
 
     def _say_signs_of_life(self, now_s: float) -> None:
         ends = {split: (log.log_end(), log.ended) for split, log in self.logs.items()}
+        save_soon = self.stream.filled >= self.settings.save_soon_at
         for peer, session in self.sessions.items():
             end, ended = ends[session.split]
             status = session.status(
-                end, ended=ended, save_soon=False, now_s=now_s, every_s=self.settings.sign_of_life_s
+                end, ended=ended, save_soon=save_soon, now_s=now_s, every_s=self.settings.sign_of_life_s
             )
             if status is not None:
                 self._say(peer, status)

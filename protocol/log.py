@@ -51,5 +51,10 @@ class Log(ABC):
         """Seconds until `log_end` moves by itself, 0 if it may have; None where only an append moves it."""
         return None
 
+    @property
+    def filled(self) -> float:
+        """The share of its room that is taken; 0 where nothing is kept. A full one needs its groups to commit."""
+        return 0.0
+
     def close(self) -> None:  # noqa: B027  (most logs hold nothing that needs closing)
         """Release what the log holds."""

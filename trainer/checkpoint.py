@@ -67,7 +67,7 @@ class Checkpointer:
         #: The `stream` entries of the checkpoints that were written or verified in this life.
         self._streams: dict[Path, Any] = {}
         self._unreadable: set[Path] = set()
-        self._pending: dict[bool, tuple[int, State]] = {}
+        self._pending: dict[bool, tuple[int, State, int]] = {}
         self._writing = self._closing = False
         self._fault: BaseException | None = None
         #: Samples of the newest checkpoint that this life made durable.
@@ -85,9 +85,10 @@ class Checkpointer:
     ) -> None:
         self.close()
 
-    def save(self, samples: int, state: State, *, best: bool = False) -> None:
+    def save(self, samples: int, state: State, *, best: bool = False, alone: bool = False) -> None:
         """Have the state written as the checkpoint with this number; blocks for no longer than copying it takes.
 
+        `alone` gives up all older ones once it is durable, for a log that has no room to wait for them.
         A state of the same kind that still waits for the writer is replaced. `state["stream"]` must be there; the
         rest is the caller's. Another save with the same number replaces the one on disk: what a validation found at
         that number belongs to it too.
@@ -99,7 +100,7 @@ class Checkpointer:
             self._pending.pop(best, None)  # before the copy is made, so that memory never holds one more
         copied = snapshot(state)
         with self._changed:
-            self._pending[best] = (samples, copied)
+            self._pending[best] = (samples, copied, 1 if alone else self._keep[best])
             self._changed.notify_all()
 
     def flush(self) -> None:
@@ -151,10 +152,10 @@ class Checkpointer:
                 if not self._pending:
                     return
                 best = next(iter(self._pending))
-                samples, state = self._pending.pop(best)
+                samples, state, keep = self._pending.pop(best)
                 self._writing = True
             try:
-                self._write(samples, state, best=best)
+                self._write(samples, state, keep, best=best)
             except BaseException as fault:  # noqa: BLE001  (raised where somebody hears it: in the training thread)
                 self._fault = self._fault or fault
             finally:
@@ -163,7 +164,7 @@ class Checkpointer:
                     self._writing = False
                     self._changed.notify_all()
 
-    def _write(self, samples: int, state: State, *, best: bool) -> None:
+    def _write(self, samples: int, state: State, keep: int, *, best: bool) -> None:
         folder = self._folders[best]
         try:
             path = write(folder, samples, state)
@@ -178,7 +179,7 @@ class Checkpointer:
             self.durable = samples
             self._streams[path] = state["stream"]
             self._unreadable.discard(path)
-        self._prune(path, self._keep[best])
+        self._prune(path, keep)
         if not best and (oldest := self._oldest_readable()) is not None:
             self._on_durable(self._streams[oldest])
 

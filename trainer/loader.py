@@ -76,6 +76,8 @@ class StreamLoader:
         self._description: Description | None = None
         self._readers: Readers | None = None
         self._stopping = False
+        #: The producer's log is nearly full and waits for a commit; whoever saves sets it back.
+        self.save_soon = False
         self._unmarked: deque[Batch] = deque()
         self._merge: Merge | None = None
 
@@ -210,6 +212,7 @@ class StreamLoader:
                 self._buffer(item, None)
             case Heard():
                 self.log_end.update(item.log_end)
+                self.save_soon = self.save_soon or item.save_soon
             case Away():
                 if self.away_since_s is None:
                     self.away_since_s = time.monotonic() - item.silent_s

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -91,6 +92,8 @@ class Training:
                 self._validate()
             if intervals.checkpoint.due(before, self.samples):
                 self._save()
+            if self.loader.save_soon:
+                self._make_room()
             if self._enough():
                 return
 
@@ -111,6 +114,8 @@ class Training:
 
     def idle(self) -> None:
         """Called at least once a second while no batch comes."""
+        if self.loader.save_soon:
+            self._make_room()
         away = self.loader.away_since_s is not None
         self.telemetry.waiting(f"the producer at {self.loader.url} to come back" if away else "records of the stream")
 
@@ -133,6 +138,8 @@ class Training:
         if self.validation is None:
             return
         metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
+        if not isfinite(metrics["loss"]):
+            raise DataFault(f"the validation loss is not a number at {self.samples} samples")
         train_loss = self.since_validation.read().get("loss", float("inf"))
         self.since_validation.reset()
         self.validated_at = self.samples
@@ -146,13 +153,18 @@ class Training:
             self.telemetry.notice(f"stopped early: {self.stopping.explanation()}")
             self.stop("early stop")
 
-    def _save(self) -> None:
+    def _save(self, *, alone: bool = False) -> None:
         self._check_finite(self.reported)
         self._check_finite(self.since_validation)
         if not all_finite(self.parts.model.parameters()):
             raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
         self.telemetry.flush()
-        self.checkpointer.save(self.samples, self.state_dict())
+        self.checkpointer.save(self.samples, self.state_dict(), alone=alone)
+
+    def _make_room(self) -> None:
+        """The producer's log is nearly full: save now, and let the newest checkpoint be the only one that it waits for."""
+        self.loader.save_soon = False
+        self._save(alone=True)
 
     def _check_finite(self, window: Window) -> None:
         if not window.finite():
