@@ -45,13 +45,7 @@ class Groups:
         return len(self._groups)
 
     def join(
-        self,
-        name: str,
-        *,
-        durable: bool,
-        trained: Positions,
-        committed: Positions | None,
-        now_s: float,
+        self, name: str, *, durable: bool, trained: Positions, committed: Positions | None, now_s: float
     ) -> None:
         """A reader of the group subscribes, having trained its own partitions so far. Raises `OutOfRange`.
 
@@ -105,14 +99,6 @@ class Groups:
             for partition in range(self._partitions)
         }
 
-    def _add(self, name: str, now_s: float) -> Group:
-        if not 0 < len(name) <= MAX_NAME_LENGTH:
-            raise OutOfRange(f"a group's name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
-        if len(self._groups) >= self._most:
-            raise OutOfRange(f"{self._most} groups are known already: drop those that nobody needs")
-        group = self._groups[name] = Group(durable=False, committed={}, trained={}, heard_s=now_s)
-        return group
-
     def states(self, readers: Mapping[str, int], now_s: float) -> tuple[GroupState, ...]:
         """All groups for people; `readers` counts the sessions of each."""
         return tuple(
@@ -126,6 +112,14 @@ class Groups:
             )
             for name, group in self._groups.items()
         )
+
+    def _add(self, name: str, now_s: float) -> Group:
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            raise OutOfRange(f"a group's name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+        if len(self._groups) >= self._most:
+            raise OutOfRange(f"{self._most} groups are known already: drop those that nobody needs")
+        group = self._groups[name] = Group(durable=False, committed={}, trained={}, heard_s=now_s)
+        return group
 
 
 def _raise(known: Positions, said: Mapping[int, int]) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from producer.groups import Groups
-from protocol.chunk import to_frames
-from protocol.dealing import Positions, distance
-from protocol.errors import OutOfRange, PeerError, RecordsLost, UnknownMessage
+from protocol.chunk import MAX_CHUNK_BYTES, Chunk, to_frames
+from protocol.dealing import Positions
+from protocol.errors import OutOfRange, OversizedMessage, PeerError, RecordsLost, UnknownMessage
 from protocol.log import Log
 from protocol.messages import (
     STREAM,
@@ -32,6 +32,8 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.server_session import Reading, ServerSession
+from protocol.stream import StreamInfo
+from protocol.values import shown
 
 #: Hands a message to a peer; false where its link is full. Raises `UnknownMessage` where the peer is gone.
 Send = Callable[[bytes, Message], bool]
@@ -51,6 +53,8 @@ class ServiceSettings:
     """A group that never saved and is silent for this long holds nothing back any more."""
     save_soon_at: float = 0.75
     """A log that is filled to this share asks its groups for an early checkpoint."""
+    chunk_bytes: int = 4 << 20
+    """Records that differ in size are sent in chunks of at most this, or one by one where each is larger."""
     most_sessions: int = 1024
     """Readers at the same time."""
 
@@ -107,33 +111,53 @@ class Service:
     def _subscribe(self, peer: bytes, asked: Subscribe, now_s: float) -> None:
         log = self._log(asked.split)
         info = log.info
-        if not asked.positions:
-            raise OutOfRange("a subscription to no partition")
-        if max(asked.positions) >= info.dealing.partitions:
-            raise OutOfRange(f"partition {max(asked.positions)} of a stream that has {info.dealing.partitions}")
-        if peer not in self.sessions and len(self.sessions) >= self.settings.most_sessions:
-            raise OutOfRange(f"{self.settings.most_sessions} readers are served already")
-        self.sessions.pop(peer, None)
+        self._check_subscribe(peer, asked, info)
         if asked.incarnation is not None and asked.incarnation != info.incarnation:
+            self.sessions.pop(peer, None)
             text = f"this stream is {info.incarnation}, not {asked.incarnation}"
             self._say(peer, Refusal(code="replaced", text=text, session=asked.session, incarnation=info.incarnation))
             return
+        known = self.sessions.get(peer)
+        if known is None or known.token != asked.session:
+            self.sessions.pop(peer, None)
+            if not self._open(peer, asked, log, now_s):
+                return
+        end = log.log_end()
+        self._say(peer, Welcome(session=asked.session, info=info, log_end={p: end[p] for p in asked.positions}))
+
+    def _check_subscribe(self, peer: bytes, asked: Subscribe, info: StreamInfo) -> None:
+        if not asked.positions:
+            raise OutOfRange("a subscription to no partition")
+        _check_partitions(asked.positions, info)
+        _check_partitions(asked.committed or {}, info)
+        if not asked.trained.keys() <= asked.positions.keys():
+            raise OutOfRange("partitions that were not subscribed to are said to be trained")
+        if any(offset > asked.positions[partition] for partition, offset in asked.trained.items()):
+            raise OutOfRange("records that were never received are said to be trained")
+        if peer not in self.sessions and len(self.sessions) >= self.settings.most_sessions:
+            raise OutOfRange(f"{self.settings.most_sessions} readers are served already")
+
+    def _open(self, peer: bytes, asked: Subscribe, log: Log, now_s: float) -> bool:
+        """Begin a session, unless the log does not have what was asked for."""
         log.reach(asked.positions)
         start, end = log.log_start(), log.log_end()
         for partition, offset in asked.positions.items():
             if offset < start[partition]:
                 self._expired(peer, asked.session, partition, offset, start[partition])
-                return
+                return False
             if offset > end[partition]:
                 text = f"partition {partition} ends at {end[partition]}, before the position {offset} that was asked"
                 self._say(peer, Refusal(code="beyond_end", text=text, session=asked.session, partition=partition))
-                return
-        if asked.group is not None and asked.split == STREAM:
-            self.groups.join(
-                asked.group, durable=asked.durable, start=asked.positions, committed=asked.committed, now_s=now_s
-            )
-        self.sessions[peer] = ServerSession(asked, info.dealing, now_s)
-        self._say(peer, Welcome(session=asked.session, info=info, log_end={p: end[p] for p in asked.positions}))
+                return False
+        session = ServerSession(asked, log.info.dealing, now_s)
+        if session.group is not None:
+            committed = asked.committed
+            if committed is not None:
+                _check_reached(committed, end)
+            trained = asked.positions | asked.trained
+            self.groups.join(session.group, durable=asked.durable, trained=trained, committed=committed, now_s=now_s)
+        self.sessions[peer] = session
+        return True
 
     def _credit(self, peer: bytes, credit: Credit, now_s: float) -> None:
         session = self.sessions.get(peer)
@@ -147,14 +171,15 @@ class Service:
 
     def _describe(self, peer: bytes, asked: Describe, now_s: float) -> None:
         log = self._log(asked.split)
+        ended, end = _end_of(log)
         self._say(
             peer,
             Description(
                 request=asked.request,
                 info=log.info,
                 log_start=log.log_start(),
-                log_end=log.log_end(),
-                ended=log.ended,
+                log_end=end,
+                ended=ended,
                 uptime_s=max(0.0, now_s - self._started_s),
                 refused=self.refused.total(),
                 groups=self.group_states(now_s),
@@ -165,11 +190,9 @@ class Service:
         info = self.stream.info
         if commit.incarnation != info.incarnation:
             raise OutOfRange(f"a commit for stream {commit.incarnation}; this is {info.incarnation}")
+        _check_partitions(commit.positions, info)
         self.stream.reach(commit.positions)
-        end = self.stream.log_end()
-        for partition, offset in commit.positions.items():
-            if partition >= info.dealing.partitions or offset > end[partition]:
-                raise OutOfRange(f"a commit of offset {offset} in partition {partition}, which the log does not have")
+        _check_reached(commit.positions, self.stream.log_end())
         self.groups.commit(commit.group, commit.positions, now_s)
         self._trim()
         self._say(peer, Committed(request=commit.request, group=commit.group))
@@ -177,7 +200,7 @@ class Service:
     def _log(self, split: str) -> Log:
         if split not in self.logs:
             names = ", ".join(sorted(name for name in self.logs if name != STREAM)) or "none"
-            raise UnknownMessage(f"there is no split {split!r}; there are: {names}")
+            raise UnknownMessage(f"there is no split {shown(split)}; there are: {names}")
         return self.logs[split]
 
     def _expired(self, peer: bytes, session: int, partition: int, first: int, end: int) -> None:
@@ -259,7 +282,7 @@ class Service:
         if reading is None:
             return False
         try:
-            chunk = log.read(reading.partition, reading.offset, reading.count)
+            chunk = self._fitting(log.read(reading.partition, reading.offset, reading.count))
             message = ChunkMessage(
                 session=session.token,
                 partition=chunk.partition,
@@ -278,9 +301,21 @@ class Service:
         except UnknownMessage:
             del self.sessions[peer]
             return False
+        except OversizedMessage as error:
+            del self.sessions[peer]
+            self.refuse(peer, error, session=session.token)
+            return False
         session.sent(chunk, now_s)
         self.sent += chunk.count
         return True
+
+    def _fitting(self, chunk: Chunk) -> Chunk:
+        """Only records of differing size make a stripe that is larger than what fits."""
+        while chunk.count > 1 and chunk.nbytes > self.settings.chunk_bytes:
+            chunk = chunk.part(0, chunk.count // 2)
+        if chunk.nbytes > MAX_CHUNK_BYTES:
+            raise OversizedMessage(f"{chunk.nbytes} bytes at offset {chunk.offset} are over the {MAX_CHUNK_BYTES} of a chunk")
+        return chunk
 
     # --- what others ask -----------------------------------------------------------------------------------------
 
@@ -290,9 +325,10 @@ class Service:
         return self.groups.states(readers, now_s)
 
     def untaken(self) -> int:
-        """Records of the stream that some group still needs; all of them while there is no group."""
-        floor = self.groups.floor()
-        return distance(self.stream.log_start() if floor is None else floor, self.stream.log_end())
+        """Records that the stream has and some group still needs; all of them while there is no group."""
+        floor = self.groups.floor() or {}
+        start, end = self.stream.log_start(), self.stream.log_end()
+        return sum(end[p] - max(start[p], floor.get(p, 0)) for p in end)
 
     def _say(self, peer: bytes, message: Message) -> None:
         self._outbox.append((peer, message))
@@ -301,3 +337,20 @@ class Service:
         floor = self.groups.floor()
         if floor is not None:
             self.stream.trim(floor)
+
+
+def _end_of(log: Log) -> tuple[bool, Positions]:
+    """Whether the log has ended, and its end; asked in this order, so that an end said to be final is the final one."""
+    ended = log.ended
+    return ended, log.log_end()
+
+
+def _check_partitions(positions: Positions, info: StreamInfo) -> None:
+    if positions and max(positions) >= info.dealing.partitions:
+        raise OutOfRange(f"partition {max(positions)} of a stream that has {info.dealing.partitions}")
+
+
+def _check_reached(positions: Positions, end: Positions) -> None:
+    for partition, offset in positions.items():
+        if offset > end[partition]:
+            raise OutOfRange(f"offset {offset} of partition {partition}, which ends at {end[partition]}, is committed")

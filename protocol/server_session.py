@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import OutOfRange
-from protocol.messages import Credit, End, Status, Subscribe
+from protocol.messages import STREAM, Credit, End, Status, Subscribe
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ServerSession:
     def __init__(self, subscribe: Subscribe, dealing: Dealing, now_s: float) -> None:
         self.token = subscribe.session
         self.split = subscribe.split
-        self.group = subscribe.group
+        self.group = subscribe.group if subscribe.split == STREAM else None  # groups are of the stream itself
         self.next: Positions = dict(subscribe.positions)
         self.heard_s = now_s
         self._dealing = dealing
@@ -42,9 +42,11 @@ class ServerSession:
         self._said_end = False
 
     def credit(self, message: Credit, now_s: float) -> None:
-        """Credit is cumulative, so an old message that arrives late changes nothing."""
+        """Credit is cumulative, so an old message that arrives late changes nothing. Raises `OutOfRange`."""
         if not message.until.keys() <= self.next.keys() or not message.trained.keys() <= self.next.keys():
             raise OutOfRange("credit for partitions that were not subscribed to")
+        if any(offset > self.next[partition] for partition, offset in message.trained.items()):
+            raise OutOfRange("records that were never sent are said to be trained")
         self.heard_s = now_s
         for partition, offset in message.until.items():
             self._until[partition] = max(offset, self._until[partition])

@@ -130,6 +130,8 @@ def test_columns_are_taken_whole() -> None:
         ("weight", np.zeros(3), "float64"),
         ("weight", 0.5, "float64"),
         ("text", Ragged(np.array([1, 0, 3], np.uint32), np.frombuffer(b"abc", np.uint8)), "uint8"),
+        ("boxes", Ragged(np.ones(3, np.uint32), np.zeros((3, 3), np.float32)), r"\(3, 3\)"),
+        ("boxes", Ragged(np.ones(3, np.uint32), np.zeros((3, 4))), "float64"),
         ("text", "abc", "one array a record"),
         ("text", np.zeros((3, 2), np.uint8), "one array a record"),
         ("boxes", [np.zeros((2, 3), np.float32)] * 3, r"\(2, 3\)"),

@@ -230,6 +230,26 @@ def test_dropping_counts_exactly_what_nobody_had_trained() -> None:
     assert (lost.value.partition, lost.value.first, lost.value.end) == (1, 1, 4)
 
 
+def test_a_trim_never_goes_back() -> None:
+    log = number_log(stripes=3, full="drop-oldest")
+    log.append_columns(numbers(0, 12))
+    log.trim({0: 0, 1: 4})
+    log.trim({0: 0, 1: 0})
+    log.append_columns(numbers(12, 8))
+    assert log.dropped == {0: 4, 1: 0}
+
+
+def test_a_trim_beyond_the_log_end_frees_nothing_that_is_yet_to_be_written() -> None:
+    log = number_log(stripes=3, full="drop-oldest")
+    log.append_columns(numbers(0, 6))
+    log.trim({0: 1000, 1: 1000})
+    assert log.log_start() == {0: 4, 1: 0}
+    log.append_columns(numbers(6, 2))
+    assert ns(log, 1, 0) == [4, 5, 6, 7]
+    log.append_columns(numbers(8, 12))
+    assert log.dropped == {0: 0, 1: 2}
+
+
 def test_trimmed_records_are_not_counted_as_dropped() -> None:
     log = number_log(stripes=3, full="drop-oldest")
     for first in range(0, 4000, 8):
