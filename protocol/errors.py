@@ -16,6 +16,7 @@ HeadraceError
 │   ├── LogFull               an append that the log refuses
 │   └── NotDrained            a stream was closed before everything was taken
 ├── DataFault             records or losses that must not be trained on; exit status 1
+├── NotSaved              a run that ends without having saved what it trained last
 ├── CheckpointDamaged     a checkpoint that does not match its manifest
 └── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
 """
@@ -124,6 +125,10 @@ class NotDrained(StreamError):
 
 class DataFault(HeadraceError):
     """Records or losses that must not be trained on: a label out of range, a loss that is not a number."""
+
+
+class NotSaved(HeadraceError):
+    """A run that ends without having saved what it trained last."""
 
 
 class CheckpointDamaged(HeadraceError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from protocol.errors import DataFault, LedgerUnbalanced, StreamTimeout
+from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, StreamTimeout
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
@@ -162,7 +162,7 @@ class Training:
         self.checkpointer.save(self.samples, self.state_dict(), alone=alone)
 
     def _make_room(self) -> None:
-        """The producer's log is nearly full: save now, and let the newest checkpoint be the only one that it waits for."""
+        """The producer's log is nearly full: save now, and have it wait for no older checkpoint than this one."""
         self.loader.save_soon = False
         self._save(alone=True)
 
@@ -179,10 +179,11 @@ class Training:
         self._save()
         self.checkpointer.flush()
         if self.checkpointer.durable != self.samples:
-            self.telemetry.notice(
-                f"the last {self.samples - (self.checkpointer.durable or 0)} samples are in no checkpoint"
+            raise NotSaved(
+                f"what was trained up to {self.samples:,} samples could not be saved; the last good checkpoint is "
+                f"{self.checkpointer.newest() or 'none'}: make room, then run the same command to train the rest again"
             )
-        elif self.loader.ended:
+        if self.loader.ended:
             self._commit_end()
         self.telemetry.notice(self._why_it_ended())
 
