@@ -16,7 +16,8 @@ from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
-from protocol.command_line import ArgumentParser, class_path_in, import_class, run
+from protocol.class_path import add_class, class_path_in, import_class
+from protocol.command_line import ArgumentParser, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
@@ -29,7 +30,12 @@ DESCRIPTION = """Serve a stream over ZeroMQ.
 
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
 order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
-served from memory as it comes. Trainers may come and go; each sees every record."""
+served from memory as it comes. Trainers may come and go; each sees every record.
+
+  python -m producer
+  python -m producer --rate 0 --passes 6 --until committed --source.root data
+  python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 5000
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.bytes 1000000000"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,46 +59,49 @@ class ProducerSettings:
     status_every_s: float = 10.0
     """seconds between two status lines; 0: none"""
 
+    def __post_init__(self) -> None:
+        if min(self.rate, self.passes, self.validation, self.status_every_s) < 0:
+            raise UsageError("--rate, --passes, --validation and --status_every_s are 0 or more")
+        try:
+            Dealing(self.partitions, 1)
+        except ValueError as error:
+            raise UsageError(f"--partitions: {error}") from error
+
 
 def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     """The command line, with the typed arguments of the source that it names."""
     source = import_class(class_path_in(arguments, "source") or DEFAULT_SOURCE, "--source")
-    parser = ArgumentParser(prog="python -m producer", description=DESCRIPTION)
-    parser.add_argument("--config", action="config", help="a YAML file of these settings")
-    parser.add_class_arguments(ProducerSettings, None)
-    parser.add_class_arguments(MemoryLogSettings, "log")
-    parser.add_subclass_arguments(source, "source", required=True, help="class of the source, by its import path")
+    parser = ArgumentParser(prog="python -m producer", usage="python -m producer [options]", description=DESCRIPTION)
+    parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
+    add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
     parser.set_defaults({"source": {"class_path": f"{source.__module__}.{source.__qualname__}"}})
+    parser.add_class_arguments(ProducerSettings, None)
+    kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
+    kept.add_class_arguments(MemoryLogSettings, "log", as_group=False)
     return parser, source
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until the stream is stopped or, if asked, committed."""
-    parser, _ = build_parser(arguments)
+    parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
+    settings = settings_of(ProducerSettings, config)
+    if settings.until == "committed" and settings.passes == 0 and not _live(source):
+        raise UsageError("--until committed needs an end: give --passes N")
     made = parser.make(config)
-    settings = ProducerSettings(**{name: getattr(made, name) for name in ProducerSettings.__dataclass_fields__})
-    _check(settings)
     logs, feed = _logs(made.source, settings, made.log)
     server = Server(Service(logs, ServiceSettings(), time.monotonic()), ServerSocket(settings.bind))
     _Life(server, feed, settings).live()
     return 0
 
 
-def _check(settings: ProducerSettings) -> None:
-    if settings.rate < 0 or settings.passes < 0 or settings.validation < 0:
-        raise UsageError("--rate, --passes and --validation are 0 or more")
-    try:
-        Dealing(settings.partitions, 1)
-    except ValueError as error:
-        raise UsageError(f"--partitions: {error}") from error
-    if settings.until == "committed" and settings.passes == 0:
-        raise UsageError("--until committed needs an end: give --passes N")
+def _live(source: Any) -> bool:
+    """Whether a source, or its class, gives records as they come."""
+    return hasattr(source, "__iter__") and not hasattr(source, "__len__")
 
 
 def _logs(source: Any, settings: ProducerSettings, log: MemoryLogSettings) -> tuple[dict[str, Log], Feed | None]:
-    live = hasattr(source, "__iter__") and not hasattr(source, "__len__")
-    if live:
+    if _live(source):
         feed = Feed(source, settings.partitions, log)
         return {STREAM: feed.log}, feed
     dataset = source_from(source, validation=settings.validation, seed=settings.seed)

@@ -44,9 +44,7 @@ class Groups:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def join(
-        self, name: str, *, durable: bool, trained: Positions, committed: Positions | None, now_s: float
-    ) -> None:
+    def join(self, name: str, *, durable: bool, trained: Positions, committed: Positions | None, now_s: float) -> None:
         """A reader of the group subscribes, having trained its own partitions so far. Raises `OutOfRange`.
 
         The log may have been asked anew from an earlier position, so `trained` counts as it is said. Where a group that

@@ -1,5 +1,6 @@
 """The thin shell around a `Service`: one thread, one ROUTER socket, the clock."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from protocol.codec import decode_request, encode
 from protocol.errors import PeerError
 from protocol.messages import Message
 from protocol.zmq_transport import ServerSocket
+
+logger = logging.getLogger(__name__)
 
 #: Requests taken in before chunks are sent again, so that a flood of one does not starve the other.
 REQUESTS_A_TURN = 64
@@ -53,7 +56,8 @@ class Server:
                 self.service.refuse(peer, error)
             else:
                 self.service.receive(peer, request, now_s)
-        self.service.advance(now_s)
+        for name in self.service.advance(now_s):
+            logger.warning("group %s never saved and has fallen silent: it holds no records back any more", name)
         self.service.pump(self._send, now_s)
 
     def wake(self) -> None:

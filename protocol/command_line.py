@@ -1,24 +1,36 @@
-"""What the command lines share: one line for a mistake, exit statuses, and classes by their import path.
+"""What the command lines share: one line for a mistake, exit statuses, help, and the settings of one component.
 
 Exit status 0: done; 2: the user's mistake; 1: a fault. Typed arguments, YAML and class paths are jsonargparse's.
 """
 
 import argparse
-import importlib
 import logging
+import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
-import yaml
 
 from protocol.errors import HeadraceError, UsageError
 
+T = TypeVar("T")
+
 # The docstring under a field of a settings class is that option's help.
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+#: What jsonargparse says, and how it is said to somebody who typed options.
+WORDING = (
+    (r'Parser key "([\w.]+)": ', r"--\1: "),
+    (r"Expected a <class '([\w.]+)'>\. Got value: (.*)", r"\2 is no \1"),
+    (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", r"\2 is none of \1"),
+    (r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] .* Given value: (.*)", r"\2 is no \1"),
+    (r"<class '([\w.]+)'>", r"\1"),
+    (r"(?:.*Option|.*does not accept option) '([\w.]+)'(?: is not accepted)?", r"there is no option --\1"),
+)
 
 
 class ArgumentParser(jsonargparse.ArgumentParser):
@@ -29,7 +41,10 @@ class ArgumentParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         del ex
-        print(f"{program()}: {_one_line(message)} (see --help)", file=sys.stderr)
+        text = _one_line(message)
+        for said, plain in WORDING:
+            text = re.sub(said, plain, text)
+        print(f"{program()}: {text} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
     def make(self, config: Any) -> Any:
@@ -42,14 +57,31 @@ class ArgumentParser(jsonargparse.ArgumentParser):
                 refused = refused.__cause__
             if isinstance(refused, HeadraceError):
                 raise refused from None
-            raise UsageError(f"a class cannot be made from these arguments: {refused}") from error
+            raise UsageError(f"a class cannot be made from these arguments: {located(refused)}") from error
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """Keeps the paragraphs of a description."""
+    """Keeps paragraphs and indented examples; of an option it says what it is for and its default."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n\n".join(textwrap.fill(part, width, initial_indent=indent) for part in text.split("\n\n"))
+        parts = text.split("\n\n")
+        return "\n\n".join(
+            part if part.startswith("  ") else textwrap.fill(part, width, initial_indent=indent) for part in parts
+        )
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        default = action.default
+        if isinstance(default, dict):
+            default = default.get("class_path")
+        if not action.option_strings or action.nargs == 0 or default in (None, "", argparse.SUPPRESS):
+            return action.help or ""
+        return f"{action.help} (default: {default})"
+
+
+def settings_of(kind: type[T], config: Any) -> T:
+    """The settings of one component out of all that the command line was told: its own, and only those."""
+    names: Sequence[str] = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return kind(**{name: config[name] for name in names})
 
 
 def program() -> str:
@@ -77,48 +109,11 @@ def run(main: Callable[[Sequence[str]], int]) -> int:
         return 0
 
 
-def import_class(path: str, option: str) -> type[Any]:
-    """The class at an import path such as `package.module.Class`. Raises `UsageError` with what was not found."""
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise UsageError(f"{option} {path!r} is no class path: give package.module.Class, importable from this folder")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        text = f"{option} {path!r}: there is no module {error.name!r}; install it or run from its folder"
-        raise UsageError(text) from error
-    except AttributeError as error:
-        raise UsageError(f"{option} {path!r}: module {module_name!r} has no {name!r}") from error
-    if not isinstance(found, type):
-        raise UsageError(f"{option} {path!r} is no class")
-    return found
-
-
-def class_path_in(arguments: Sequence[str], option: str) -> str | None:
-    """The class path that `--OPTION` or a `--config` file names, before the whole command line can be parsed.
-
-    An option whose class may be of any kind gets its arguments' types from that very class.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(f"--{option}")
-    parser.add_argument(f"--{option}.class_path", dest=option)
-    parser.add_argument("--config", action="append", default=[])
-    known, _ = parser.parse_known_args(list(arguments))
-    if (given := getattr(known, option)) is not None:
-        return str(given)
-    for file in reversed(known.config):
-        try:
-            settings = yaml.safe_load(Path(file).read_text())
-        except (OSError, yaml.YAMLError):
-            continue  # the parser itself will say what is wrong with the file
-        value = settings.get(option) if isinstance(settings, dict) else None
-        if isinstance(value, dict):
-            value = value.get("class_path")
-        if value is not None:
-            return str(value)
-    return None
+def located(error: BaseException) -> str:
+    """An error out of somebody else's class, with the place where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {_one_line(str(error))}{place}"
 
 
 def _one_line(text: str) -> str:

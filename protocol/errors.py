@@ -69,6 +69,12 @@ class VersionMismatch(PeerError):
     code = "version"
 
 
+def peer_error(code: str, text: str) -> PeerError:
+    """The error that the code of a refusal names; a plain `PeerError` for one that this side does not know."""
+    kinds = (MalformedMessage, OversizedMessage, UnknownMessage, OutOfRange, VersionMismatch)
+    return next((kind for kind in kinds if kind.code == code), PeerError)(text)
+
+
 class StreamError(HeadraceError):
     """What the stream cannot give."""
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from protocol.chunk import Chunk, from_frames
-from protocol.dealing import Positions
+from protocol.chunk import MAX_CHUNK_BYTES, Chunk, from_frames
+from protocol.dealing import TARGET_STRIPE_BYTES, Positions
 from protocol.errors import (
     BeyondLogEnd,
     OutOfRange,
@@ -18,11 +18,10 @@ from protocol.errors import (
     RecordsLost,
     StreamReplaced,
     VersionMismatch,
+    peer_error,
 )
 from protocol.messages import Bye, ChunkMessage, Credit, End, Refusal, Reply, Request, Status, Subscribe, Welcome
 from protocol.stream import StreamInfo
-
-MAX_CHUNK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,8 @@ class ReaderSettings:
     """How a reader behaves on the link."""
 
     window_bytes: int = 8 << 20
-    """Records in flight to this reader, in bytes; at least two stripes."""
+    """Records in flight to this reader, in bytes; at least two stripes. Where records differ in size, a stripe counts
+    as 1 MiB."""
     sign_of_life_s: float = 0.5
     """Credit and trained positions are said again this often."""
     away_after_s: float = 4.0
@@ -186,6 +186,8 @@ class ReaderSession:
         Raises `RecordsLost`, `BeyondLogEnd` or `StreamReplaced` where the subscription cannot hold, `PeerError`
         where the server breaks the protocol. What belongs to another session is passed over.
         """
+        if isinstance(reply, Refusal) and reply.code == VersionMismatch.code:
+            raise VersionMismatch(reply.text)  # it names no session: the server could not read the message
         if getattr(reply, "session", None) != self._session or self.state is State.ENDED:
             return []
         self._heard_s = now_s
@@ -199,10 +201,7 @@ class ReaderSession:
             case ChunkMessage():
                 return self._chunk(reply, now_s)
             case Status():
-                if any(self.received.get(p, 0) < offset for p, offset in reply.next.items()):
-                    self._subscribe(now_s)
-                    return []
-                return [Heard(reply.log_end, reply.save_soon)]
+                return self._status(reply, now_s)
             case End():
                 return self._end(reply, now_s)
             case _:
@@ -211,17 +210,23 @@ class ReaderSession:
     def _welcome(self, welcome: Welcome, now_s: float) -> list[Event]:
         if self.state is State.STREAMING:
             return []
-        expected = self.subscription.incarnation
+        expected = self._incarnation
         if expected is not None and welcome.info.incarnation != expected:
             raise StreamReplaced(expected, welcome.info.incarnation)
-        info = self._info = welcome.info
-        record_bytes = max(1, info.schema.record_bytes)
-        self._window = max(2 * info.dealing.stripe, self.settings.window_bytes // record_bytes)
+        self._info = welcome.info
+        self._window = self._window_of(welcome.info)
         self.state = State.STREAMING
         self._away = False
         self._retry_pause_s = self.settings.retry_first_s
         self._grant(now_s)
-        return [Subscribed(info), Heard(welcome.log_end, save_soon=False)]
+        return [Subscribed(welcome.info), Heard(welcome.log_end, save_soon=False)]
+
+    def _window_of(self, info: StreamInfo) -> int:
+        """Records that may be in flight."""
+        stripe, record_bytes = info.dealing.stripe, max(1, info.schema.record_bytes)
+        if info.schema.ragged:
+            return stripe * max(2, self.settings.window_bytes // TARGET_STRIPE_BYTES)
+        return max(2 * stripe, self.settings.window_bytes // record_bytes)
 
     def _chunk(self, message: ChunkMessage, now_s: float) -> list[Event]:
         assert self._info is not None
@@ -229,7 +234,9 @@ class ReaderSession:
         end = message.offset + message.count
         if expected is None:
             raise OutOfRange(f"a chunk of partition {message.partition}, which was not asked for")
-        if message.count < 1 or end > self._until[message.partition]:
+        if message.count < 1 or end > self._info.dealing.stripe_end(message.offset):
+            raise OutOfRange(f"a chunk from {message.offset} to {end} is no part of a stripe")
+        if end > self._until[message.partition]:
             raise OutOfRange(f"a chunk that ends at {end} where credit ends at {self._until[message.partition]}")
         columns = from_frames(self._info.schema, message.count, message.frames, MAX_CHUNK_BYTES)
         if message.offset > expected:
@@ -240,6 +247,14 @@ class ReaderSession:
         chunk = Chunk(message.partition, message.offset, columns, message.first_time_ns, message.last_time_ns)
         self.received[message.partition] = end
         return [chunk if message.offset == expected else chunk.part(expected - message.offset, message.count)]
+
+    def _status(self, status: Status, now_s: float) -> list[Event]:
+        if status.next.keys() != self.received.keys():
+            raise OutOfRange("a status of other partitions than were asked for")
+        if any(self.received[partition] < offset for partition, offset in status.next.items()):
+            self._subscribe(now_s)
+            return []
+        return [Heard(status.log_end, status.save_soon)]
 
     def _end(self, end: End, now_s: float) -> list[Event]:
         if end.final.keys() != self.received.keys():
@@ -257,17 +272,24 @@ class ReaderSession:
                 self._subscribe(now_s)
                 return []
             case "replaced":
-                raise StreamReplaced(self.subscription.incarnation or "any", refusal.incarnation or "unknown")
+                raise StreamReplaced(self._incarnation or "any", refusal.incarnation or "unknown")
             case "expired":
-                raise RecordsLost(refusal.partition or 0, refusal.first or 0, refusal.end or 0)
+                lost = RecordsLost(refusal.partition or 0, refusal.first or 0, refusal.end or 0)
+                if self.received.get(lost.partition, 0) < lost.end:
+                    raise lost
+                self._subscribe(now_s)  # an old subscription that arrived late: all of that was received since
+                return []
             case "beyond_end":
                 raise BeyondLogEnd(refusal.text)
-            case "version":
-                raise VersionMismatch(refusal.text)
             case _:
-                raise PeerError(f"the server refused the subscription: {refusal.text}")
+                raise peer_error(refusal.code, f"the server refused the subscription: {refusal.text}")
 
     # --- what is said to the server ------------------------------------------------------------------------------
+
+    @property
+    def _incarnation(self) -> str | None:
+        """The stream that is read: the one asked for, or the first that was found."""
+        return self.subscription.incarnation if self._info is None else self._info.incarnation
 
     def _subscribe(self, now_s: float) -> None:
         asked, progress = self.subscription, self._progress()
@@ -280,8 +302,9 @@ class ReaderSession:
                 split=asked.split,
                 group=asked.group,
                 durable=progress.durable,
-                incarnation=asked.incarnation if self._info is None else self._info.incarnation,
+                incarnation=self._incarnation,
                 positions=dict(self.received),
+                trained=progress.trained,
                 committed=progress.committed,
             )
         )

@@ -45,11 +45,13 @@ class ServerSession:
         """Credit is cumulative, so an old message that arrives late changes nothing. Raises `OutOfRange`."""
         if not message.until.keys() <= self.next.keys() or not message.trained.keys() <= self.next.keys():
             raise OutOfRange("credit for partitions that were not subscribed to")
-        if any(offset > self.next[partition] for partition, offset in message.trained.items()):
-            raise OutOfRange("records that were never sent are said to be trained")
         self.heard_s = now_s
         for partition, offset in message.until.items():
             self._until[partition] = max(offset, self._until[partition])
+
+    def believed(self, trained: Positions) -> Positions:
+        """What a reader says to have trained, up to what it was sent."""
+        return {partition: min(offset, self.next[partition]) for partition, offset in trained.items()}
 
     def reading(self, log_end: Mapping[int, int], now_s: float, linger_s: float) -> Reading | None:
         """What to send now. None where log or credit is at its end, or where a small chunk may still grow.

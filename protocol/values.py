@@ -4,13 +4,18 @@ What is of another kind raises `MalformedMessage`, a number or length outside it
 show at most a piece of the value: it came from a stranger and may be as long as a frame.
 """
 
-from reprlib import repr as shown
+import reprlib
 from typing import Any, Final
 
 from protocol.errors import MalformedMessage, OutOfRange
 
 MAX_NUMBER: Final = (1 << 63) - 1
 MAX_TEXT_LENGTH: Final = 4096
+
+
+def shown(value: Any) -> str:
+    """A value for a text that people read; long ones are cut."""
+    return reprlib.repr(value)
 
 
 def integer(value: Any) -> int:

@@ -5,6 +5,7 @@ ZeroMQ are translated here, at the edge.
 """
 
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,17 +13,17 @@ from typing import Any
 
 import zmq
 
-from protocol.chunk import Buffer, Chunk
+from protocol.chunk import MAX_CHUNK_BYTES, Buffer, Chunk
 from protocol.codec import MAX_REQUEST_BYTES, decode_reply, encode
 from protocol.dealing import Positions
 from protocol.errors import (
     OutOfRange,
-    PeerError,
     StreamError,
     StreamTimeout,
     UnknownMessage,
     UsageError,
     VersionMismatch,
+    peer_error,
 )
 from protocol.messages import (
     STREAM,
@@ -37,14 +38,18 @@ from protocol.messages import (
     Request,
 )
 from protocol.reader import OnWait, Reader
-from protocol.reader_session import MAX_CHUNK_BYTES, Event, Progress, ReaderSession, ReaderSettings, State, Subscription
+from protocol.reader_session import Event, Progress, ReaderSession, ReaderSettings, State, Subscription
 
+MAX_PORT = 65535
 #: Messages that wait in each direction of a connection; credit bounds the bytes.
 QUEUED_MESSAGES = 64
 REQUEST_RETRY_S = 1.0
 #: Frames of one message; a reader's has one, a chunk one or two a field.
 MAX_FRAMES = 130
 LINGER_MS = 1000
+#: A request up to this size is taken in, so that its sender can be told that it is too large; beyond it ZeroMQ cuts the
+#: connection.
+MAX_REQUEST_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
 
 
 def new_token() -> int:
@@ -64,11 +69,12 @@ class ServerSocket:
     """A bound ROUTER. `address` is where it listens, with the port that the system chose for `tcp://…:*`."""
 
     def __init__(self, url: str) -> None:
+        _check_free(url)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         _guard(self._socket)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_FRAME_BYTES)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         try:
             self._socket.bind(url)
@@ -118,10 +124,31 @@ class ServerSocket:
             Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
+def _check_free(url: str) -> None:
+    """Raise `UsageError` where ZeroMQ would bind without a word: it takes over the socket file of a living producer,
+    and of a port number it keeps the lowest 16 bits.
+    """
+    scheme, _, address = url.partition("://")
+    port = address.rpartition(":")[2]
+    if scheme == "tcp" and port.isdecimal() and int(port) > MAX_PORT:
+        raise UsageError(f"{url!r}: a port is at most {MAX_PORT}; give another --bind")
+    if scheme == "ipc":
+        with socket.socket(socket.AF_UNIX) as caller:
+            try:
+                caller.connect(address)
+            except OSError:
+                return  # nobody listens there; whether it can be bound will be seen
+        raise UsageError(_in_use(url))
+
+
 def _bind_mend(url: str, error: zmq.ZMQError) -> str:
     if error.errno == zmq.EADDRINUSE:
-        return f"{url} is in use: stop the other producer, or give another --bind (tcp://127.0.0.1:* picks a free port)"
+        return _in_use(url)
     return f"cannot bind {url!r}: {error.strerror}; use tcp://HOST:PORT of this machine or ipc://PATH with --bind"
+
+
+def _in_use(url: str) -> str:
+    return f"{url} is in use: stop the other producer, or give another --bind (tcp://127.0.0.1:* picks a free port)"
 
 
 class ZmqReader(Reader):
@@ -225,6 +252,8 @@ class ZmqReader(Reader):
         while True:
             self._send(make(request))
             retry_s = time.monotonic() + REQUEST_RETRY_S
+            if timeout_s is not None:
+                retry_s = min(retry_s, started_s + timeout_s)
             while (left_s := retry_s - time.monotonic()) > 0:
                 if not self._socket.poll(int(left_s * 1000 + 0.999)):
                     break
@@ -233,7 +262,7 @@ class ZmqReader(Reader):
                     raise VersionMismatch(reply.text)
                 if getattr(reply, "request", None) == request:
                     if isinstance(reply, Refusal):
-                        raise PeerError(reply.text)
+                        raise peer_error(reply.code, reply.text)
                     return reply
             waited_s = time.monotonic() - started_s
             if timeout_s is not None and waited_s >= timeout_s:

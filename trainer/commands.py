@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from protocol.command_line import ArgumentParser, class_path_in, import_class
+from protocol.class_path import class_path_in, import_class
+from protocol.command_line import ArgumentParser
 from protocol.errors import StreamTimeout, UsageError
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_best, load_newest

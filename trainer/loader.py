@@ -284,7 +284,7 @@ class StreamLoader:
     @property
     def state(self) -> str:
         """How the stream stands: `streaming`, `away 12 s` or `ended`."""
-        if self.final is not None and distance(self.trained, self.final) == 0:
+        if self.ended:
             return "ended"
         if self.away_since_s is not None:
             return f"away {time.monotonic() - self.away_since_s:.0f} s"

@@ -34,3 +34,47 @@ class NumberedRecords(Source):
         if not self._validation:
             return {}
         return {"validation": NumberedRecords(self._validation, self._size, validation=0)}
+
+
+class NumberedPictures(Source):
+    """Pictures of noise in which the brightest of ten stripes is the label; padding makes the stripes of records short."""
+
+    def __init__(self, records: int = 2000, padding: int = 1 << 14, validation: int = 300, first: int = 0) -> None:
+        self.name = "numbered pictures"
+        self.schema = Schema(
+            (
+                Field("id", "int64", ()),
+                Field("image", "uint8", (1, 28, 28)),
+                Field("label", "int64", ()),
+                Field("padding", "uint8", (padding,)),
+            ),
+            label="label",
+            label_range=(0, 9),
+        )
+        self._records, self._padding, self._validation, self._first = records, padding, validation, first
+        drawn = np.random.RandomState(first)
+        self._labels = drawn.randint(0, 10, records)
+        self._images = drawn.randint(0, 160, (records, 1, 28, 28)).astype(np.uint8)
+        for row, label in enumerate(self._labels):
+            self._images[row, 0, 2 * label : 2 * label + 4] += 60
+
+    def __len__(self) -> int:
+        return self._records
+
+    def take(self, indices: Indices) -> dict[str, Column]:
+        padding = np.zeros((len(indices), self._padding), np.uint8)
+        return {
+            "id": indices + self._first,
+            "image": self._images[indices],
+            "label": self._labels[indices],
+            "padding": padding,
+        }
+
+    def fingerprint(self) -> str:
+        return content_digest("numbered pictures", self._records, self._padding, self._first)
+
+    def splits(self) -> dict[str, Source]:
+        if not self._validation:
+            return {}
+        held = NumberedPictures(self._validation, self._padding, validation=0, first=self._records)
+        return {"validation": held}

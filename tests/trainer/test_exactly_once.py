@@ -1,6 +1,5 @@
 """Whatever dies in between, every record is trained exactly once."""
 
-import os
 import random
 import signal
 import socket
@@ -36,7 +35,6 @@ RECORDS, PASSES, BATCH = 6000, 5, 50
 WORKERS = (0, 1, 3)
 #: How many lives of a trainer end in which moment. One that misses its moment is killed as well, and tried again.
 MOMENTS = {"start": 4, "step": 6, "validation": 3, "save": 5, "idle": 2, "anywhere": 4}
-TRIES = 3
 
 
 class Run:
@@ -52,6 +50,7 @@ class Run:
             self.url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         self.producer = self.produce()
         self.workers = 0
+        self.trainer: Life | None = None
         self.killed: Counter[str] = Counter()
 
     def produce(self, rate: float = 0) -> Started:
@@ -70,8 +69,16 @@ class Run:
         log, moment = self.folder / "trainer.log", {MOMENT_FILE: str(self.folder / "moment")}
         self.moment.begin()
         if command_line:
-            return Started("trainer", ["train", *arguments], log, **moment)
-        return self.nursery.train(arguments, log, **moment)
+            self.trainer = Started("trainer", ["train", *arguments], log, **moment)
+        else:
+            self.trainer = self.nursery.train(arguments, log, **moment)
+        return self.trainer
+
+    def close(self) -> None:
+        """Leave nothing running behind a test that has failed."""
+        for life in (self.trainer, self.producer):
+            if life is not None and life.poll() is None:
+                end(life)
 
     def kill_producer(self, rate: float = 0) -> None:
         """Kill it and start it again."""
@@ -163,19 +170,15 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture
-def seed() -> int:
-    """SEED from the environment, else a new one; either way it is printed."""
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"SEED={seed}")
-    return seed
+def run(tmp_path: Path, nursery: Nursery, seed: int) -> Iterator[Run]:
+    run = Run(tmp_path, nursery, seed)
+    yield run
+    run.close()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_record_is_trained_once_a_pass_over_more_than_20_kills(
-    tmp_path: Path, nursery: Nursery, seed: int
-) -> None:
-    run = Run(tmp_path, nursery, seed)
+def test_every_record_is_trained_once_a_pass_over_more_than_20_kills(run: Run) -> None:
     lives = [moment for moment, count in MOMENTS.items() for _ in range(count)]
     run.drawn.shuffle(lives)
     by_command_line = set(run.drawn.sample(range(len(lives)), 2))

@@ -1,0 +1,184 @@
+"""The readers that a server serves now: who gets the next chunk, and what each hears in between."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from producer.outbox import Outbox, Send
+from protocol.chunk import MAX_CHUNK_BYTES, Chunk, to_frames
+from protocol.dealing import Positions
+from protocol.errors import OversizedMessage, RecordsLost, UnknownMessage
+from protocol.log import Log
+from protocol.messages import STREAM, ChunkMessage, Refusal
+from protocol.server_session import ServerSession
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """How readers are served."""
+
+    linger_s: float = 0.002
+    """A small chunk waits this long for more records, unless it is the first after a pause."""
+    sign_of_life_s: float = 1.0
+    """Each reader hears this often that the producer lives and how far the log reaches."""
+    silent_reader_s: float = 60.0
+    """A reader that has said nothing for this long is forgotten; it subscribes again when it wakes."""
+    save_soon_at: float = 0.75
+    """A log that is filled to this share asks its groups for an early checkpoint."""
+    chunk_bytes: int = 4 << 20
+    """Records that differ in size are sent in chunks of at most this, or one by one where each is larger."""
+    most_sessions: int = 1024
+    """Readers at the same time."""
+
+
+class Sessions:
+    """One session a peer. A full link, a peer that is gone or a record that is lost concerns its own session only."""
+
+    def __init__(self, logs: Mapping[str, Log], settings: SessionSettings, outbox: Outbox) -> None:
+        self._logs, self._settings, self._outbox = logs, settings, outbox
+        self._sessions: dict[bytes, ServerSession] = {}
+        self.sent = 0
+        self._turn = 0
+        self._more = False
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, peer: bytes, token: int) -> ServerSession | None:
+        """The peer's session, if it bears this number."""
+        session = self._sessions.get(peer)
+        return session if session is not None and session.token == token else None
+
+    def full_for(self, peer: bytes) -> bool:
+        """Whether there is no room for this peer."""
+        return peer not in self._sessions and len(self) >= self._settings.most_sessions
+
+    def open(self, peer: bytes, session: ServerSession) -> None:
+        """Serve a reader."""
+        self._sessions[peer] = session
+
+    def close(self, peer: bytes) -> None:
+        """Serve it no longer, if it was served."""
+        self._sessions.pop(peer, None)
+
+    def readers(self) -> Counter[str]:
+        """Number of readers by group."""
+        return Counter(each.group for each in self._sessions.values() if each.group is not None)
+
+    # --- the time ------------------------------------------------------------------------------------------------
+
+    def forget_silent(self, now_s: float) -> None:
+        """Close the sessions of readers that have said nothing for too long."""
+        for peer, session in list(self._sessions.items()):
+            if now_s - session.heard_s > self._settings.silent_reader_s:
+                self.close(peer)
+
+    def say_signs_of_life(self, now_s: float) -> None:
+        """Status and END where they are due."""
+        ends = {split: end_of(log) for split, log in self._logs.items()}
+        save_soon = self._logs[STREAM].filled >= self._settings.save_soon_at
+        for peer, session in self._sessions.items():
+            ended, end = ends[session.split]
+            status = session.status(
+                end, ended=ended, save_soon=save_soon, now_s=now_s, every_s=self._settings.sign_of_life_s
+            )
+            if status is not None:
+                self._outbox.say(peer, status)
+
+    def due_in_s(self) -> float:
+        """How long the server may sleep if no message comes: a hungry reader waits for nothing but the log."""
+        if self._more:
+            return 0.0
+        wait_s = min(1.0, self._settings.sign_of_life_s)
+        ends = self._ends()
+        for session in self._sessions.values():
+            if session.hungry(ends[session.split]):
+                due_s = self._logs[session.split].due_in_s()
+                wait_s = min(wait_s, wait_s if due_s is None else max(due_s, self._settings.linger_s))
+            elif session.reading(ends[session.split], float("inf"), 0.0) is not None:
+                wait_s = min(wait_s, self._settings.linger_s)
+        return wait_s
+
+    # --- chunks out ----------------------------------------------------------------------------------------------
+
+    def send_chunks(self, send: Send, now_s: float, most_chunks: int) -> None:
+        """At most about `most_chunks` chunks, to the readers in turn."""
+        ends = self._ends()
+        peers = list(self._sessions)
+        self._turn += 1
+        blocked: set[bytes] = set()
+        sent = 1
+        while sent and most_chunks > 0:
+            sent = 0
+            for index in range(len(peers)):
+                peer = peers[(index + self._turn) % len(peers)]
+                if peer not in blocked:
+                    if self._send_chunk(peer, ends, send, now_s):
+                        sent += 1
+                        most_chunks -= 1
+                    else:
+                        blocked.add(peer)
+        self._more = sent > 0
+
+    def _send_chunk(self, peer: bytes, ends: Mapping[str, Positions], send: Send, now_s: float) -> bool:
+        """Whether one was sent; where none will be, the session is closed and its reader told why."""
+        session = self._sessions[peer]
+        log = self._logs[session.split]
+        reading = session.reading(ends[session.split], now_s, self._settings.linger_s)
+        if reading is None:
+            return False
+        try:
+            chunk = self._fitting(log.read(reading.partition, reading.offset, reading.count))
+            if not send(peer, _message(session.token, chunk, log)):
+                return False
+        except UnknownMessage:
+            self.close(peer)
+            return False
+        except RecordsLost as error:
+            self.close(peer)
+            self._outbox.say(peer, expired(session.token, error))
+            return False
+        except OversizedMessage as error:
+            self.close(peer)
+            self._outbox.refuse(peer, error, session=session.token)
+            return False
+        session.sent(chunk, now_s)
+        self.sent += chunk.count
+        return True
+
+    def _fitting(self, chunk: Chunk) -> Chunk:
+        """Only records that differ in size make a stripe that is larger than what fits."""
+        while chunk.count > 1 and chunk.nbytes > self._settings.chunk_bytes:
+            chunk = chunk.part(0, chunk.count // 2)
+        if chunk.nbytes > MAX_CHUNK_BYTES:
+            size = f"{chunk.nbytes} bytes, over the {MAX_CHUNK_BYTES} that can be sent"
+            raise OversizedMessage(f"the record at offset {chunk.offset} of partition {chunk.partition} has {size}")
+        return chunk
+
+    def _ends(self) -> dict[str, Positions]:
+        return {split: log.log_end() for split, log in self._logs.items()}
+
+
+def end_of(log: Log) -> tuple[bool, Positions]:
+    """Whether the log has ended, and its end; asked in this order, so that an end said to be final is the final one."""
+    ended = log.ended
+    return ended, log.log_end()
+
+
+def expired(session: int, lost: RecordsLost) -> Refusal:
+    """What a reader hears whose position retention has passed."""
+    return Refusal(
+        code="expired", text=str(lost), session=session, partition=lost.partition, first=lost.first, end=lost.end
+    )
+
+
+def _message(session: int, chunk: Chunk, log: Log) -> ChunkMessage:
+    return ChunkMessage(
+        session=session,
+        partition=chunk.partition,
+        offset=chunk.offset,
+        count=chunk.count,
+        first_time_ns=chunk.first_time_ns,
+        last_time_ns=chunk.last_time_ns,
+        frames=tuple(to_frames(log.info.schema, chunk.columns)),
+    )

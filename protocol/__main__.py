@@ -1,0 +1,220 @@
+"""`python -m protocol`: look at a stream that is served somewhere. Needs no torch."""
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from protocol import show
+from protocol.command_line import ArgumentParser, run
+from protocol.contact_sheet import save_png, sheet_of
+from protocol.errors import StreamTimeout, UsageError
+from protocol.messages import STREAM, Description
+from protocol.peek import Wanted, next_records, pictures_of, table
+from protocol.reader import Reader, open_reader
+from protocol.reader_session import ReaderSettings
+
+DESCRIPTION = """Look at a stream without taking part in it.
+
+  python -m protocol info  tcp://127.0.0.1:5555
+  python -m protocol lag   tcp://127.0.0.1:5555
+  python -m protocol peek  tcp://127.0.0.1:5555 --image 16"""
+INFO = """What a producer serves: fields and classes of a record, splits, how far each partition's log reaches, and who
+reads it.
+
+  python -m protocol info tcp://127.0.0.1:5555
+  python -m protocol info tcp://127.0.0.1:5555 --json | jq '.partitions[].log_end'"""
+LAG = """How far each training run is behind the end of the log: a table that is renewed every second on a terminal, a
+line a second elsewhere, until Ctrl-C.
+
+  python -m protocol lag tcp://127.0.0.1:5555
+  python -m protocol lag tcp://127.0.0.1:5555 --once"""
+GROUPS = """The training runs (groups) that the producer knows. One that has saved a checkpoint holds the log back at
+what it has committed, until it commits more or is dropped.
+
+  python -m protocol groups tcp://127.0.0.1:5555
+  python -m protocol groups tcp://127.0.0.1:5555 --drop default-1a2b3c4d"""
+PEEK = """The next records of a stream, as a table or (--image) as a contact sheet of its pictures with their labels.
+It joins no group: no training run sees fewer records because somebody looked.
+
+  python -m protocol peek tcp://127.0.0.1:5555
+  python -m protocol peek tcp://127.0.0.1:5555 --records 20 --start latest
+  python -m protocol peek tcp://127.0.0.1:5555 --image 16 --split test --out test.png"""
+
+EVERY_S = 1.0
+#: Looking needs few records at a time: the least window that a session grants.
+SETTINGS = ReaderSettings(window_bytes=1)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, connect, obey."""
+    config = _parser().parse_args(list(arguments))
+    options = config[config.subcommand]
+    if options.timeout <= 0:
+        raise UsageError(f"--timeout {options.timeout:g}: give a number of seconds above 0")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write is no reason to fail
+    # Rich cuts at the width of a terminal; what is piped elsewhere stays whole.
+    console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
+    with open_reader(options.url, SETTINGS) as reader:
+        try:
+            return COMMANDS[config.subcommand](reader, options, console)
+        except StreamTimeout as error:
+            mend = f"start one (python -m producer --bind {options.url}), or wait longer (--timeout)"
+            raise UsageError(f"{error}: {mend}") from error
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m protocol", description=DESCRIPTION)
+    commands = parser.add_subcommands(required=True)
+    described = {
+        "info": (INFO, "what is served, and to whom"),
+        "lag": (LAG, "how far each training run is behind"),
+        "groups": (GROUPS, "the training runs; forget one"),
+        "peek": (PEEK, "the next records, or a contact sheet of them"),
+    }
+    for name, (description, text) in described.items():
+        command = ArgumentParser(description=description, usage=f"python -m protocol {name} URL [options]")
+        command.add_argument("url", type=str, help="the stream: tcp://HOST:PORT or ipc://PATH")
+        command.add_argument("--timeout", type=float, default=5.0, help="seconds to wait for a producer")
+        _OPTIONS[name](command)
+        commands.add_subcommand(name, command, help=text)
+    return parser
+
+
+# --- info --------------------------------------------------------------------------------------------------------
+
+
+def _info_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _info(reader: Reader, options: Any, console: Console) -> int:
+    said = reader.describe(timeout_s=options.timeout)
+    if options.json:
+        print(json.dumps(show.as_json(options.url, said)))
+    else:
+        console.print(show.info(options.url, said))
+    return 0
+
+
+# --- lag ---------------------------------------------------------------------------------------------------------
+
+
+def _lag_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="print one table and end")
+
+
+def _lag(reader: Reader, options: Any, console: Console) -> int:
+    view = show.LagView(options.url, reader.describe(timeout_s=options.timeout), time.monotonic())
+    if options.once:
+        console.print(view.table())
+        return 0
+    try:
+        if console.is_terminal:
+            with Live(view.table(), console=console, auto_refresh=False) as live:
+                _watch(reader, view, lambda: live.update(view.table(), refresh=True))
+        else:
+            print(view.line(), flush=True)
+            _watch(reader, view, lambda: print(view.line(), flush=True))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _watch(reader: Reader, view: show.LagView, tell: Callable[[], None]) -> None:
+    while True:
+        time.sleep(EVERY_S)
+        try:
+            said = reader.describe(timeout_s=EVERY_S)
+        except StreamTimeout:
+            view.hear_nothing(time.monotonic())
+        else:
+            view.hear(said, time.monotonic())
+        tell()
+
+
+# --- groups ------------------------------------------------------------------------------------------------------
+
+
+def _groups_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--drop", metavar="NAME", type=str, default="", help="make the producer forget this group and what it holds"
+    )
+
+
+def _groups(reader: Reader, options: Any, console: Console) -> int:
+    if options.drop:
+        if not reader.drop(options.drop, timeout_s=options.timeout):
+            known = ", ".join(show.plain(each.name) for each in reader.describe(timeout_s=options.timeout).groups)
+            raise UsageError(f"the producer knows no group {options.drop!r}: it knows {known or 'none'}")
+        print(f"dropped {options.drop}")
+        return 0
+    console.print(show.groups(reader.describe(timeout_s=options.timeout)))
+    return 0
+
+
+# --- peek --------------------------------------------------------------------------------------------------------
+
+
+def _peek_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--records", metavar="N", type=int, default=8, help="how many records the table shows")
+    parser.add_argument("--image", metavar="N", type=int, default=0, help="save a contact sheet of N pictures instead")
+    parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
+    parser.add_argument(
+        "--start", metavar="earliest|latest", type=str, default="earliest", help="the log's first records, or the next"
+    )
+    parser.add_argument("--split", metavar="NAME", type=str, default=STREAM, help="a split instead of the stream")
+
+
+def _peek(reader: Reader, options: Any, console: Console) -> int:
+    if options.start not in ("earliest", "latest"):
+        raise UsageError(f"--start is earliest or latest, not {options.start!r}")
+    if options.records < 1 or options.image < 0:
+        raise UsageError("--records and --image are numbers of records, at least 1")
+    wanted = Wanted(
+        count=options.image or options.records,
+        split=options.split,
+        latest=options.start == "latest",
+        timeout_s=options.timeout,
+    )
+    said, chunks = next_records(reader, wanted)
+    count = sum(chunk.count for chunk in chunks)
+    if not count:
+        raise UsageError(_nothing_came(said, wanted))
+    if options.image:
+        save_png(sheet_of(said.info.schema, pictures_of(said.info.schema, chunks)), Path(options.out))
+        print(f"{count} pictures are in {options.out}")
+    else:
+        console.print(table(said.info.schema, chunks))
+    if count < wanted.count:
+        print(f"only {count} of {wanted.count} records: {'the end' if said.ended else 'no more came in time'}")
+    return 0
+
+
+def _nothing_came(said: Description, wanted: Wanted) -> str:
+    if said.ended:
+        return f"nothing follows: the stream has ended{', look with --start earliest' if wanted.latest else ''}"
+    return f"no record came within {wanted.timeout_s:g} s: wait longer (--timeout), or see whether its source lives"
+
+
+_OPTIONS: Mapping[str, Callable[[ArgumentParser], None]] = {
+    "info": _info_options,
+    "lag": _lag_options,
+    "groups": _groups_options,
+    "peek": _peek_options,
+}
+COMMANDS: Mapping[str, Callable[[Reader, Any, Console], int]] = {
+    "info": _info,
+    "lag": _lag,
+    "groups": _groups,
+    "peek": _peek,
+}
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,100 @@
+"""Classes of anybody's, named on a command line by their import path."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from protocol.command_line import located
+from protocol.errors import UsageError
+
+
+def import_class(path: str, option: str, base: type[Any] | None = None) -> type[Any]:
+    """The class at an import path such as `package.module.Class`, a subclass of `base` if one is given.
+
+    Of the subclasses of `base` that are imported already the name alone will do, such as `AdamW`. Raises `UsageError`
+    with what was not found.
+    """
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        found = next((each for each in _subclasses(base) if each.__name__ == name), None)
+        if found is None:
+            raise UsageError(f"{option} {path!r} is no class path: give package.module.Class, importable from here")
+        return found
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except ModuleNotFoundError as error:
+        text = f"{option} {path!r}: there is no module {error.name!r}; install it or run from its folder"
+        raise UsageError(text) from error
+    except AttributeError as error:
+        raise UsageError(f"{option} {path!r}: module {module_name!r} has no {name!r}") from error
+    except Exception as error:  # whatever a module does while it is imported
+        raise UsageError(f"{option} {path!r} cannot be imported: {located(error)}") from error
+    if not isinstance(found, type):
+        raise UsageError(f"{option} {path!r} is no class")
+    if base is not None and not issubclass(found, base):
+        raise UsageError(f"{option} {path!r} is no {base.__module__}.{base.__qualname__}: give a subclass of that")
+    return found
+
+
+def class_path_in(arguments: Sequence[str], option: str) -> str | None:
+    """The class path that `--OPTION` or a `--config` file names, before the whole command line can be parsed.
+
+    An option whose class may be of any kind gets its arguments' types from that very class. Raises `UsageError` for a
+    file that cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(f"--{option}")
+    parser.add_argument(f"--{option}.class_path", dest=option)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        known, _ = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError:
+        return None  # the parser itself will say what is missing
+    if (given := getattr(known, option)) is not None:
+        return str(given)
+    for file in reversed(known.config):
+        value = _settings_in(file).get(option)
+        if isinstance(value, dict):
+            value = value.get("class_path")
+        if value is not None:
+            return str(value)
+    return None
+
+
+def add_class(parser: Any, option: str, kind: type[Any], text: str) -> None:
+    """An option that takes the path of a subclass of `kind`, and that class's own arguments as `--OPTION.NAME`."""
+    try:
+        parser.add_subclass_arguments(kind, option, as_group=False, required=True, metavar="CLASS", help=text)
+    except ValueError as error:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        raise UsageError(
+            f"--{option} {name!r}: its arguments cannot be told; give a class written in Python"
+        ) from error
+
+
+def _subclasses(base: type[Any] | None) -> Iterator[type[Any]]:
+    for each in () if base is None else base.__subclasses__():
+        yield each
+        yield from _subclasses(each)
+
+
+def _settings_in(file: str) -> dict[str, Any]:
+    mend = "give a YAML file of settings, as --print_config prints them"
+    try:
+        settings = yaml.safe_load(Path(file).read_text())
+    except OSError as error:
+        raise UsageError(f"--config {file!r} cannot be read ({error.strerror}): {mend}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {file!r} is no YAML ({error}): {mend}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise UsageError(f"--config {file!r} holds no settings: {mend}")
+    return settings

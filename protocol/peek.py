@@ -1,0 +1,120 @@
+"""The next records of a stream for people: read without joining a group, shown as a table."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from protocol.chunk import Chunk, Ragged
+from protocol.dealing import Positions
+from protocol.errors import RecordsLost, UsageError
+from protocol.messages import STREAM, Description
+from protocol.reader import Reader
+from protocol.reader_session import Subscription
+from protocol.schema import Field, Schema
+from protocol.show import plain, shape
+
+TEXT_LIMIT = 200
+#: A log that forgets while it is asked for its start is asked again.
+TRIES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which records: `count` of a split (the stream itself: "") from its log start, or its log end, on."""
+
+    count: int
+    split: str = STREAM
+    latest: bool = False
+    timeout_s: float = 5.0
+
+
+def next_records(reader: Reader, wanted: Wanted) -> tuple[Description, list[Chunk]]:
+    """What the stream is, and at most `count` records of it in stream order; fewer where it ends or is silent."""
+    for _ in range(TRIES):
+        said = describe(reader, wanted)
+        try:
+            return said, list(_read(reader, wanted, said))
+        except RecordsLost:
+            continue
+    raise UsageError("the log forgets its oldest records faster than they can be read: use --start latest")
+
+
+def describe(reader: Reader, wanted: Wanted) -> Description:
+    """What the stream or split is; raises `UsageError` where there is no such split."""
+    said = reader.describe(timeout_s=wanted.timeout_s)
+    if wanted.split == STREAM:
+        return said
+    if wanted.split not in said.info.splits:
+        names = ", ".join(map(plain, said.info.splits)) or "none, so leave --split out"
+        raise UsageError(f"the stream has no split {wanted.split!r}: there is {names}")
+    return reader.describe(wanted.split, timeout_s=wanted.timeout_s)
+
+
+def _read(reader: Reader, wanted: Wanted, said: Description) -> Iterator[Chunk]:
+    start: Positions = said.log_end if wanted.latest else said.log_start
+    asked = Subscription(split=wanted.split, positions=start, incarnation=said.info.incarnation)
+    missing, heard_s = wanted.count, time.monotonic()
+    for event in reader.read(asked, idle_s=min(1.0, wanted.timeout_s)):
+        if isinstance(event, Chunk):
+            yield event.part(0, min(missing, event.count))
+            missing, heard_s = missing - event.count, time.monotonic()
+        if missing <= 0 or time.monotonic() - heard_s >= wanted.timeout_s:
+            return
+
+
+def pictures_of(schema: Schema, chunks: Sequence[Chunk]) -> Mapping[str, npt.NDArray[Any]]:
+    """The columns of all fields that are not ragged, [records, *shape]."""
+    names = [field.name for field in schema.fields if not field.ragged]
+    return {name: np.concatenate([np.asarray(chunk.columns[name]) for chunk in chunks]) for name in names}
+
+
+def table(schema: Schema, chunks: Sequence[Chunk]) -> Table:
+    """One row a record: numbers as they are, arrays by their least, mean and greatest value, text as text."""
+    shown = Table(box=SIMPLE_HEAD)
+    for name in ("partition", "offset"):
+        shown.add_column(name, justify="right")
+    for each in schema.fields:
+        numbers = not each.shape and each.name != schema.label
+        shown.add_column(f"{plain(each.name)}\n{shape(each)}", justify="right" if numbers else "left")
+    for chunk in chunks:
+        for row in range(chunk.count):
+            cells = [_cell(schema, each, chunk, row) for each in schema.fields]
+            shown.add_row(str(chunk.partition), f"{chunk.offset + row:,}", *cells)
+    return shown
+
+
+def _cell(schema: Schema, field: Field, chunk: Chunk, row: int) -> str:
+    column = chunk.columns[field.name]
+    if isinstance(column, Ragged):
+        return _array_or_text(column[row : row + 1].values)
+    value = column[row]
+    if field.shape:
+        return _summary(value)
+    if field.name == schema.label and value.dtype.kind in "iu" and 0 <= value < len(schema.class_names):
+        return f"{value} {plain(schema.class_names[int(value)])}"
+    return str(value.item())
+
+
+def _array_or_text(values: npt.NDArray[Any]) -> str:
+    if values.dtype == np.uint8 and values.ndim == 1:
+        try:
+            text = plain(values.tobytes().decode())
+        except UnicodeDecodeError:
+            pass
+        else:
+            return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+    return f"{list(values.shape)} {_summary(values)}"
+
+
+def _summary(values: npt.NDArray[Any]) -> str:
+    if not values.size:
+        return "empty"
+    if values.dtype.kind == "c":
+        return f"mean {values.mean():.4g}"
+    return f"{values.min():.4g} … {values.max():.4g}, mean {values.mean(dtype=np.float64):.4g}"

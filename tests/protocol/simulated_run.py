@@ -1,0 +1,181 @@
+"""A training run of the simulation: its readers, what it has trained, and the checkpoint that it goes back to."""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+import numpy as np
+
+from protocol.chunk import Chunk
+from protocol.dealing import Positions
+from protocol.messages import Commit, Committed, Message, Reply, Request
+from protocol.reader_session import Ended, Event, Heard, Progress, ReaderSession, ReaderSettings, State, Subscription
+from protocol.stream import StreamInfo
+
+#: Small, so that credit is always short.
+SETTINGS: Final = ReaderSettings(window_bytes=1, sign_of_life_s=0.5, away_after_s=4.0)
+RETRY_S: Final = 1.0
+
+#: Hands a request of a peer to its link; false where that is full.
+Send = Callable[[bytes, Request], bool]
+
+
+class SimulatedReader:
+    """A session as the shell drives it: one message at a time, and none while a chunk is not taken."""
+
+    def __init__(self, peer: bytes, session: ReaderSession, run: "SimulatedRun") -> None:
+        self.peer, self.session, self.run = peer, session, run
+        self.inbox: deque[Message] = deque()
+        self._chunk: Chunk | None = None
+        self._busy_until_s = 0.0
+        self.ended = False
+
+    def due_s(self) -> float:
+        """When there is something to do again."""
+        if self._chunk is not None:
+            return self._busy_until_s
+        return 0.0 if self.inbox else self.session.due_s()
+
+    def act(self, now_s: float, send: Send) -> None:
+        """Take what was handed over, then the next message, then let the time pass."""
+        if self._chunk is not None:
+            self.run.train(self._chunk)
+            self.session.take(self._chunk.partition, self._chunk.end, now_s)
+            self._chunk = None
+        events: list[Event] = []
+        if self.inbox:
+            events += self.session.receive(self.inbox.popleft(), now_s)  # type: ignore[arg-type]
+        for event in events + self.session.advance(now_s):
+            if isinstance(event, Chunk):
+                self._chunk, self._busy_until_s = event, now_s + self.run.pause_s()
+            elif isinstance(event, Heard) and event.save_soon:
+                self.run.checkpoint()
+            elif isinstance(event, Ended):
+                self.ended = True
+        while self.session.outbox:
+            if not send(self.peer, self.session.outbox.pop(0)):
+                self.session.outbox.clear()
+
+
+class SimulatedRun:
+    """`group` None holds nothing back; a run that `saves` goes back to its checkpoint when it is killed.
+
+    `got[p]` are the ids of partition p in the order in which they were trained.
+    """
+
+    def __init__(self, name: str, info: StreamInfo, draw: Random, *, group: str | None, saves: bool) -> None:
+        self.name, self.info, self.group, self.saves = name, info, group, saves
+        self._draw = draw
+        self.got: dict[int, list[int]] = {p: [] for p in range(info.dealing.partitions)}
+        self.readers: list[SimulatedReader] = []
+        self.saved: Positions | None = None
+        self.committed: Positions | None = None
+        self.done = False
+        self._commit: Commit | None = None
+        self._said_s = float("-inf")
+        self._lives = 0
+
+    # --- lives ---------------------------------------------------------------------------------------------------
+
+    def live(self, now_s: float) -> None:
+        """Begin anew with some number of readers from what is safe: the checkpoint, or what was trained."""
+        self._lives += 1
+        if self.saved is not None:
+            for partition, offset in self.saved.items():
+                del self.got[partition][offset:]
+        self._commit = None  # nobody remembers that it was on its way
+        self.committed = None
+        count = self._draw.randint(1, self.info.dealing.partitions)
+        named = self._draw.random() < 0.7
+        for reader in range(count):
+            owned = self.info.dealing.owned(reader, count)
+            asked = Subscription(
+                split="",
+                positions={partition: len(self.got[partition]) for partition in owned},
+                incarnation=self.info.incarnation if named or self.saved else None,
+                group=self.group,
+            )
+            session = ReaderSession(
+                asked, SETTINGS, lambda: self._draw.getrandbits(63), now_s, lambda owned=owned: self._progress(owned)
+            )
+            peer = f"{self.name} life {self._lives} reader {reader}".encode()
+            self.readers.append(SimulatedReader(peer, session, self))
+
+    def die(self) -> None:
+        """Nothing is left but the checkpoint, or, where none is ever made, what was trained."""
+        self.readers.clear()
+
+    def _progress(self, owned: range) -> Progress:
+        return Progress(
+            trained={p: len(self.got[p]) for p in owned},
+            committed=None if self.committed is None else {p: self.committed[p] for p in owned},
+            durable=self.saved is not None,
+        )
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def pause_s(self) -> float:
+        """How long a chunk lies before it is taken; now and then the run stands still."""
+        return self._draw.uniform(2, 10) if self._draw.random() < 0.01 else self._draw.choice((0.0, 0.0, 0.05))
+
+    def train(self, chunk: Chunk) -> None:
+        """Exactly the next records of the partition, and no others."""
+        got = self.got[chunk.partition]
+        assert chunk.offset == len(got), f"{self.name}: offset {chunk.offset} after {len(got)} records"
+        ids = chunk.columns["id"]
+        assert isinstance(ids, np.ndarray)
+        got += ids.tolist()
+        if self._draw.random() < 0.1:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Save, and commit what was saved once the commit before it was answered."""
+        if self.saves:
+            self.saved = self.positions()
+
+    def positions(self) -> Positions:
+        """What was trained."""
+        return {partition: len(ids) for partition, ids in self.got.items()}
+
+    # --- commits: asked again until they are answered --------------------------------------------------------------
+
+    def due_s(self) -> float:
+        """When there is something to say again."""
+        if self._commit is None and self._to_commit() == self.committed:
+            return float("inf")
+        return self._said_s + RETRY_S
+
+    def act(self, now_s: float, send: Send) -> None:
+        """Commit what was saved; at the end, what was trained."""
+        positions = self._to_commit()
+        self._said_s = now_s
+        if self._commit is None and positions is not None:
+            self.committed = positions
+            assert self.group is not None
+            self._commit = Commit(
+                request=self._draw.getrandbits(63),
+                group=self.group,
+                incarnation=self.info.incarnation,
+                positions=positions,
+            )
+        if self._commit is not None:
+            send(self.name.encode(), self._commit)
+
+    def answered(self, reply: Reply) -> None:
+        """The answer to a commit has come, perhaps not for the first time."""
+        assert isinstance(reply, Committed), reply
+        if self._commit is not None and reply.request == self._commit.request:
+            if self.ended and self._commit.positions == self.positions():
+                self.done = True
+            self._commit = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether every reader has seen the end and taken everything."""
+        return all(reader.ended and reader.session.state is State.ENDED for reader in self.readers)
+
+    def _to_commit(self) -> Positions | None:
+        if self.group is None:
+            return None
+        return self.positions() if self.ended else self.saved
