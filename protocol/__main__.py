@@ -5,8 +5,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 from rich.console import Console
 from rich.live import Live
@@ -64,27 +65,22 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
     with open_reader(options.url, SETTINGS) as reader:
         try:
-            return COMMANDS[config.subcommand](reader, options, console)
+            return COMMANDS[config.subcommand].obey(reader, options, console)
         except StreamTimeout as error:
             mend = f"start one (python -m producer --bind {options.url}), or wait longer (--timeout)"
             raise UsageError(f"{error}: {mend}") from error
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m protocol", description=DESCRIPTION)
+    usage = "python -m protocol info|lag|groups|peek URL [options]"
+    parser = ArgumentParser(prog="python -m protocol", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
-    described = {
-        "info": (INFO, "what is served, and to whom"),
-        "lag": (LAG, "how far each training run is behind"),
-        "groups": (GROUPS, "the training runs; forget one"),
-        "peek": (PEEK, "the next records, or a contact sheet of them"),
-    }
-    for name, (description, text) in described.items():
-        command = ArgumentParser(description=description, usage=f"python -m protocol {name} URL [options]")
-        command.add_argument("url", type=str, help="the stream: tcp://HOST:PORT or ipc://PATH")
-        command.add_argument("--timeout", type=float, default=5.0, help="seconds to wait for a producer")
-        _OPTIONS[name](command)
-        commands.add_subcommand(name, command, help=text)
+    for name, command in COMMANDS.items():
+        own = ArgumentParser(usage=f"python -m protocol {name} URL [options]", description=command.description)
+        own.add_argument("url", metavar="URL", type=str, help="the stream: tcp://HOST:PORT or ipc://PATH")
+        command.add_options(own)
+        own.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="how long to wait for a producer")
+        commands.add_subcommand(name, own, help=command.summary)
     return parser
 
 
@@ -116,27 +112,21 @@ def _lag(reader: Reader, options: Any, console: Console) -> int:
     if options.once:
         console.print(view.table())
         return 0
-    try:
-        if console.is_terminal:
-            with Live(view.table(), console=console, auto_refresh=False) as live:
-                _watch(reader, view, lambda: live.update(view.table(), refresh=True))
-        else:
-            print(view.line(), flush=True)
-            _watch(reader, view, lambda: print(view.line(), flush=True))
-    except KeyboardInterrupt:
-        return 0
+    if not console.is_terminal:
+        _watch(reader, view, lambda: print(view.line(), flush=True))
+    with Live(view.table(), console=console, auto_refresh=False) as live:
+        _watch(reader, view, lambda: live.update(view.table(), refresh=True))
 
 
-def _watch(reader: Reader, view: show.LagView, tell: Callable[[], None]) -> None:
+def _watch(reader: Reader, view: show.LagView, tell: Callable[[], None]) -> NoReturn:
+    """Until Ctrl-C, which is how it is meant to end (protocol.command_line.run gives it status 0)."""
     while True:
+        tell()
         time.sleep(EVERY_S)
         try:
-            said = reader.describe(timeout_s=EVERY_S)
+            view.hear(reader.describe(timeout_s=EVERY_S), time.monotonic())
         except StreamTimeout:
             view.hear_nothing(time.monotonic())
-        else:
-            view.hear(said, time.monotonic())
-        tell()
 
 
 # --- groups ------------------------------------------------------------------------------------------------------
@@ -166,15 +156,12 @@ def _peek_options(parser: ArgumentParser) -> None:
     parser.add_argument("--records", metavar="N", type=int, default=8, help="how many records the table shows")
     parser.add_argument("--image", metavar="N", type=int, default=0, help="save a contact sheet of N pictures instead")
     parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
-    parser.add_argument(
-        "--start", metavar="earliest|latest", type=str, default="earliest", help="the log's first records, or the next"
-    )
+    text = "the first records that the log holds, or the next that come"
+    parser.add_argument("--start", type=Literal["earliest", "latest"], default="earliest", help=text)
     parser.add_argument("--split", metavar="NAME", type=str, default=STREAM, help="a split instead of the stream")
 
 
 def _peek(reader: Reader, options: Any, console: Console) -> int:
-    if options.start not in ("earliest", "latest"):
-        raise UsageError(f"--start is earliest or latest, not {options.start!r}")
     if options.records < 1 or options.image < 0:
         raise UsageError("--records and --image are numbers of records, at least 1")
     wanted = Wanted(
@@ -203,17 +190,21 @@ def _nothing_came(said: Description, wanted: Wanted) -> str:
     return f"no record came within {wanted.timeout_s:g} s: wait longer (--timeout), or see whether its source lives"
 
 
-_OPTIONS: Mapping[str, Callable[[ArgumentParser], None]] = {
-    "info": _info_options,
-    "lag": _lag_options,
-    "groups": _groups_options,
-    "peek": _peek_options,
-}
-COMMANDS: Mapping[str, Callable[[Reader, Any, Console], int]] = {
-    "info": _info,
-    "lag": _lag,
-    "groups": _groups,
-    "peek": _peek,
+@dataclass(frozen=True)
+class Command:
+    """One thing to do with a stream: what help says of it, its own options, and the doing."""
+
+    summary: str
+    description: str
+    add_options: Callable[[ArgumentParser], None]
+    obey: Callable[[Reader, Any, Console], int]
+
+
+COMMANDS: Mapping[str, Command] = {
+    "info": Command("what is served, and to whom", INFO, _info_options, _info),
+    "lag": Command("how far each training run is behind", LAG, _lag_options, _lag),
+    "groups": Command("the training runs; forget one", GROUPS, _groups_options, _groups),
+    "peek": Command("the next records, or a contact sheet of them", PEEK, _peek_options, _peek),
 }
 
 if __name__ == "__main__":

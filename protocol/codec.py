@@ -160,7 +160,8 @@ def _read(cls: type[Any], wire: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if each.name in wire:
             try:
-                values[each.name] = _READERS[each.type](wire[each.name])
+                read = each.metadata.get("read") or _READERS[each.type]
+                values[each.name] = read(wire[each.name])
             except PeerError as error:
                 raise type(error)(f"{each.name!r}: {error}") from error
         elif each.default is MISSING:

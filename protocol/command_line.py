@@ -70,12 +70,13 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
         )
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        default = action.default
-        if isinstance(default, dict):
+        text, default = (action.help or "").removesuffix("."), action.default
+        if isinstance(default, dict | jsonargparse.Namespace):
             default = default.get("class_path")
+        text = text[:1].upper() + text[1:]
         if not action.option_strings or action.nargs == 0 or default in (None, "", argparse.SUPPRESS):
-            return action.help or ""
-        return f"{action.help} (default: {default})"
+            return text
+        return f"{text} (default: {default})"
 
 
 def settings_of(kind: type[T], config: Any) -> T:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from protocol.chunk import Buffer
 from protocol.dealing import Positions
 from protocol.stream import StreamInfo
+from protocol.values import moment_ns
 
 STREAM = ""
 
@@ -126,8 +127,8 @@ class ChunkMessage:
     partition: int
     offset: int
     count: int
-    first_time_ns: int
-    last_time_ns: int
+    first_time_ns: int = field(metadata={"read": moment_ns})
+    last_time_ns: int = field(metadata={"read": moment_ns})
     frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
 
 

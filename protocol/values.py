@@ -32,6 +32,13 @@ def number(value: Any) -> int:
     return int(value)
 
 
+def moment_ns(value: Any) -> int:
+    """An event time: a signed integer of 64 bits, for there were records before 1970."""
+    if not -MAX_NUMBER <= integer(value) <= MAX_NUMBER:
+        raise OutOfRange(f"{value} nanoseconds do not fit into 64 bits")
+    return int(value)
+
+
 def text(value: Any, most: int = MAX_TEXT_LENGTH) -> str:
     """A text of at most `most` characters."""
     if not isinstance(value, str):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 
@@ -20,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     if list(arguments[:1]) == ["train"] and not {"--help", "-h", "--print_config"} & set(arguments):
-        print("trainer: importing torch", file=sys.stderr, flush=True)
+        print("importing torch", flush=True)
     from trainer.commands import main as command
 
     return command(arguments)

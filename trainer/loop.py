@@ -82,8 +82,7 @@ class Training:
         for batch in self.loader:
             before, self.samples = self.samples, self.samples + batch.count
             outcome = train_step(parts.model, parts.optimizer, parts.task, parts.task.prepare(batch, self.device))
-            if parts.scheduler is not None:
-                parts.scheduler.step()
+            parts.step_schedule()
             self.loader.mark_trained(batch)
             self._count(batch, outcome)
             if intervals.report.due(before, self.samples):

@@ -1,14 +1,17 @@
 """The parts of a training run that a user may replace by class path: model, task, optimizer, schedule."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from protocol.class_path import add_class, class_path_in, import_class
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from trainer.task import Task
@@ -19,6 +22,9 @@ DEFAULT_OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, 
 
 #: What makes two runs the same run; everything else may differ from life to life.
 MEANING = ("model", "task", "optimizer", "lr_scheduler", "batch_size", "seed")
+
+#: What the class behind each of these options is a kind of.
+KINDS: Mapping[str, type[Any]] = {"model": nn.Module, "task": Task, "optimizer": Optimizer, "lr_scheduler": LRScheduler}
 
 OptimizerClass = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerClass = Callable[[Optimizer], LRScheduler]
@@ -33,21 +39,37 @@ class Parts:
     optimizer: Optimizer
     scheduler: LRScheduler | None
 
+    def step_schedule(self) -> None:
+        """After each batch. Raises `UsageError` where the schedule was made for fewer of them."""
+        if self.scheduler is None:
+            return
+        try:
+            self.scheduler.step()
+        except ValueError as error:
+            mend = "make it for more steps (and begin anew), or give --max_samples"
+            raise UsageError(f"--lr_scheduler: the schedule is over and the stream is not ({error}): {mend}") from error
+
+
+def check_classes(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for a class path that leads nowhere, which the parser would say in many more words."""
+    for option, kind in KINDS.items():
+        if (path := class_path_in(arguments, option)) not in (None, "null"):
+            import_class(path, f"--{option}", kind)
+
 
 def add_model(parser: ArgumentParser) -> None:
     """The arguments that an evaluation needs as well."""
-    parser.add_subclass_arguments(nn.Module, "model", required=True, help="class path of the model")
-    parser.add_subclass_arguments(
-        Task, "task", required=True, help="class path of the task: prepares batches, gives the loss"
-    )
+    add_class(parser, "model", nn.Module, "class path of the model")
+    add_class(parser, "task", Task, "class path of the task, which prepares batches and gives the loss")
     parser.set_defaults({"model": {"class_path": DEFAULT_MODEL}, "task": {"class_path": DEFAULT_TASK}})
 
 
 def add_optimizer(parser: ArgumentParser) -> None:
     """The arguments that only training needs."""
-    parser.add_argument("--optimizer", type=OptimizerClass, help="class path of the optimizer")
+    parser.add_argument("--optimizer", metavar="CLASS", type=OptimizerClass, help="class path of the optimizer")
     parser.add_argument(
         "--lr_scheduler",
+        metavar="CLASS",
         type=SchedulerClass | None,
         default=None,
         help="class path of the schedule, stepped after each batch",
@@ -63,6 +85,8 @@ def assemble(made: Any, device: torch.device) -> Parts:
         scheduler = None if made.lr_scheduler is None else made.lr_scheduler(optimizer)
     except (ValueError, TypeError) as error:
         raise UsageError(f"the optimizer or its schedule cannot be made: {error}") from error
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise UsageError("--lr_scheduler: ReduceLROnPlateau steps by a loss: give a schedule that steps by itself")
     return Parts(model=model, task=made.task, optimizer=optimizer, scheduler=scheduler)
 
 
@@ -72,14 +96,25 @@ def meaning(config: Any) -> dict[str, Any]:
     return {name: plain[name] for name in MEANING}
 
 
-def check_same(was: dict[str, Any], now: dict[str, Any], path: str) -> None:
+def check_same(state: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """Raise `UsageError` where a checkpoint was made with other settings of meaning."""
+    was = state["meaning"]
     differing = [
         f"{name} was {_short(was.get(name))}, is {_short(now[name])}" for name in now if was.get(name) != now[name]
     ]
     if differing:
         mend = "give these again, or another --run_dir, or --resume never"
         raise UsageError(f"{path} belongs to another run: {'; '.join(differing)}: {mend}")
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Raise `UsageError` where what a checkpoint holds does not fit the parts that it was made with any more."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError) as error:
+        why = "the code of its model, optimizer or schedule has changed since"
+        raise UsageError(f"{path} cannot be loaded: {why}; begin anew in another --run_dir ({error})") from error
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from protocol.errors import UsageError
 
+MAX_SEED = (1 << 32) - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -45,5 +47,7 @@ class TrainSettings:
             raise UsageError("--workers, --max_samples, --connect_timeout and --idle_timeout are 0 or more")
         if self.report_every < 1:
             raise UsageError("--report_every is at least 1")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"--seed is from 0 to {MAX_SEED}")
         if self.start not in ("earliest", "latest"):
             raise UsageError(f"--start is earliest or latest, not {self.start!r}")

@@ -9,8 +9,8 @@ import numpy as np
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
-from protocol.messages import Commit, Committed, Message, Reply, Request
-from protocol.reader_session import Ended, Event, Heard, Progress, ReaderSession, ReaderSettings, State, Subscription
+from protocol.messages import Commit, Committed, Message, Request
+from protocol.reader_session import Ended, Event, Heard, Progress, ReaderSession, ReaderSettings, Subscription
 from protocol.stream import StreamInfo
 
 #: Small, so that credit is always short.
@@ -71,7 +71,7 @@ class SimulatedRun:
         self.readers: list[SimulatedReader] = []
         self.saved: Positions | None = None
         self.committed: Positions | None = None
-        self.done = False
+        self._to_commit: Positions | None = None
         self._commit: Commit | None = None
         self._said_s = float("-inf")
         self._lives = 0
@@ -84,8 +84,7 @@ class SimulatedRun:
         if self.saved is not None:
             for partition, offset in self.saved.items():
                 del self.got[partition][offset:]
-        self._commit = None  # nobody remembers that it was on its way
-        self.committed = None
+        self._to_commit = self._commit = self.committed = None  # a new life remembers nothing of what it had said
         count = self._draw.randint(1, self.info.dealing.partitions)
         named = self._draw.random() < 0.7
         for reader in range(count):
@@ -132,7 +131,7 @@ class SimulatedRun:
     def checkpoint(self) -> None:
         """Save, and commit what was saved once the commit before it was answered."""
         if self.saves:
-            self.saved = self.positions()
+            self.saved = self._to_commit = self.positions()
 
     def positions(self) -> Positions:
         """What was trained."""
@@ -141,41 +140,38 @@ class SimulatedRun:
     # --- commits: asked again until they are answered --------------------------------------------------------------
 
     def due_s(self) -> float:
-        """When there is something to say again."""
-        if self._commit is None and self._to_commit() == self.committed:
-            return float("inf")
-        return self._said_s + RETRY_S
+        """When there is something to commit, or to ask again."""
+        if self.ended and self.group is not None and self.committed != self.positions():
+            self._to_commit = self.positions()
+        return float("inf") if self._commit is None and self._to_commit is None else self._said_s + RETRY_S
 
     def act(self, now_s: float, send: Send) -> None:
         """Commit what was saved; at the end, what was trained."""
-        positions = self._to_commit()
         self._said_s = now_s
-        if self._commit is None and positions is not None:
-            self.committed = positions
+        if self._commit is None:
             assert self.group is not None
+            assert self._to_commit is not None
+            self.committed, self._to_commit = self._to_commit, None
             self._commit = Commit(
                 request=self._draw.getrandbits(63),
                 group=self.group,
                 incarnation=self.info.incarnation,
-                positions=positions,
+                positions=self.committed,
             )
-        if self._commit is not None:
-            send(self.name.encode(), self._commit)
+        send(self.name.encode(), self._commit)
 
-    def answered(self, reply: Reply) -> None:
+    def answered(self, reply: Message) -> None:
         """The answer to a commit has come, perhaps not for the first time."""
         assert isinstance(reply, Committed), reply
         if self._commit is not None and reply.request == self._commit.request:
-            if self.ended and self._commit.positions == self.positions():
-                self.done = True
             self._commit = None
 
     @property
     def ended(self) -> bool:
         """Whether every reader has seen the end and taken everything."""
-        return all(reader.ended and reader.session.state is State.ENDED for reader in self.readers)
+        return bool(self.readers) and all(reader.ended for reader in self.readers)
 
-    def _to_commit(self) -> Positions | None:
-        if self.group is None:
-            return None
-        return self.positions() if self.ended else self.saved
+    @property
+    def done(self) -> bool:
+        """Whether it has ended and its last commit was answered."""
+        return self.ended and (self.group is None or (self.committed == self.positions() and self._commit is None))

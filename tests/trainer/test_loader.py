@@ -1,0 +1,487 @@
+"""`StreamLoader`: every record once, in stream order, from wherever a state says."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from producer.memory_log import MemoryLog
+from producer.publisher import Publisher
+from producer.source import ColumnSource, Indices
+from protocol.chunk import Column
+from protocol.dealing import Dealing
+from protocol.errors import DataFault, RecordsLost, StreamReplaced, StreamTimeout, UsageError
+from protocol.schema import Field, Schema
+from tests.trainer.numbered import NumberedRecords
+from tests.trainer.streams import computed, group, ids, serving
+from trainer.batch import Batch
+from trainer.loader import StreamLoader
+
+RECORDS = 1000
+
+
+def numbered(records: int = RECORDS) -> NumberedRecords:
+    """Stripes of 32: a partition has several."""
+    return NumberedRecords(records, validation=0)
+
+
+@pytest.fixture(scope="module")
+def stream() -> Iterator[str]:
+    """1,000 records in 8 partitions, as fast as they are read."""
+    with serving(computed(numbered())) as url:
+        yield url
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A live stream that has said 10 records and says no more."""
+    publisher = Publisher("tcp://127.0.0.1:*")
+    publisher.send_columns(id=np.arange(10))
+    yield publisher.address
+    publisher.abandon()
+
+
+def expected_ids() -> list[int]:
+    log = computed(numbered())
+    return [
+        int(np.asarray(log.read(*log.info.dealing.locate(record), 1).columns["id"])[0]) for record in range(RECORDS)
+    ]
+
+
+def take(loader: StreamLoader, batches: int, *, mark: bool = True) -> list[Batch]:
+    """The next batches; then the iteration is left."""
+    taken: list[Batch] = []
+    for batch in loader:
+        taken.append(batch)
+        if mark:
+            loader.mark_trained(batch)
+        if len(taken) == batches:
+            break
+    return taken
+
+
+@contextmanager
+def after(delay_s: float, action: Callable[[], object]) -> Iterator[None]:
+    """Do it from another thread, a little later."""
+    timer = threading.Timer(delay_s, action)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+# --- order and batches --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3, 12])
+def test_every_record_comes_once_in_stream_order_whatever_the_workers(stream: str, workers: int) -> None:
+    loader = StreamLoader(stream, batch_size=60, num_workers=workers)
+    batches = take(loader, RECORDS)
+    assert ids(batches) == expected_ids()
+    assert [batch.count for batch in batches] == [60] * 16 + [40]
+    assert [batch.number for batch in batches] == list(range(1, 18))
+    assert loader.ended
+    assert loader.state == "ended"
+    loader.check_ledger()
+
+
+def test_a_batch_says_what_it_is_made_of(stream: str) -> None:
+    dealing = Dealing(8, 32)
+    at = 0
+    for batch in take(StreamLoader(stream, batch_size=50), 8):
+        spans = [offset for partition, first, count in batch.spans for offset in range(first, first + count)]
+        records = [
+            dealing.record(partition, offset)
+            for partition, first, count in batch.spans
+            for offset in range(first, first + count)
+        ]
+        assert len(spans) == batch.count == 50
+        assert records == list(range(at, at + 50))
+        at += 50
+        assert batch.positions == dealing.ends(at)
+        assert abs(time.time_ns() - batch.newest_time_ns) < 60e9
+        assert set(batch) == {"id", "payload", "label"}
+        assert batch["payload"].shape == (50, 1 << 14)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_own_their_memory(stream: str, workers: int) -> None:
+    batches, copies = [], []
+    loader = StreamLoader(stream, batch_size=60, num_workers=workers)
+    for batch in loader:
+        batches.append(batch)
+        copies.append({name: column.clone() for name, column in batch.items()})
+        loader.mark_trained(batch)
+    pointers = {batch["payload"].data_ptr() for batch in batches}
+    assert len(pointers) == len(batches)
+    for batch, copy in zip(batches, copies, strict=True):
+        assert all(torch.equal(batch[name], column) for name, column in copy.items())
+        assert torch.equal(batch["payload"][:, -1], (batch["id"] % 251).to(torch.uint8))
+
+
+def test_it_has_no_length(stream: str) -> None:
+    with pytest.raises(TypeError, match="has no len"):
+        len(StreamLoader(stream, batch_size=8))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"batch_size": 8, "num_workers": -1},
+        {"batch_size": 8, "start": "middle"},
+        {"batch_size": 8, "on_timeout": "shrug"},
+        {"batch_size": 8, "url": "http://example.org"},
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_opened(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        StreamLoader(**{"url": "tcp://127.0.0.1:1", **wrong})
+
+
+def test_records_that_differ_in_length_make_no_batches() -> None:
+    schema = Schema((Field("text", "uint8", (None,)),))
+    with serving(MemoryLog(schema, Dealing(2, 8))) as url, pytest.raises(UsageError, match=r"\(text\) need"):
+        StreamLoader(url, batch_size=8).connect()
+
+
+def test_a_run_may_start_with_what_comes_next() -> None:
+    with Publisher("tcp://127.0.0.1:*", partitions=2) as publisher:
+        publisher.send_columns(id=np.arange(100))
+        loader = StreamLoader(publisher.address, batch_size=10, start="latest")
+        loader.connect()
+        publisher.send_columns(id=np.arange(100, 120))
+        assert ids(take(loader, 2)) == list(range(100, 120))
+        loader.commit(loader.state_dict())
+
+
+def test_a_producer_that_is_not_there_is_waited_for_no_longer_than_was_said() -> None:
+    waited: list[float] = []
+    loader = StreamLoader("tcp://127.0.0.1:1", batch_size=8, connect_timeout_s=1, on_wait=waited.append)
+    with pytest.raises(StreamTimeout, match="no producer answered at tcp://127.0.0.1:1 within 1 s"):
+        loader.connect()
+
+
+# --- positions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_state_holds_what_was_marked_not_what_was_handed_out(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=60)
+    first, *_ = take(loader, 3, mark=False)
+    assert loader.in_hand()["unmarked"] == 180
+    loader.mark_trained(first)
+    assert loader.state_dict()["positions"] == first.positions
+    assert loader.state_dict()["batches"] == 1
+    assert loader.in_hand()["unmarked"] == 120
+    assert loader.lag == RECORDS - 60
+    loader.check_ledger()
+
+
+def test_marking_is_cumulative_and_marking_twice_changes_nothing(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=60)
+    first, _, third = take(loader, 3, mark=False)
+    loader.mark_trained(third)
+    assert loader.trained == third.positions
+    loader.mark_trained(first)
+    assert loader.trained == third.positions
+    assert loader.ledger.totals()["trained"] == 180
+    loader.check_ledger()
+
+
+@pytest.mark.parametrize(("before", "afterwards"), [(0, 2), (3, 0), (1, 3)])
+def test_a_state_goes_on_where_it_was_taken_with_other_workers(stream: str, before: int, afterwards: int) -> None:
+    loader = StreamLoader(stream, batch_size=60, num_workers=before)
+    begun = take(loader, 5)
+    state = loader.state_dict()
+    resumed = StreamLoader(stream, batch_size=60, num_workers=afterwards)
+    resumed.load_state_dict(state)
+    rest = take(resumed, RECORDS)
+    assert ids(begun) + ids(rest) == expected_ids()
+    assert rest[0].number == 6
+    assert resumed.group == loader.group
+    assert resumed.ledger.totals()["trained"] == RECORDS
+    resumed.check_ledger()
+
+
+def test_a_state_is_refused_once_the_stream_was_asked_for(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=60)
+    state = loader.state_dict()
+    with pytest.raises(RuntimeError, match="before the first batch"):
+        loader.load_state_dict(state)
+
+
+def test_a_state_of_another_version_is_refused(stream: str) -> None:
+    state = StreamLoader(stream, batch_size=60).state_dict()
+    with pytest.raises(UsageError, match="version 99"):
+        StreamLoader(stream, batch_size=60).load_state_dict({**state, "version": 99})
+
+
+def test_a_second_iteration_starts_from_what_was_marked_and_warns(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=60)
+    marked, *unmarked = take(loader, 3, mark=False)
+    loader.mark_trained(marked)
+    with pytest.warns(UserWarning, match="120 records were handed out and never marked"):
+        again = take(loader, 2)
+    assert ids(again) == ids(unmarked)
+    assert [batch.number for batch in again] == [2, 3]
+    loader.check_ledger()
+
+
+def test_a_second_iteration_takes_over_from_one_that_is_still_open(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=60)
+    first = iter(loader)
+    loader.mark_trained(next(first))
+    second = iter(loader)
+    loader.mark_trained(next(second))
+    first.close()  # type: ignore[attr-defined]
+    rest = list(second)
+    loader.mark_trained(rest[-1])
+    assert loader.ended
+    assert loader.ledger.totals()["trained"] == RECORDS
+    loader.check_ledger()
+
+
+def test_the_producer_hears_what_was_trained_and_keeps_what_a_checkpoint_needs(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=60, group="hears")
+    batches = iter(loader)
+    for _ in range(5):
+        loader.mark_trained(next(batches))
+    loader.connect()
+    deadline_s = time.monotonic() + 5
+    while group(stream, "hears").trained != loader.trained:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    assert not group(stream, "hears").durable
+    state = loader.state_dict()
+    loader.mark_trained(next(batches))
+    loader.commit(state)
+    known = group(stream, "hears")
+    assert known.durable
+    assert known.committed == state["positions"] != loader.trained
+    batches.close()  # type: ignore[attr-defined]
+
+
+# --- a silent stream ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_on_idle_is_called_at_least_once_a_second(silent: str, workers: int) -> None:
+    loader = StreamLoader(silent, batch_size=10, num_workers=workers, idle_timeout_s=4.2, on_timeout="end")
+    called_s: list[float] = []
+    loader.on_idle = lambda: called_s.append(time.monotonic())
+    last_s = 0.0
+    for batch in loader:
+        loader.mark_trained(batch)
+        last_s = time.monotonic()
+    gaps = np.diff([last_s, *called_s])
+    assert len(gaps) >= 4
+    assert gaps.max() < 1.2, gaps
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_silent_stream_can_be_stopped(silent: str, workers: int) -> None:
+    loader = StreamLoader(silent, batch_size=4, num_workers=workers)
+    seen = []
+    with after(0.5 + workers, loader.stop):
+        for batch in loader:
+            seen.append(batch)
+            loader.mark_trained(batch)
+    stopped_s = time.monotonic()
+    assert ids(seen) == list(range(8))
+    assert time.monotonic() - stopped_s < 3
+    loader.check_ledger()
+
+
+def test_what_had_come_for_an_unfinished_batch_comes_again_after_a_stop(silent: str) -> None:
+    loader = StreamLoader(silent, batch_size=4)
+    with after(0.5, loader.stop):
+        take(loader, 5)
+    loader.check_ledger()
+    with after(0.5, loader.stop):
+        take(loader, 5)
+    loader.check_ledger()
+    assert loader.ledger.totals()["trained"] == 8
+    assert loader.in_hand() == {"buffered": 0, "unmarked": 0}
+
+
+def test_the_ledger_balances_while_a_batch_is_half_there(silent: str) -> None:
+    loader = StreamLoader(silent, batch_size=4)
+    found: list[dict[str, int]] = []
+
+    def look() -> None:
+        loader.check_ledger()
+        found.append(loader.in_hand())
+        loader.stop()
+
+    loader.on_idle = look
+    take(loader, 5)
+    assert found == [{"buffered": 2, "unmarked": 0}]
+
+
+def test_silence_raises_after_the_time_that_was_given(silent: str) -> None:
+    loader = StreamLoader(silent, batch_size=4, idle_timeout_s=1.2)
+    with pytest.raises(StreamTimeout, match=r"no record came from .* for 1.2 s"):
+        take(loader, 5)
+    loader.check_ledger()
+
+
+def test_silence_ends_the_iteration_where_that_was_asked_for(silent: str) -> None:
+    loader = StreamLoader(silent, batch_size=4, idle_timeout_s=1.2, on_timeout="end")
+    assert len(take(loader, 5)) == 2
+    assert not loader.ended
+    loader.check_ledger()
+
+
+# --- another stream -----------------------------------------------------------------------------------------------
+
+
+def train_live(url: str, state: dict[str, Any] | None) -> StreamLoader:
+    """Train a live stream to its end, from a state on."""
+    loader = StreamLoader(url, batch_size=10)
+    if state is not None:
+        loader.load_state_dict(state)
+    take(loader, 1000)
+    loader.commit(loader.state_dict())
+    return loader
+
+
+def publish(first: int, count: int) -> tuple[Publisher, threading.Thread]:
+    """A live stream that is about to end, closed in a thread of its own."""
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2)
+    publisher.send_columns(id=np.arange(first, first + count))
+    closing = threading.Thread(target=publisher.close)
+    return publisher, closing
+
+
+def test_a_live_stream_that_was_trained_to_its_end_is_followed_by_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    publisher, closing = publish(0, 50)
+    closing.start()
+    loader = train_live(publisher.address, None)
+    closing.join()
+    publisher, closing = publish(50, 30)
+    closing.start()
+    with caplog.at_level("INFO"):
+        following = train_live(publisher.address, loader.state_dict())
+    closing.join()
+    assert following.batches == 8
+    assert following.earlier["trained"] == 50
+    assert following.ledger.totals()["trained"] == 30
+    assert "was trained to its end" in caplog.text
+    old = loader.state_dict()["incarnation"]
+    assert old in caplog.text
+    loader.commit({**loader.state_dict(), "incarnation": "of a stream before"})  # nobody keeps it: no error
+
+
+def test_another_stream_is_refused_by_both_names_with_what_was_lost() -> None:
+    publisher, _ = publish(0, 50)
+    loader = StreamLoader(publisher.address, batch_size=10)
+    take(loader, 2)
+    state = loader.state_dict()
+    publisher.abandon()
+    other, _ = publish(0, 50)
+    resumed = StreamLoader(other.address, batch_size=10)
+    resumed.load_state_dict(state)
+    with pytest.raises(StreamReplaced, match="at least") as caught:
+        resumed.connect()
+    other.abandon()
+    assert caught.value.expected == state["incarnation"]
+    assert caught.value.found not in ("", caught.value.expected)
+    assert str(caught.value.found) in str(caught.value)
+    assert sum(lost.end - lost.first for lost in caught.value.lost) == 30
+    assert "partition 0 lost at least 30 records: offsets 20 to 49" in str(caught.value)
+
+
+def test_a_stream_that_is_replaced_while_it_is_read_is_refused() -> None:
+    publisher, _ = publish(0, 20)
+    loader = StreamLoader(publisher.address, batch_size=10)
+    address = publisher.address
+    batches = iter(loader)
+    loader.mark_trained(next(batches))
+    publisher.abandon()
+    with serving(MemoryLog(publisher._log.info.schema, Dealing(2, 1024)), url=address):  # type: ignore[union-attr]
+        with pytest.raises(StreamReplaced) as caught:
+            list(batches)
+    assert caught.value.expected == loader.info.incarnation
+    assert "partition 0 lost at least 10 records: offsets 10 to 19" in str(caught.value)
+
+
+def test_positions_that_retention_has_passed_are_refused_with_their_number() -> None:
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=1 << 20, full="drop-oldest")
+    publisher.send_columns(id=np.arange(10), payload=np.zeros((10, 1 << 13), np.uint8))
+    loader = StreamLoader(publisher.address, batch_size=5)
+    take(loader, 1)
+    state = loader.state_dict()
+    publisher.send_columns(id=np.arange(1000), payload=np.zeros((1000, 1 << 13), np.uint8))
+    start = publisher._log.log_start()  # type: ignore[union-attr]
+    resumed = StreamLoader(publisher.address, batch_size=5)
+    resumed.load_state_dict(state)
+    with pytest.raises(RecordsLost) as caught:
+        take(resumed, 1)
+    publisher.abandon()
+    lost = caught.value
+    assert (lost.first, lost.end) == (state["positions"][lost.partition], start[lost.partition])
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 3])
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_though_marking_is_late(
+    stream: str, kills: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = StreamLoader(stream, batch_size=20, num_workers=2)
+    handed: list[Batch] = []
+    batches: list[Batch] = []
+    for batch in loader:
+        batches.append(batch)
+        handed.append(batch)
+        if len(handed) > 4:
+            loader.mark_trained(handed.pop(0))
+        if len(batches) % 8 == 3 and len(batches) // 8 < kills:
+            worker = min(loader._readers._processes, key=lambda process: process.pid)  # type: ignore[union-attr]
+            os.kill(worker.pid, signal.SIGKILL)
+    loader.mark_trained(handed[-1])
+    assert ids(batches) == expected_ids()
+    assert loader.ended
+    loader.check_ledger()
+    assert caplog.text.count("a worker died and is replaced") == kills
+
+
+class Mislabelled(NumberedRecords):
+    """Record 700 bears a label that the schema rules out."""
+
+    def take(self, indices: Indices) -> dict[str, Column]:
+        columns = super().take(indices)
+        labels = np.asarray(columns["label"])
+        labels[indices == 700] = 10
+        return {**columns, "label": labels}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_label_out_of_range_stops_with_its_place(workers: int) -> None:
+    log = computed(Mislabelled(RECORDS, validation=0))
+    place = expected_ids().index(700)
+    partition, offset = log.info.dealing.locate(place)
+    with serving(log) as url:
+        loader = StreamLoader(url, batch_size=60, num_workers=workers)
+        with pytest.raises(DataFault, match=rf"label 10 at partition {partition}, offset {offset} is outside 0 to 9"):
+            take(loader, RECORDS)
+
+
+def test_small_slots_and_many_small_stripes_do_not_stand_still() -> None:
+    schema = Schema((Field("id", "int64", ()), Field("payload", "uint8", (1 << 18,))))
+    source = ColumnSource("big", schema, {"id": np.arange(200), "payload": np.zeros((200, 1 << 18), np.uint8)})
+    with serving(computed(source, partitions=7)) as url:
+        loader = StreamLoader(url, batch_size=3, num_workers=3)
+        assert sorted(ids(take(loader, 200))) == list(range(200))
+        loader.check_ledger()

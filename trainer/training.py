@@ -1,0 +1,223 @@
+"""`python -m trainer train`: settings become parts, the parts become a run, and the run is obeyed and shown."""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from protocol.command_line import located, settings_of
+from protocol.errors import StreamReplaced, StreamTimeout, UsageError
+from trainer.checkpoint import Checkpointer, CheckpointSettings
+from trainer.checkpoint_files import State, load, load_newest
+from trainer.device import DeviceSettings, open_device
+from trainer.every import Every
+from trainer.loader import StreamLoader
+from trainer.loop import Intervals, Training, commit_or_say
+from trainer.parts import assemble, check_same, fitting, meaning
+from trainer.report import Start
+from trainer.rng import seed_generators
+from trainer.sealed import make_folder
+from trainer.settings import TrainSettings
+from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
+from trainer.stopping import Stopping, StoppingSettings
+from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
+
+
+def train(config: Any, make: Callable[[Any], Any]) -> int:
+    """Train as the settings say; `make` makes the objects in them. What can be refused is refused before waiting."""
+    settings = settings_of(TrainSettings, config)
+    stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
+    kept = settings_of(CheckpointSettings, config)
+    intervals = Intervals(
+        report=Every(settings.report_every),
+        validate=Every(settings.validate_every),
+        checkpoint=Every(settings.checkpoint_every),
+        max_samples=settings.max_samples,
+    )
+    device = open_device(settings_of(DeviceSettings, config))
+    seed_generators(settings.seed)
+    made = make(config)
+    parts = assemble(made, device)
+    mean = meaning(config)
+    run_dir = _open_run_dir(settings.run_dir)
+    resumed = _resumed(run_dir, settings.resume, mean)
+    with open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
+        loader = StreamLoader(
+            settings.stream,
+            batch_size=settings.batch_size,
+            num_workers=settings.workers,
+            group=f"{run_dir.resolve().name}-{os.urandom(4).hex()}",
+            start=settings.start,
+            connect_timeout_s=settings.connect_timeout or None,
+            idle_timeout_s=settings.idle_timeout or None,
+            on_timeout="end",
+            on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
+            pin_memory=device.type == "cuda",
+        )
+        if resumed is not None:
+            loader.load_state_dict(resumed[1]["stream"])
+        _connect(loader, settings)
+        validation = _validation(made, loader, run_dir, settings, telemetry)
+        with Checkpointer(
+            run_dir,
+            kept,
+            partial(commit_or_say, loader, telemetry=telemetry),
+            telemetry.notice,
+            resumed_at=0 if resumed is None else resumed[1]["samples"],
+        ) as checkpointer:
+            run = Training(
+                parts=parts,
+                loader=loader,
+                device=device,
+                telemetry=telemetry,
+                checkpointer=checkpointer,
+                stopping=Stopping(stopping),
+                intervals=intervals,
+                validation=validation,
+                meaning=mean,
+            )
+            loader.on_idle = run.idle
+            _begin(run, settings, run_dir, config, resumed)
+            _obey_signals(run)
+            _run(run)
+    return 0
+
+
+# --- before the first step ---------------------------------------------------------------------------------------
+
+
+def _open_run_dir(told: str) -> Path:
+    run_dir = Path(told).expanduser()
+    try:
+        make_folder(run_dir)
+    except OSError as error:
+        raise UsageError(f"{run_dir} cannot be used ({error.strerror}): give another --run_dir") from error
+    if not os.access(run_dir, os.W_OK | os.X_OK):
+        raise UsageError(f"nothing can be written into {run_dir}: give another --run_dir")
+    return run_dir
+
+
+def _resumed(run_dir: Path, resume: str, mean: dict[str, Any]) -> tuple[Path, State] | None:
+    if resume == "never":
+        return None
+    if resume == "auto":
+        found = load_newest(run_dir, lambda line: print(f"trainer: {line}", file=sys.stderr, flush=True))
+    else:
+        path = Path(resume).expanduser()
+        found = path, load(path)
+    if found is not None:
+        check_same(found[1], mean, found[0])
+    return found
+
+
+def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
+    try:
+        loader.connect()
+    except StreamTimeout as error:
+        mend = f"start one (python -m producer --bind {settings.stream}), or wait longer (--connect_timeout)"
+        raise UsageError(f"{error}: {mend}") from error
+    except StreamReplaced as error:
+        mend = "give another --run_dir, or --resume never to begin anew"
+        raise UsageError(f"the run in {settings.run_dir} belongs to another stream: {error}: {mend}") from error
+
+
+def _validation(
+    made: Any, loader: StreamLoader, run_dir: Path, settings: TrainSettings, telemetry: Telemetry
+) -> Batches | None:
+    info = loader.info
+    try:
+        held = fetch_splits(settings.stream, info, run_dir, lambda _waited_s: telemetry.waiting("the held-out records"))
+    except OSError as error:
+        mend = "make room, or give another --run_dir"
+        raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error
+    if made.validation is not None:
+        return batches_of_own(made.validation, info.schema, settings.validation_batch_size)
+    if VALIDATION in held:
+        return batches_of(held[VALIDATION], settings.validation_batch_size)
+    telemetry.notice("the stream has no validation split: training goes on without validation")
+    return None
+
+
+def _begin(
+    run: Training, settings: TrainSettings, run_dir: Path, config: Any, resumed: tuple[Path, State] | None
+) -> None:
+    """Go on from the checkpoint, if there is one, and say what this life is."""
+    if resumed is not None:
+        with fitting(resumed[0]):
+            run.load_state_dict(resumed[1])
+        run.telemetry.load_state_dict(resumed[1]["telemetry"])
+    run.telemetry.start(
+        Start(
+            samples=run.samples,
+            resumed=resumed is not None,
+            run_dir=str(run_dir),
+            stream=settings.stream,
+            info=run.loader.info,
+            model=type(run.parts.model).__name__,
+            device=str(run.device),
+            settings=config.as_dict(),
+            expected_samples=settings.max_samples or None,
+            tensorboard=f"tensorboard --logdir {shlex.quote(str(tensorboard_dir(run_dir)))}",
+        )
+    )
+    if resumed is not None:
+        run.telemetry.notice(f"resumed from {resumed[0]} at {run.samples:,} samples")
+    else:
+        run.save_first()
+
+
+class _notices(logging.Handler):  # noqa: N801  (used as a context, like contextlib's)
+    """While a run is shown, what the modules log becomes its notices."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        super().__init__(logging.INFO)
+        self._telemetry = telemetry
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._telemetry.notice(record.getMessage())
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("trainer")
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def __exit__(self, *exc: object) -> None:
+        logger = logging.getLogger("trainer")
+        logger.removeHandler(self)
+        logger.propagate = True
+
+
+# --- while it runs -----------------------------------------------------------------------------------------------
+
+
+def _obey_signals(run: Training) -> None:
+    """The first SIGINT or SIGTERM saves and ends; the second ends at once."""
+
+    def obey(number: int, frame: FrameType | None) -> None:
+        del frame
+        if run.stop_asked:
+            os._exit(128 + number)
+        run.stop(f"stopped by {signal.Signals(number).name}")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, obey)
+
+
+def _run(run: Training) -> None:
+    """A model that fails at its very first batch does not fit the stream: that is no bug of headrace."""
+    trained = run.loader.batches
+    try:
+        run.run()
+    except (RuntimeError, ValueError, TypeError) as error:
+        if run.loader.batches > trained:
+            raise
+        fields = ", ".join(f"{each.name} {each.dtype} {list(each.shape)}" for each in run.loader.info.schema.fields)
+        model = type(run.parts.model).__name__
+        mend = "give a --model and a --task that take these records"
+        raise UsageError(f"{model} fails on its first batch of {fields}: {located(error)}: {mend}") from error
