@@ -24,7 +24,9 @@ class Feed:
         if not isinstance(first, Mapping):
             raise UsageError(f"{name} yields {type(first).__name__}; a record is a mapping of field names to values")
         schema = infer_schema(first)
-        self.log = MemoryLog(schema, Dealing(partitions, stripe_for(schema.record_bytes)), settings, source=name)
+        self.log = MemoryLog(
+            schema, Dealing(partitions, stripe_for(schema.record_bytes, ragged=schema.ragged)), settings, source=name
+        )
         self.error: Exception | None = None
         self._records = itertools.chain([first], records)
         self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)

@@ -31,6 +31,12 @@ class KeptStripes:
         """How many rows the next block to be written has left: a whole stripe where it is yet to be made."""
         return self._blocks[-1].free or self._dealing.stripe if self._blocks else self._dealing.stripe
 
+    @property
+    def filled(self) -> float:
+        """The share of `max_bytes` that is held; 1 as soon as no further stripe fits."""
+        full = self.nbytes + Block.bytes_for(self._fields, self._dealing.stripe) > self.max_bytes
+        return 1.0 if full else self.nbytes / self.max_bytes
+
     def log_start(self) -> Positions:
         """The first offset of each partition that is kept."""
         return self._dealing.ends(min(self._first * self._dealing.stripe, self.records))

@@ -87,7 +87,7 @@ class MemoryLog(Log):
     @property
     def filled(self) -> float:
         """The share of its memory that the log holds: near 1, an early commit of the trainers makes room."""
-        return self._kept.nbytes / self._kept.max_bytes
+        return self._kept.filled
 
     @property
     def dropped(self) -> Positions:

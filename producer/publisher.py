@@ -11,7 +11,7 @@ from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from protocol.dealing import Dealing, Positions, stripe_for
-from protocol.errors import NotDrained
+from protocol.errors import NotDrained, StreamError
 from protocol.messages import STREAM
 from protocol.schema import Schema
 from protocol.zmq_transport import ServerSocket
@@ -103,8 +103,6 @@ class Publisher:
         self._server.stop()
         self._thread.join()
         self._server.close()
-        if self._log is not None:
-            self._log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -118,14 +116,21 @@ class Publisher:
             self.abandon()
 
     def _open(self, schema: Schema) -> MemoryLog:
-        dealing = Dealing(self._partitions, stripe_for(schema.record_bytes))
+        dealing = Dealing(self._partitions, stripe_for(schema.record_bytes, ragged=schema.ragged))
         log = self._log = MemoryLog(schema, dealing, self._log_settings, source=type(self).__name__)
         service = Service({STREAM: log}, ServiceSettings(), time.monotonic())
         server = self._server = Server(service, self._socket)
         log.on_append = server.wake
-        self._thread = threading.Thread(target=server.serve, args=(self._watch,), name="headrace-server", daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(server, log), name="headrace-server", daemon=True)
         self._thread.start()
         return log
+
+    def _serve(self, server: Server, log: MemoryLog) -> None:
+        """In a thread of its own. Whatever ends it, nobody is left waiting for room in the log."""
+        try:
+            server.serve(self._watch)
+        finally:
+            log.close()
 
     def _watch(self, now_s: float) -> None:
         """In the server's thread, each turn: what is left to be taken, and how many still listen."""
@@ -139,6 +144,7 @@ class Publisher:
 
     def _drain(self, timeout_s: float | None) -> None:
         assert self._server is not None
+        assert self._thread is not None
         self._left = None  # what was seen before the end is not the whole
         self._server.wake()
         started_s = said_s = time.monotonic()
@@ -155,4 +161,6 @@ class Publisher:
             elif now_s - said_s >= DRAIN_SAID_S:
                 said_s = now_s
                 logger.info("the stream has ended; waiting until %d records are taken", untaken)
+            if not self._thread.is_alive():
+                raise StreamError(f"serving has failed, and {untaken} records were not taken")
             time.sleep(DRAIN_POLL_S)

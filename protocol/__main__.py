@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -79,7 +79,7 @@ def _parser() -> ArgumentParser:
         own = ArgumentParser(usage=f"python -m protocol {name} URL [options]", description=command.description)
         own.add_argument("url", metavar="URL", type=str, help="the stream: tcp://HOST:PORT or ipc://PATH")
         command.add_options(own)
-        own.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="how long to wait for a producer")
+        own.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for a producer")
         commands.add_subcommand(name, own, help=command.summary)
     return parser
 
@@ -113,20 +113,22 @@ def _lag(reader: Reader, options: Any, console: Console) -> int:
         console.print(view.table())
         return 0
     if not console.is_terminal:
-        _watch(reader, view, lambda: print(view.line(), flush=True))
+        return _watch(reader, view, lambda: print(view.line(), flush=True))
     with Live(view.table(), console=console, auto_refresh=False) as live:
-        _watch(reader, view, lambda: live.update(view.table(), refresh=True))
+        return _watch(reader, view, lambda: live.update(view.table(), refresh=True))
 
 
-def _watch(reader: Reader, view: show.LagView, tell: Callable[[], None]) -> NoReturn:
-    """Until Ctrl-C, which is how it is meant to end (protocol.command_line.run gives it status 0)."""
-    while True:
-        tell()
-        time.sleep(EVERY_S)
-        try:
-            view.hear(reader.describe(timeout_s=EVERY_S), time.monotonic())
-        except StreamTimeout:
-            view.hear_nothing(time.monotonic())
+def _watch(reader: Reader, view: show.LagView, tell: Callable[[], None]) -> int:
+    try:
+        while True:
+            tell()
+            time.sleep(EVERY_S)
+            try:
+                view.hear(reader.describe(timeout_s=EVERY_S), time.monotonic())
+            except StreamTimeout:
+                view.hear_nothing(time.monotonic())
+    except KeyboardInterrupt:
+        return 0  # the way in which it is meant to end
 
 
 # --- groups ------------------------------------------------------------------------------------------------------
@@ -154,7 +156,8 @@ def _groups(reader: Reader, options: Any, console: Console) -> int:
 
 def _peek_options(parser: ArgumentParser) -> None:
     parser.add_argument("--records", metavar="N", type=int, default=8, help="how many records the table shows")
-    parser.add_argument("--image", metavar="N", type=int, default=0, help="save a contact sheet of N pictures instead")
+    text = "save a contact sheet of so many pictures instead"
+    parser.add_argument("--image", metavar="N", type=int | None, default=None, help=text)
     parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
     text = "the first records that the log holds, or the next that come"
     parser.add_argument("--start", type=Literal["earliest", "latest"], default="earliest", help=text)
@@ -162,8 +165,8 @@ def _peek_options(parser: ArgumentParser) -> None:
 
 
 def _peek(reader: Reader, options: Any, console: Console) -> int:
-    if options.records < 1 or options.image < 0:
-        raise UsageError("--records and --image are numbers of records, at least 1")
+    if options.records < 1 or (options.image is not None and options.image < 1):
+        raise UsageError("--records and --image are at least 1")
     wanted = Wanted(
         count=options.image or options.records,
         split=options.split,

@@ -92,7 +92,9 @@ def _settings_in(file: str) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"--config {file!r} cannot be read ({error.strerror}): {mend}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {file!r} is no YAML ({error}): {mend}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        what = f"line {mark.line + 1}: {problem}" if mark is not None else str(error)
+        raise UsageError(f"--config {file!r} is no YAML ({what}): {mend}") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):

@@ -28,7 +28,9 @@ WORDING = (
     (r"Expected a <class '([\w.]+)'>\. Got value: (.*)", r"\2 is no \1"),
     (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", r"\2 is none of \1"),
     (r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] .* Given value: (.*)", r"\2 is no \1"),
+    (r"(?:, )?<class 'NoneType'>", ""),
     (r"<class '([\w.]+)'>", r"\1"),
+    (r"are required: \w+\.(\w+)", r"are required: \1"),
     (r"(?:.*Option|.*does not accept option) '([\w.]+)'(?: is not accepted)?", r"there is no option --\1"),
 )
 
@@ -44,6 +46,7 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         text = _one_line(message)
         for said, plain in WORDING:
             text = re.sub(said, plain, text)
+        text = re.sub(r"--([\w.]+)", lambda option: _as_typed(option[1]), text, count=1)
         print(f"{program()}: {text} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
@@ -73,7 +76,8 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
         text, default = (action.help or "").removesuffix("."), action.default
         if isinstance(default, dict | jsonargparse.Namespace):
             default = default.get("class_path")
-        text = text[:1].upper() + text[1:]
+        if text[1:2].islower():
+            text = text[:1].lower() + text[1:]
         if not action.option_strings or action.nargs == 0 or default in (None, "", argparse.SUPPRESS):
             return text
         return f"{text} (default: {default})"
@@ -115,6 +119,12 @@ def located(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {_one_line(str(error))}{place}"
+
+
+def _as_typed(name: str) -> str:
+    """An option by the name under which it was given: jsonargparse leaves out whose argument `--model.width` is."""
+    typed = (each.partition("=")[0] for each in sys.argv)
+    return next((each for each in typed if each.startswith("--") and each.endswith(f".{name}")), f"--{name}")
 
 
 def _one_line(text: str) -> str:

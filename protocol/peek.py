@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from protocol.chunk import Chunk, Ragged
@@ -17,7 +16,7 @@ from protocol.messages import STREAM, Description
 from protocol.reader import Reader
 from protocol.reader_session import Subscription
 from protocol.schema import Field, Schema
-from protocol.show import plain, shape
+from protocol.show import columns, plain, shape
 
 TEXT_LIMIT = 200
 #: A log that forgets while it is asked for its start is asked again.
@@ -76,9 +75,7 @@ def pictures_of(schema: Schema, chunks: Sequence[Chunk]) -> Mapping[str, npt.NDA
 
 def table(schema: Schema, chunks: Sequence[Chunk]) -> Table:
     """One row a record: numbers as they are, arrays by their least, mean and greatest value, text as text."""
-    shown = Table(box=SIMPLE_HEAD)
-    for name in ("partition", "offset"):
-        shown.add_column(name, justify="right")
+    shown = columns(numbers=("partition", "offset"))
     for each in schema.fields:
         numbers = not each.shape and each.name != schema.label
         shown.add_column(f"{plain(each.name)}\n{shape(each)}", justify="right" if numbers else "left")

@@ -239,10 +239,10 @@ class ReaderSession:
         if end > self._until[message.partition]:
             raise OutOfRange(f"a chunk that ends at {end} where credit ends at {self._until[message.partition]}")
         columns = from_frames(self._info.schema, message.count, message.frames, MAX_CHUNK_BYTES)
-        if message.offset > expected:
-            self._subscribe(now_s)
-            return []
         if end <= expected:
+            return []
+        if message.offset > expected or message.partition != self._info.dealing.next_partition(self.received):
+            self._subscribe(now_s)  # a chunk was lost: those of all partitions come in stream order
             return []
         chunk = Chunk(message.partition, message.offset, columns, message.first_time_ns, message.last_time_ns)
         self.received[message.partition] = end

@@ -1,6 +1,6 @@
 """How `python -m protocol` shows what a producer says of its stream: tables, lines and JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,6 +34,16 @@ def clock(seconds: float) -> str:
     return f"{hours:,}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def columns(*texts: str, numbers: Iterable[str] = ()) -> Table:
+    """An empty table: columns of texts, then of numbers."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
 # --- info --------------------------------------------------------------------------------------------------------
 
 
@@ -55,12 +65,10 @@ def info(url: str, said: Description) -> RenderableType:
     facts.add_row("splits", ", ".join(f"{plain(name)} {size:,}" for name, size in stream.splits.items()) or "none")
     dealing = f"{stream.dealing.partitions} partitions in stripes of {stream.dealing.stripe:,} records"
     facts.add_row("records", f"{distance(said.log_start, said.log_end):,} in {dealing}{', ended' * said.ended}")
-    partitions = Table("partition", "log start", "log end", box=SIMPLE_HEAD)
-    for column in partitions.columns:
-        column.justify = "right"
+    partitions = columns(numbers=("partition", "log start", "log end"))
     for number, end in said.log_end.items():
         partitions.add_row(str(number), f"{said.log_start.get(number, 0):,}", f"{end:,}")
-    return Group(facts, partitions, groups(said))
+    return Group(facts, "", partitions, "", groups(said))
 
 
 def as_json(url: str, said: Description) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def groups(said: Description) -> RenderableType:
     """The training runs that the producer knows."""
     if not said.groups:
         return Text("no group reads this stream")
-    table = _table("group", "readers", "trained", "committed", "lag", "silent")
+    table = columns("group", numbers=("readers", "trained", "committed", "lag", "silent"))
     for each in said.groups:
         committed = f"{sum(each.committed.values()):,}" if each.durable else "none yet"
         table.add_row(
@@ -133,7 +141,7 @@ class LagView:
         title = Text(f"{name} at {self.url}, up {clock(self.said.uptime_s)}, {self._log_end()}{self._away()}")
         if not self.said.groups:
             return Group(title, Text("no group reads this stream"))
-        table = _table("group", "readers", "trained", "per s", "lag", "committed", "silent")
+        table = columns("group", numbers=("readers", "trained", "per s", "lag", "committed", "silent"))
         for each in self.said.groups:
             table.add_row(
                 plain(each.name), str(each.readers), f"{sum(each.trained.values()):,}", self._rate(each.name),
@@ -166,11 +174,3 @@ class LagView:
 def _counts(said: Description) -> dict[str, int]:
     """Records trained by each group; of the stream itself under ""."""
     return {"": sum(said.log_end.values()), **{each.name: sum(each.trained.values()) for each in said.groups}}
-
-
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column(first, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

@@ -21,9 +21,10 @@ class Assembly:
         self.begin()
 
     def begin(self) -> None:
-        """A new batch."""
+        """A new batch, in memory of its own; what had come for another one is forgotten."""
         self.rows = 0
-        self._spans: list[tuple[int, int, int]] = []
+        #: (partition, offset, count) of what has come so far.
+        self.spans: list[tuple[int, int, int]] = []
         self._newest_time_ns = 0
         self._tensors = {
             field.name: torch.empty(
@@ -48,17 +49,19 @@ class Assembly:
             assert isinstance(column, np.ndarray)
             array[self.rows : end] = column[piece.start : piece.stop]
         self.rows = end
-        self._spans.append(piece.span)
+        self.spans.append(piece.span)
         self._newest_time_ns = max(self._newest_time_ns, piece.chunk.time_ns(piece.stop - 1))
         if piece.release is not None:
             piece.release()
 
     def finish(self, number: int, positions: Positions) -> Batch:
-        """The batch, with as many rows as there are."""
+        """The batch, with as many rows as there are; `begin` comes before the next row."""
         columns = self._tensors
         if self.missing:
             columns = {name: tensor[: self.rows].clone() for name, tensor in columns.items()}
-        return Batch(columns, self.rows, number, positions, tuple(self._spans), self._newest_time_ns)
+        batch = Batch(columns, self.rows, number, positions, tuple(self.spans), self._newest_time_ns)
+        self.rows, self.spans = 0, []  # they are no longer waiting here
+        return batch
 
     def check_labels(self, chunk: Chunk) -> None:
         """Raise `DataFault` where a label is outside the range that the schema announces."""

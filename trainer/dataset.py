@@ -27,6 +27,8 @@ from protocol.stream import StreamInfo
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
 THREAD_DEPTH = 16
+#: Of a silent stream a reader says something this often.
+ITEM_S = 0.25
 
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ class ReaderItems(IterableDataset[Item]):
         yield None  # a sign of life before the connection is made
         try:
             with open_reader(self._url) as stream:
-                yield from stream.read(asked, progress=lambda: self._board.of(owned))
+                yield from stream.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S)
         except HeadraceError as error:
             yield Failed(error)
 

@@ -9,12 +9,12 @@ import logging
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions, distance
-from protocol.errors import RecordsLost, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import PeerError, RecordsLost, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait, check_url, open_reader
 from protocol.reader_session import Away, Ended, Heard, Subscribed
@@ -30,7 +30,8 @@ from trainer.shared import ProgressBoard, SlottedChunk
 
 logger = logging.getLogger(__name__)
 
-IDLE_S: Final = 1.0
+#: With an item each `ITEM_S` (trainer/dataset.py) this makes once a second.
+IDLE_S: Final = 0.75
 STATE_VERSION: Final = 1
 COMMIT_TIMEOUT_S: Final = 10.0
 
@@ -80,6 +81,7 @@ class StreamLoader:
         self.save_soon = False
         self._unmarked: deque[Batch] = deque()
         self._merge: Merge | None = None
+        self._iterations = 0
 
     # --- what the stream is --------------------------------------------------------------------------------------
 
@@ -135,25 +137,33 @@ class StreamLoader:
     # --- iteration -----------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches from what was marked on. The last one of a stream may be smaller."""
+        """Batches from what was marked on. The last one of a stream may be smaller.
+
+        Another iteration that is still open ends here.
+        """
         info = self.connect().info
+        self._iterations += 1
+        iteration = self._iterations
+        self._close_readers()
         if self._unmarked:
             count = sum(batch.count for batch in self._unmarked)
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
-            for partition, records in self.unmarked().items():
-                self.ledger.receive(partition, -records)
+            self._throw_away(span for batch in self._unmarked for span in batch.spans)
             self._unmarked.clear()
         self._stopping = False
         self._merge = Merge(info.dealing, self.trained)
         self._number = self.batches
         self._open_readers()
         try:
-            while (batch := self._next_batch()) is not None:
+            while iteration == self._iterations and (batch := self._next_batch()) is not None:
                 self._unmarked.append(batch)
                 yield batch
             self._release()
         finally:
-            self._close_readers()
+            if iteration == self._iterations:
+                self._close_readers()
+                self._throw_away(self._assembly.spans)
+                self._assembly.begin()
 
     def stop(self) -> None:
         """End the iteration at the next opportunity; what is buffered is read again another time."""
@@ -190,6 +200,8 @@ class StreamLoader:
         try:
             item = self._readers.next()
         except AllEnded:
+            if self.final is None or self.final.keys() != self.trained.keys():
+                raise StreamError("the readers have ended before their stream did") from None
             return False
         except WorkerDied as died:
             if self._stopping:
@@ -239,8 +251,16 @@ class StreamLoader:
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
         if self.ended and not self._board.durable:
-            with open_reader(self.url) as reader:
-                reader.commit(self.group, self.info.incarnation, self.trained, timeout_s=COMMIT_TIMEOUT_S)
+            try:
+                with open_reader(self.url) as reader:
+                    reader.commit(self.group, self.info.incarnation, self.trained, timeout_s=COMMIT_TIMEOUT_S)
+            except (StreamTimeout, PeerError):
+                logger.warning("the producer left before it heard that everything was trained")
+
+    def _throw_away(self, spans: Iterable[tuple[int, int, int]]) -> None:
+        """What had come counts as not received: it is read again."""
+        for partition, _, records in spans:
+            self.ledger.receive(partition, -records)
 
     def _be_idle(self, now_s: float) -> None:
         if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
@@ -262,9 +282,9 @@ class StreamLoader:
         self._readers = Readers(self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers)
 
     def _close_readers(self) -> None:
-        assert self._merge is not None
-        for partition, records in self._merge.clear().items():
-            self.ledger.receive(partition, -records)
+        if self._merge is not None:
+            for partition, records in self._merge.clear().items():
+                self.ledger.receive(partition, -records)
         if self._readers is not None:
             self._readers.close()
             self._readers = None
@@ -292,21 +312,20 @@ class StreamLoader:
 
     def in_hand(self) -> dict[str, int]:
         """Records that have come and are not trained: `buffered` and `unmarked`."""
-        buffered = {} if self._merge is None else self._merge.buffered()
-        return {"buffered": sum(buffered.values()), "unmarked": sum(self.unmarked().values())}
-
-    def unmarked(self) -> Positions:
-        """Records handed out and not yet marked, by partition."""
-        counts: Positions = {}
-        for batch in self._unmarked:
-            for partition, _, records in batch.spans:
-                counts[partition] = counts.get(partition, 0) + records
-        return counts
+        return {"buffered": sum(self._buffered().values()), "unmarked": sum(self._unmarked_counts().values())}
 
     def check_ledger(self) -> None:
         """Raise `LedgerUnbalanced` where a record was counted twice or not at all."""
-        buffered = {} if self._merge is None else self._merge.buffered()
-        self.ledger.check(self.trained, buffered, self.unmarked())
+        self.ledger.check(self.trained, self._buffered(), self._unmarked_counts())
+
+    def _buffered(self) -> Positions:
+        """Records that are in no batch yet, or in one that is still incomplete, by partition."""
+        counts = {} if self._merge is None else self._merge.buffered()
+        return _count(self._assembly.spans, counts)
+
+    def _unmarked_counts(self) -> Positions:
+        """Records handed out and not yet marked, by partition."""
+        return _count((span for batch in self._unmarked for span in batch.spans), {})
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -352,6 +371,12 @@ class StreamLoader:
         self._board.commit(positions)
         with open_reader(self.url) as reader:
             reader.commit(self.group, state["incarnation"], positions, timeout_s=timeout_s)
+
+
+def _count(spans: Iterable[tuple[int, int, int]], counts: Positions) -> Positions:
+    for partition, _, records in spans:
+        counts[partition] = counts.get(partition, 0) + records
+    return counts
 
 
 def _replaced(expected: str, found: str, positions: Mapping[int, int], log_end: Mapping[int, int]) -> StreamReplaced:

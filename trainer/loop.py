@@ -113,6 +113,8 @@ class Training:
 
     def idle(self) -> None:
         """Called at least once a second while no batch comes."""
+        if self.stop_asked:
+            self.loader.stop()  # asked before the loader had begun to listen
         if self.loader.save_soon:
             self._make_room()
         away = self.loader.away_since_s is not None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.errors import UsageError
+from protocol.reader import check_url
 
 MAX_SEED = (1 << 32) - 1
 
@@ -41,6 +42,7 @@ class TrainSettings:
     """seconds without a record after which the run saves and ends; 0: never"""
 
     def __post_init__(self) -> None:
+        check_url(self.stream)
         if self.batch_size < 1 or self.validation_batch_size < 1:
             raise UsageError("--batch_size and --validation_batch_size are at least 1")
         if self.workers < 0 or self.max_samples < 0 or self.connect_timeout < 0 or self.idle_timeout < 0:

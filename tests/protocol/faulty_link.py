@@ -25,9 +25,7 @@ def drawn(draw: Random) -> Faults:
         return draw.uniform(0, most) if draw.random() < 0.4 else 0.0
 
     late_s = draw.choice((0.001, 0.02, 0.3))
-    return Faults(
-        full=share(0.5), lost=share(0.3), doubled=share(0.3), late_s=late_s, overtaking=draw.random() < 0.4
-    )
+    return Faults(full=share(0.5), lost=share(0.3), doubled=share(0.3), late_s=late_s, overtaking=draw.random() < 0.4)
 
 
 class Link:

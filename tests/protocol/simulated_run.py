@@ -33,9 +33,11 @@ class SimulatedReader:
 
     def due_s(self) -> float:
         """When there is something to do again."""
+        if self.ended:
+            return float("inf")
         if self._chunk is not None:
             return self._busy_until_s
-        return 0.0 if self.inbox else self.session.due_s()
+        return 0.0 if self.inbox or self.session.outbox else self.session.due_s()
 
     def act(self, now_s: float, send: Send) -> None:
         """Take what was handed over, then the next message, then let the time pass."""
@@ -44,15 +46,18 @@ class SimulatedReader:
             self.session.take(self._chunk.partition, self._chunk.end, now_s)
             self._chunk = None
         events: list[Event] = []
+        due = self.run.info.dealing.next_partition(self.session.received)
         if self.inbox:
             events += self.session.receive(self.inbox.popleft(), now_s)  # type: ignore[arg-type]
         for event in events + self.session.advance(now_s):
             if isinstance(event, Chunk):
+                assert event.partition == due, "not in stream order"
                 self._chunk, self._busy_until_s = event, now_s + self.run.pause_s()
             elif isinstance(event, Heard) and event.save_soon:
                 self.run.checkpoint()
             elif isinstance(event, Ended):
                 self.ended = True
+                self.run.end()
         while self.session.outbox:
             if not send(self.peer, self.session.outbox.pop(0)):
                 self.session.outbox.clear()
@@ -133,6 +138,12 @@ class SimulatedRun:
         if self.saves:
             self.saved = self._to_commit = self.positions()
 
+    def end(self) -> None:
+        """A reader has come to its end; after the last of them there is a last checkpoint and a last commit."""
+        if self.ended and self.group is not None:
+            self.checkpoint()
+            self._to_commit = self.positions()
+
     def positions(self) -> Positions:
         """What was trained."""
         return {partition: len(ids) for partition, ids in self.got.items()}
@@ -141,8 +152,6 @@ class SimulatedRun:
 
     def due_s(self) -> float:
         """When there is something to commit, or to ask again."""
-        if self.ended and self.group is not None and self.committed != self.positions():
-            self._to_commit = self.positions()
         return float("inf") if self._commit is None and self._to_commit is None else self._said_s + RETRY_S
 
     def act(self, now_s: float, send: Send) -> None:

@@ -5,7 +5,7 @@ seconds the faults stop; then every run must come to the end. Messages of the de
 """
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -37,7 +37,6 @@ class Said:
     reader: SimulatedReader
     credit: Positions
     sent: Positions
-    start: Positions = field(default_factory=dict)
 
 
 class Simulation:
@@ -55,11 +54,11 @@ class Simulation:
         self.live = isinstance(self.log, MemoryLog)
         self.to_server, self.to_readers = Link(drawn(draw), draw), Link(drawn(draw), draw)
         self.service: Service | None = None
+        self._server_s = float("inf")
         self._appended, self._append_s = 0, 0.0 if self.live else float("inf")
         self.runs = [self._run(number) for number in range(draw.choice((1, 1, 2)))]
         self._said: dict[int, Said] = {}
         self._fates = self._drawn_fates()
-        self._server_s = 0.0
 
     # --- what is drawn -------------------------------------------------------------------------------------------
 
@@ -88,19 +87,20 @@ class Simulation:
         saves = grouped and self.draw.random() < 0.6
         return SimulatedRun(f"run {number}", self.log.info, self.draw, group=group, saves=saves)
 
-    def _drawn_fates(self) -> list[tuple[float, str]]:
-        """When somebody dies or comes back, in order."""
+    def _drawn_fates(self) -> list[tuple[float, int, str]]:
+        """When somebody comes to life or dies, in order."""
         draw = self.draw
-        fates = [(draw.uniform(0, 1), "server starts"), *((draw.uniform(0, 1), run.name) for run in self.runs)]
+        fates = [
+            (draw.uniform(0, 1), "server lives"),
+            *((draw.uniform(0, 1), f"{run.name} lives") for run in self.runs),
+        ]
         for _ in range(draw.choice((0, 1, 1, 2, 4))):
-            at_s = draw.uniform(1, self.faulty_until_s + 1)
             # A live log would die with its server; here it lives on, so only one run may rest on what the server forgot.
-            if draw.random() < 0.5 and not (self.live and len(self.runs) > 1):
-                fates += [(at_s, "server dies"), (at_s + draw.choice((0.0, 0.3, 6.0)), "server starts")]
-            else:
-                name = draw.choice(self.runs).name
-                fates += [(at_s, f"{name} dies"), (at_s + draw.choice((0.0, 0.3)), name)]
-        return sorted(fates, reverse=True)
+            lone = len(self.runs) == 1 or not self.live
+            name = draw.choice([run.name for run in self.runs] + ["server"] * lone)
+            at_s = draw.uniform(1, self.faulty_until_s + 1)
+            fates += [(at_s, f"{name} dies"), (at_s + draw.choice((0.0, 0.3, 6.0)), f"{name} lives")]
+        return sorted(((at_s, number, fate) for number, (at_s, fate) in enumerate(fates)), reverse=True)
 
     # --- time ----------------------------------------------------------------------------------------------------
 
@@ -117,14 +117,14 @@ class Simulation:
     def _step(self) -> None:
         readers = [reader for run in self.runs for reader in run.readers]
         due = [reader.due_s() for reader in readers] + [run.due_s() for run in self.runs]
-        times = [self._server_s if self.service else float("inf"), self._append_s, *due]
+        times = [self._server_s, self._append_s, *due]
         times += [self._arriving[0][0]] if self._arriving else []
         times += [self._fates[-1][0]] if self._fates else []
         self.now_s = max(self.now_s, min(times))
         if self.now_s >= self.faulty_until_s:
             self.to_server.faults = self.to_readers.faults = CALM
         while self._fates and self._fates[-1][0] <= self.now_s:
-            self._meet(self._fates.pop()[1])
+            self._meet(self._fates.pop()[2])
         while self._arriving and self._arriving[0][0] <= self.now_s:
             _, _, peer, message, upwards = heapq.heappop(self._arriving)
             self._arrive(peer, message, upwards=upwards)
@@ -139,20 +139,22 @@ class Simulation:
             self._server_s = self.now_s + self.service.due_in_s()
 
     def _meet(self, fate: str) -> None:
-        name, _, what = fate.partition(" dies")
-        if name == "server starts":
-            self.service = Service({"": self.log}, ServiceSettings(silent_reader_s=5.0), self.now_s)
-            self._server_s = self.now_s
-        elif fate == "server dies":
-            self.service = None
+        name, _, verb = fate.rpartition(" ")
+        lives = verb == "lives"
+        if name == "server":
+            fresh = Service({"": self.log}, ServiceSettings(silent_reader_s=5.0), self.now_s)
+            self.service, self._server_s = (fresh, self.now_s) if lives else (None, float("inf"))
         for run in self.runs:
             if run.name == name:
-                run.readers.clear()
-                if fate == name:
+                run.die()
+                if lives:
                     run.live(self.now_s)
 
     def _append(self) -> None:
         assert isinstance(self.log, MemoryLog)
+        if not self._appended and (self.service is None or len(self.service.groups) < len(self.runs)):
+            self._append_s = self.now_s + 0.05  # the runs are there from the start: none of them misses any
+            return
         total = sum(map(len, self.expected.values()))
         try:
             for _ in range(min(self.draw.choice((1, 5)), total - self._appended)):
@@ -161,7 +163,7 @@ class Simulation:
         except LogFull:
             pass  # it waits for the trainers
         self._append_s = self.now_s + self.draw.choice((0.001, 0.05, 0.2))
-        self._server_s = self.now_s
+        self._server_s = self.now_s if self.service else float("inf")
         if self._appended == total:
             self.log.end()
             self._append_s = float("inf")
@@ -186,7 +188,7 @@ class Simulation:
     def _ask(self, peer: bytes, request: Request) -> bool:
         if isinstance(request, Subscribe):
             reader = next(reader for run in self.runs for reader in run.readers if reader.peer == peer)
-            self._said[request.session] = Said(reader, {}, dict(request.positions), request.positions)
+            self._said[request.session] = Said(reader, {}, dict(request.positions))
         elif isinstance(request, Credit):
             credit = self._said[request.session].credit
             for partition, offset in request.until.items():
@@ -213,8 +215,6 @@ class Simulation:
         run, stripe = said.reader.run, self.dealing.stripe
         under_way = sum(end - len(run.got[partition]) for partition, end in said.sent.items())
         assert under_way <= 2 * stripe, f"{under_way} records under way, where the window is {2 * stripe}"
-        first = min(said.start, key=lambda p: (said.start[p] // stripe, p))
-        assert chunk.offset // stripe >= said.start[first] // stripe, "not in stream order"
 
     def _give(self, link: Link, peer: bytes, message: Message, *, upwards: bool) -> bool:
         arrivals = link.arrivals(self.now_s)

@@ -1,0 +1,101 @@
+"""The merge gives records in stream order, whatever the readers, the chunks and the slots."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.chunk import Chunk
+from protocol.dealing import Dealing, Positions
+from protocol.errors import LedgerUnbalanced
+from trainer.merge import Merge
+
+
+def chunk_of(dealing: Dealing, partition: int, offset: int, count: int) -> Chunk:
+    """A chunk whose records are their numbers in the stream."""
+    numbers = np.array([dealing.record(partition, offset + row) for row in range(count)])
+    return Chunk(partition, offset, {"number": numbers}, 0, 0)
+
+
+def chunks_of(dealing: Dealing, owned: range, start: Positions, end: Positions, cuts: list[int]) -> deque[Chunk]:
+    """What a reader of these partitions hands over: their stripes in stream order, cut at will."""
+    positions = {partition: start[partition] for partition in owned}
+    chunks: deque[Chunk] = deque()
+    while positions:
+        partition = dealing.next_partition(positions)
+        offset = positions[partition]
+        count = min(dealing.stripe_end(offset), end[partition]) - offset
+        if count == 0:
+            break
+        cut = min(count, cuts[len(chunks) % len(cuts)])
+        chunks.append(chunk_of(dealing, partition, offset, cut))
+        positions[partition] += cut
+    return chunks
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_the_order_is_the_dealings_from_every_start_with_any_readers_and_few_slots(data: st.DataObject) -> None:
+    dealing = Dealing(data.draw(st.integers(1, 11), "partitions"), data.draw(st.integers(1, 9), "stripe"))
+    first = data.draw(st.integers(0, 200), "first")
+    last = first + data.draw(st.integers(0, 120), "records")
+    readers = data.draw(st.integers(1, 8), "readers")
+    slots = data.draw(st.integers(1, 3), "slots")
+    cuts = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=5), "cuts")
+    quick = data.draw(st.randoms(use_true_random=False))
+    start, end = dealing.ends(first), dealing.ends(last)
+    owned = [dealing.owned(reader, readers) for reader in range(min(readers, dealing.partitions))]
+    coming = [chunks_of(dealing, partitions, start, end, cuts) for partitions in owned]
+    free = [slots] * len(owned)
+    merge = Merge(dealing, start)
+    found: list[int] = []
+
+    def give(reader: int) -> None:
+        free[reader] += 1
+
+    while len(found) < last - first:
+        ready = [reader for reader, chunks in enumerate(coming) if chunks and free[reader]]
+        if ready and quick.random() < 0.6:
+            reader = quick.choice(ready)
+            free[reader] -= 1
+            merge.add(coming[reader].popleft(), lambda reader=reader: give(reader))  # type: ignore[misc]
+            continue
+        piece = merge.take(quick.randint(1, 10))
+        if piece is None:
+            assert ready, "every slot is full and nothing can be taken"
+            continue
+        found += piece.chunk.columns["number"][piece.start : piece.stop].tolist()  # type: ignore[union-attr]
+        assert piece.span[2] == piece.stop - piece.start
+        if piece.release is not None:
+            piece.release()
+    assert found == list(range(first, last))
+    assert merge.positions == end
+    assert merge.take(1) is None
+    assert free == [slots] * len(owned)
+
+
+def test_what_is_buffered_is_counted_and_can_be_thrown_away() -> None:
+    dealing = Dealing(2, 4)
+    merge = Merge(dealing, {0: 0, 1: 0})
+    freed: list[int] = []
+    merge.add(chunk_of(dealing, 0, 0, 4), lambda: freed.append(0))
+    merge.add(chunk_of(dealing, 1, 0, 3), lambda: freed.append(1))
+    piece = merge.take(3)
+    assert piece is not None
+    assert piece.release is None
+    assert merge.buffered() == {0: 1, 1: 3}
+    assert merge.clear() == {0: 1, 1: 3}
+    assert sorted(freed) == [0, 1]
+    assert merge.buffered() == {0: 0, 1: 0}
+    assert merge.take(1) is None
+
+
+@pytest.mark.parametrize("offset", [0, 2, 5])
+def test_a_gap_or_a_repetition_is_never_handed_out(offset: int) -> None:
+    dealing = Dealing(1, 4)
+    merge = Merge(dealing, {0: 3})
+    merge.add(chunk_of(dealing, 0, offset, 1))
+    with pytest.raises(LedgerUnbalanced, match=f"partition 0 is at 3, but offset {offset} was handed over"):
+        merge.take(1)

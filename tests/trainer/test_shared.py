@@ -1,0 +1,108 @@
+"""Slots and the progress board: what loader and workers share."""
+
+import threading
+import time
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from protocol.chunk import Chunk, Ragged
+from protocol.errors import OversizedMessage
+from protocol.schema import Field, Schema
+from tests.trainer.lives import shared_memory
+from trainer.shared import ProgressBoard, Slots
+
+SCHEMA = Schema((Field("id", "int64", ()), Field("text", "uint8", (None,))))
+
+
+def chunk(first: int, count: int = 3) -> Chunk:
+    lengths = np.arange(1, count + 1, dtype=np.uint32)
+    texts = Ragged(lengths, np.full(int(lengths.sum()), first, np.uint8))
+    return Chunk(5, first, {"id": np.arange(first, first + count), "text": texts}, 1_000, 2_000)
+
+
+def test_a_chunk_comes_out_of_its_slot_as_it_went_in() -> None:
+    slots = Slots(workers=2, per_worker=2, slot_bytes=256)
+    slotted = slots.put(1, SCHEMA, chunk(7))
+    assert slotted is not None
+    found = slots.view(SCHEMA, slotted)
+    assert (found.partition, found.offset, found.count) == (5, 7, 3)
+    assert (found.first_time_ns, found.last_time_ns) == (1_000, 2_000)
+    assert np.array_equal(found.columns["id"], [7, 8, 9])  # type: ignore[arg-type]
+    texts = found.columns["text"]
+    assert isinstance(texts, Ragged)
+    assert texts.lengths.tolist() == [1, 2, 3]
+    assert texts.values.tolist() == [7] * 6
+
+
+def test_a_worker_waits_until_the_slot_that_is_next_is_free() -> None:
+    slots = Slots(workers=1, per_worker=2, slot_bytes=256)
+    first, second = slots.put(0, SCHEMA, chunk(0)), slots.put(0, SCHEMA, chunk(10))
+    assert first is not None
+    assert second is not None
+    put: list[int] = []
+    waiting = threading.Thread(target=lambda: put.append(slots.put(0, SCHEMA, chunk(20)).slot))  # type: ignore[union-attr]
+    waiting.start()
+    slots.free(second)  # not the one that is next
+    time.sleep(0.05)
+    assert put == []
+    assert np.asarray(slots.view(SCHEMA, first).columns["id"])[0] == 0
+    slots.free(first)
+    waiting.join(5)
+    assert put == [first.slot]
+    assert np.asarray(slots.view(SCHEMA, first).columns["id"])[0] == 20
+
+
+def test_a_worker_that_waits_for_a_slot_leaves_when_the_loader_closes() -> None:
+    slots = Slots(workers=1, per_worker=1, slot_bytes=256)
+    slots.put(0, SCHEMA, chunk(0))
+    threading.Timer(0.05, slots.close).start()
+    assert slots.put(0, SCHEMA, chunk(10)) is None
+
+
+def test_a_chunk_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(OversizedMessage, match="does not fit a slot of 16"):
+        Slots(workers=1, per_worker=1, slot_bytes=16).put(0, SCHEMA, chunk(0))
+
+
+def test_nothing_of_it_has_a_name_that_a_killed_process_could_leave() -> None:
+    before = shared_memory()
+    slots, board = Slots(workers=3, per_worker=8, slot_bytes=1 << 16), ProgressBoard(8)
+    own = {name for name in shared_memory() - before if name.startswith("torch_")}
+    assert own == set(), (slots, board)
+
+
+def test_the_board_tells_each_reader_of_its_own_partitions() -> None:
+    board = ProgressBoard(4)
+    board.mark({0: 5, 1: 6, 2: 7, 3: 8})
+    board.mark({1: 9})
+    progress = board.of([1, 3])
+    assert progress.trained == {1: 9, 3: 8}
+    assert progress.committed is None
+    assert not progress.durable
+    board.make_durable()
+    board.commit({0: 1, 1: 2, 2: 3, 3: 4})
+    progress = board.of([1, 3])
+    assert progress.committed == {1: 2, 3: 4}
+    assert progress.durable
+    assert board.durable
+
+
+def test_a_worker_sees_what_the_loader_writes() -> None:
+    board, slots = ProgressBoard(2), Slots(workers=1, per_worker=1, slot_bytes=256)
+    board.mark({0: 1 << 40, 1: 3})
+    board.make_durable()
+    context = get_context("forkserver")
+    answers = context.Queue()
+    worker = context.Process(target=_work, args=(board, slots, answers))
+    worker.start()
+    trained, durable, slotted = answers.get(timeout=60)
+    assert (trained, durable) == ({0: 1 << 40, 1: 3}, True)
+    assert np.asarray(slots.view(SCHEMA, slotted).columns["id"]).tolist() == [40, 41, 42]
+    worker.join(10)
+
+
+def _work(board: ProgressBoard, slots: Slots, answers) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    progress = board.of([0, 1])
+    answers.put((progress.trained, progress.durable, slots.put(0, SCHEMA, chunk(40))))
