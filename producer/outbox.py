@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from protocol.errors import PeerError, UnknownMessage
-from protocol.messages import Message, Refusal
+from protocol.messages import Refusal, Reply
 from protocol.values import MAX_TEXT_LENGTH
 
 #: Hands a message to a peer; false where its link is full. Raises `UnknownMessage` where the peer is gone.
-Send = Callable[[bytes, Message], bool]
+Send = Callable[[bytes, Reply], bool]
 
 
 class Outbox:
@@ -16,9 +16,9 @@ class Outbox:
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
-        self._messages: list[tuple[bytes, Message]] = []
+        self._messages: list[tuple[bytes, Reply]] = []
 
-    def say(self, peer: bytes, message: Message) -> None:
+    def say(self, peer: bytes, message: Reply) -> None:
         """Send it at the next flush."""
         self._messages.append((peer, message))
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, connect, obey."""
     config = _parser().parse_args(list(arguments))
     options = config[config.subcommand]
-    if options.timeout <= 0:
+    if not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout:g}: give a number of seconds above 0")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write is no reason to fail

@@ -42,13 +42,11 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **options})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        del ex
         text = _one_line(message)
         for said, plain in WORDING:
             text = re.sub(said, plain, text)
         text = re.sub(r"--([\w.]+)", lambda option: _as_typed(option[1]), text, count=1)
-        print(f"{program()}: {text} (see --help)", file=sys.stderr)
-        raise SystemExit(2)
+        raise UsageError(f"{text} (see --help)") from ex
 
     def make(self, config: Any) -> Any:
         """The objects that the settings describe. Raises `UsageError` where a class refuses its arguments."""

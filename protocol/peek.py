@@ -77,7 +77,7 @@ def table(schema: Schema, chunks: Sequence[Chunk]) -> Table:
     """One row a record: numbers as they are, arrays by their least, mean and greatest value, text as text."""
     shown = columns(numbers=("partition", "offset"))
     for each in schema.fields:
-        numbers = not each.shape and each.name != schema.label
+        numbers = not each.shape and not (each.name == schema.label and schema.class_names)
         shown.add_column(f"{plain(each.name)}\n{shape(each)}", justify="right" if numbers else "left")
     for chunk in chunks:
         for row in range(chunk.count):

@@ -22,7 +22,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 MAX_FIELDS = 64
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 128
-MAX_CLASSES = 100_000
+MAX_CLASSES = 1 << 15
 #: All class names together: a description must fit into one frame 0.
 MAX_CLASS_NAMES_BYTES = 1 << 20
 #: Of one record's fixed-size fields; also what one chunk may have (protocol/chunk.py).

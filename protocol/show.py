@@ -138,7 +138,8 @@ class LagView:
     def table(self) -> RenderableType:
         """For a terminal."""
         name = plain(self.said.info.source) or "the stream"
-        title = Text(f"{name} at {self.url}, up {clock(self.said.uptime_s)}, {self._log_end()}{self._away()}")
+        state = f"AWAY for {clock(self.silent_s)}" if self.silent_s else f"up {clock(self.said.uptime_s)}"
+        title = Text(f"{name} at {self.url}, {state}, {self._log_end()}")
         if not self.said.groups:
             return Group(title, Text("no group reads this stream"))
         table = columns("group", numbers=("readers", "trained", "per s", "lag", "committed", "silent"))
@@ -151,7 +152,7 @@ class LagView:
 
     def line(self) -> str:
         """For anything else: the same in one line."""
-        parts = [f"{self._log_end()}{self._away()}"]
+        parts = [f"AWAY for {clock(self.silent_s)}, {self._log_end()}" if self.silent_s else self._log_end()]
         for each in self.said.groups:
             trained, rate = sum(each.trained.values()), self._rate(each.name)
             parts.append(
@@ -163,9 +164,6 @@ class LagView:
     def _log_end(self) -> str:
         rate = self._rate("")
         return f"log end {sum(self.said.log_end.values()):,}{rate and f' ({rate}/s)'}{', ended' * self.said.ended}"
-
-    def _away(self) -> str:
-        return f", AWAY for {clock(self.silent_s)}" if self.silent_s else ""
 
     def _rate(self, name: str) -> str:
         return f"{self.rates[name]:,.0f}" if name in self.rates else ""

@@ -218,7 +218,8 @@ class ZmqReader(Reader):
         finally:
             if session.state is not State.ENDED:
                 session.leave()
-            self._flush(session)
+            if not self._socket.closed:  # an abandoned iterator may end after its reader
+                self._flush(session)
 
     def close(self) -> None:
         # What was said last (a farewell) gets a moment to leave; it matters to nobody if it does not.

@@ -21,13 +21,15 @@ def evaluate_run(config: Any) -> int:
         raise UsageError("--batch_size is at least 1")
     run_dir = Path(config.run_dir).expanduser()
     device = open_device(DeviceSettings(device=config.device))
-    path, state = _best(run_dir)
+    path, state, remarks = _best(run_dir)
     test = _test_records(run_dir)
     parser = ArgumentParser()
     add_model(parser)
     made = parser.make(parser.parse_object({name: state["meaning"][name] for name in ("model", "task")}))
     with fitting(path):
         made.model.load_state_dict(state["model"])
+    for remark in remarks:
+        print(f"trainer: {remark}", file=sys.stderr, flush=True)
     names = test.schema.class_names
     found = evaluate(made.model.to(device), made.task, batches_of(test, config.batch_size), device, names)
     if config.json:
@@ -42,16 +44,15 @@ def evaluate_run(config: Any) -> int:
     return 0
 
 
-def _best(run_dir: Path) -> tuple[Path, State]:
-    def say(line: str) -> None:
-        print(f"trainer: {line}", file=sys.stderr, flush=True)
-
-    found = load_best(run_dir, say)
-    if found is None and (found := load_newest(run_dir, say)) is not None:
-        say("the run was never validated, so its newest checkpoint stands in for the best")
+def _best(run_dir: Path) -> tuple[Path, State, list[str]]:
+    """The checkpoint, what is in it, and what is to be said of it."""
+    remarks: list[str] = []
+    found = load_best(run_dir, remarks.append)
+    if found is None and (found := load_newest(run_dir, remarks.append)) is not None:
+        remarks.append("the run was never validated, so its newest checkpoint stands in for the best")
     if found is None:
         raise UsageError(f"{run_dir} holds no checkpoint: train first, or give another --run_dir")
-    return found
+    return *found, remarks
 
 
 def _test_records(run_dir: Path) -> Holdout:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 #: With an item each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
 STATE_VERSION: Final = 1
-COMMIT_TIMEOUT_S: Final = 10.0
+COMMIT_TIMEOUT_S: Final = 3.0
 
 
 class StreamLoader:
@@ -89,8 +89,9 @@ class StreamLoader:
         """What the producer says of the stream; asks (and waits) the first time."""
         if self._description is None:
             with open_reader(self.url) as reader:
-                self._description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
-            self._begin(self._description)
+                description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
+            self._begin(description)
+            self._description = description
         return self._description
 
     @property
@@ -130,7 +131,7 @@ class StreamLoader:
                 "the stream %s was trained to its end; stream %s follows", state["incarnation"], info.incarnation
             )
             self.trained = dict(first)
-            self.earlier = {fate: earlier.get(fate, 0) + count for fate, count in ledger.totals().items()}
+            self.earlier = {fate: count + earlier.get(fate, 0) for fate, count in ledger.totals().items()}
         else:
             raise _replaced(state["incarnation"], info.incarnation, state["positions"], state["log_end"])
 
@@ -309,6 +310,10 @@ class StreamLoader:
         if self.away_since_s is not None:
             return f"away {time.monotonic() - self.away_since_s:.0f} s"
         return "streaming"
+
+    def totals(self) -> dict[str, int]:
+        """What became of all records that were ever read, those of streams that have ended among them."""
+        return {fate: count + self.earlier.get(fate, 0) for fate, count in self.ledger.totals().items()}
 
     def in_hand(self) -> dict[str, int]:
         """Records that have come and are not trained: `buffered` and `unmarked`."""

@@ -203,7 +203,8 @@ class Training:
             return f"{self.stop_asked}: saved at {self.samples:,} samples"
         if self.loader.ended:
             return f"the stream has ended: all of it was trained, {self.samples:,} samples"
-        return f"the limit is reached: saved at {self.samples:,} samples"
+        why = "the limit is reached" if self._enough() else "no record came within the idle time-out"
+        return f"{why}: saved at {self.samples:,} samples"
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class Training:
 
 def standing(loader: StreamLoader) -> Standing:
     """How the stream stands, for the reports."""
-    ledger = {**loader.ledger.totals(), "received": int(loader.ledger.received.sum()), **loader.in_hand()}
+    ledger = {**loader.totals(), "received": int(loader.ledger.received.sum()), **loader.in_hand()}
     return Standing(
         state=loader.state,
         lag=loader.lag,

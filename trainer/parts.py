@@ -99,9 +99,7 @@ def meaning(config: Any) -> dict[str, Any]:
 def check_same(state: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """Raise `UsageError` where a checkpoint was made with other settings of meaning."""
     was = state["meaning"]
-    differing = [
-        f"{name} was {_short(was.get(name))}, is {_short(now[name])}" for name in now if was.get(name) != now[name]
-    ]
+    differing = [each for name in now for each in _differences(name, was.get(name), now[name])]
     if differing:
         mend = "give these again, or another --run_dir, or --resume never"
         raise UsageError(f"{path} belongs to another run: {'; '.join(differing)}: {mend}")
@@ -117,8 +115,16 @@ def fitting(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} cannot be loaded: {why}; begin anew in another --run_dir ({error})") from error
 
 
+def _differences(name: str, was: Any, now: Any) -> list[str]:
+    """What differs between two values of a setting; of two objects of one class, their arguments."""
+    if was == now:
+        return []
+    if not isinstance(was, dict) or not isinstance(now, dict) or was.get("class_path") != now.get("class_path"):
+        return [f"{name} was {_short(was)}, is {_short(now)}"]
+    before, after = was.get("init_args") or {}, now.get("init_args") or {}
+    keys = dict.fromkeys([*before, *after])
+    return [each for key in keys for each in _differences(f"{name}.{key}", before.get(key), after.get(key))]
+
+
 def _short(value: Any) -> str:
-    if isinstance(value, dict) and "class_path" in value:
-        arguments = value.get("init_args") or {}
-        return f"{value['class_path']}({', '.join(f'{name}={each}' for name, each in arguments.items())})"
-    return str(value)
+    return str(value.get("class_path", value) if isinstance(value, dict) else value)

@@ -217,7 +217,8 @@ def _run(run: Training) -> None:
     except (RuntimeError, ValueError, TypeError) as error:
         if run.loader.batches > trained:
             raise
-        fields = ", ".join(f"{each.name} {each.dtype} {list(each.shape)}" for each in run.loader.info.schema.fields)
+        schema = run.loader.info.schema
+        fields = ", ".join(f"{each.name} {each.dtype}{list(each.shape) or ''}" for each in schema.fields)
         model = type(run.parts.model).__name__
         mend = "give a --model and a --task that take these records"
         raise UsageError(f"{model} fails on its first batch of {fields}: {located(error)}: {mend}") from error

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -100,15 +101,16 @@ class SimulatedRun:
                 incarnation=self.info.incarnation if named or self.saved else None,
                 group=self.group,
             )
-            session = ReaderSession(
-                asked, SETTINGS, lambda: self._draw.getrandbits(63), now_s, lambda owned=owned: self._progress(owned)
-            )
+            session = ReaderSession(asked, SETTINGS, self._token, now_s, partial(self._progress, owned))
             peer = f"{self.name} life {self._lives} reader {reader}".encode()
             self.readers.append(SimulatedReader(peer, session, self))
 
     def die(self) -> None:
         """Nothing is left but the checkpoint, or, where none is ever made, what was trained."""
         self.readers.clear()
+
+    def _token(self) -> int:
+        return self._draw.getrandbits(63)
 
     def _progress(self, owned: range) -> Progress:
         return Progress(
@@ -162,7 +164,7 @@ class SimulatedRun:
             assert self._to_commit is not None
             self.committed, self._to_commit = self._to_commit, None
             self._commit = Commit(
-                request=self._draw.getrandbits(63),
+                request=self._token(),
                 group=self.group,
                 incarnation=self.info.incarnation,
                 positions=self.committed,

@@ -64,11 +64,13 @@ class Simulation:
 
     def _stream(self) -> tuple[Log, dict[int, list[int]]]:
         draw, dealing = self.draw, self.dealing
-        count = draw.randint(1, 6 * dealing.partitions * dealing.stripe)
+        count = draw.randint(1, 4 * dealing.partitions * dealing.stripe)
         log: Log
         if draw.random() < 0.4:
             least = (dealing.partitions + 1) * Block.bytes_for(SCHEMA.fields, dealing.stripe)
-            log = MemoryLog(SCHEMA, dealing, MemoryLogSettings(bytes=int(least * draw.uniform(1, 3))))
+            log = MemoryLog(
+                SCHEMA, dealing, MemoryLogSettings(bytes=int(least * draw.uniform(1, 3))), wall_clock_ns=lambda: 0
+            )
             order = np.arange(count)
         else:
             passes = draw.randint(1, 3)
@@ -95,7 +97,7 @@ class Simulation:
             *((draw.uniform(0, 1), f"{run.name} lives") for run in self.runs),
         ]
         for _ in range(draw.choice((0, 1, 1, 2, 4))):
-            # A live log would die with its server; here it lives on, so only one run may rest on what the server forgot.
+            # Really a live log dies with its server. Here it lives on, and only one run may rest on what was forgotten.
             lone = len(self.runs) == 1 or not self.live
             name = draw.choice([run.name for run in self.runs] + ["server"] * lone)
             at_s = draw.uniform(1, self.faulty_until_s + 1)
@@ -130,7 +132,11 @@ class Simulation:
             self._arrive(peer, message, upwards=upwards)
         if self._append_s <= self.now_s:
             self._append()
-        for actor in [*self.runs, *(reader for run in self.runs for reader in run.readers)]:
+        actors: list[SimulatedRun | SimulatedReader] = [
+            *self.runs,
+            *(each for run in self.runs for each in run.readers),
+        ]
+        for actor in actors:
             if actor.due_s() <= self.now_s:
                 actor.act(self.now_s, self._ask)
         if self.service is not None and self._server_s <= self.now_s:
@@ -142,7 +148,7 @@ class Simulation:
         name, _, verb = fate.rpartition(" ")
         lives = verb == "lives"
         if name == "server":
-            fresh = Service({"": self.log}, ServiceSettings(silent_reader_s=5.0), self.now_s)
+            fresh = Service({"": self.log}, ServiceSettings(linger_s=0.01, silent_reader_s=5.0), self.now_s)
             self.service, self._server_s = (fresh, self.now_s) if lives else (None, float("inf"))
         for run in self.runs:
             if run.name == name:

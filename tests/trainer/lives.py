@@ -186,7 +186,7 @@ def orphaned(names: Iterable[str]) -> set[str]:
     left = {name for name in names if (SHARED_MEMORY / name).exists()}
     for process in Path("/proc").glob("[0-9]*") if left else ():
         try:
-            held = (process / "maps").read_text() + " ".join(os.readlink(each) for each in (process / "fd").iterdir())
+            held = (process / "maps").read_text() + " ".join(str(each.readlink()) for each in (process / "fd").iterdir())
         except OSError:
             continue  # it has ended, or belongs to somebody else, as do its files
         left = {name for name in left if str(SHARED_MEMORY / name) not in held}

@@ -37,9 +37,14 @@ class NumberedRecords(Source):
 
 
 class NumberedPictures(Source):
-    """Pictures of noise in which the brightest of ten stripes is the label; padding makes the stripes of records short."""
+    """Pictures of noise in which the brightest of ten stripes is the label; padding makes the stripes of records short.
 
-    def __init__(self, records: int = 2000, padding: int = 1 << 14, validation: int = 300, first: int = 0) -> None:
+    One label in `noise` is wrong, so that there is something to over-fit; 0 for none.
+    """
+
+    def __init__(
+        self, records: int = 2000, padding: int = 1 << 14, validation: int = 300, noise: int = 0, first: int = 0
+    ) -> None:
         self.name = "numbered pictures"
         self.schema = Schema(
             (
@@ -57,6 +62,9 @@ class NumberedPictures(Source):
         self._images = drawn.randint(0, 160, (records, 1, 28, 28)).astype(np.uint8)
         for row, label in enumerate(self._labels):
             self._images[row, 0, 2 * label : 2 * label + 4] += 60
+        if noise:
+            self._labels[::noise] = drawn.randint(0, 10, len(self._labels[::noise]))
+        self._noise = noise
 
     def __len__(self) -> int:
         return self._records
@@ -71,10 +79,10 @@ class NumberedPictures(Source):
         }
 
     def fingerprint(self) -> str:
-        return content_digest("numbered pictures", self._records, self._padding, self._first)
+        return content_digest("numbered pictures", self._records, self._padding, self._noise, self._first)
 
     def splits(self) -> dict[str, Source]:
         if not self._validation:
             return {}
-        held = NumberedPictures(self._validation, self._padding, validation=0, first=self._records)
+        held = NumberedPictures(self._validation, self._padding, 0, self._noise, first=self._records)
         return {"validation": held}

@@ -10,6 +10,7 @@ Imported by each worker as its main module, so nothing heavy stands at the top.
 
 import json
 import os
+import signal
 import sys
 import traceback
 from multiprocessing import forkserver, resource_tracker, util
@@ -19,7 +20,7 @@ from typing import Any
 def main() -> None:
     """Answer requests until the other side has gone."""
     import torch
-    import torch.utils.tensorboard  # noqa: F401  (a second of imports that the first report would wait for)
+    import torch.utils.tensorboard  # a second of imports that the first report would wait for
 
     import trainer.commands  # noqa: F401
     from trainer.readers import _forkserver
@@ -28,15 +29,20 @@ def main() -> None:
     _forkserver()
     forkserver.ensure_running()
     answer({"forkserver": forkserver._forkserver._forkserver_pid})  # type: ignore[attr-defined]
+    living: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "poll" in request:
             pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            living.discard(pid)
             answer({"status": os.waitstatus_to_exitcode(status) if pid else None})
         elif (pid := os.fork()) == 0:
             os._exit(live(request))
         else:
+            living.add(pid)
             answer({"pid": pid})
+    for pid in living:  # a test that has failed leaves nothing behind that could disturb the next one
+        os.kill(pid, signal.SIGKILL)
 
 
 def answer(reply: dict[str, Any]) -> None:
@@ -55,7 +61,7 @@ def live(request: dict[str, Any]) -> int:
         status = run(command)
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001  (as Python itself does at the top)
         traceback.print_exc()
         status = 1
     sys.stdout.flush()
@@ -76,7 +82,7 @@ def settle(request: dict[str, Any]) -> None:
     if tracker._fd is not None:  # type: ignore[attr-defined]
         os.close(tracker._fd)  # type: ignore[attr-defined]
     tracker._fd = tracker._pid = None  # type: ignore[attr-defined]
-    forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[attr-defined]
+    forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -46,5 +46,10 @@ def ids(batches: Iterable[Batch]) -> list[int]:
 
 def group(url: str, name: str) -> GroupState:
     """A training run as the producer knows it."""
+    return next(state for state in groups(url) if state.name == name)
+
+
+def groups(url: str) -> tuple[GroupState, ...]:
+    """All training runs that the producer knows."""
     with open_reader(url) as reader:
-        return next(state for state in reader.describe(timeout_s=5).groups if state.name == name)
+        return reader.describe(timeout_s=5).groups

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
@@ -100,7 +100,7 @@ def train_plainly(kind: type[nn.Module]) -> Plain:
         optimizer.zero_grad()
         scores = model(inputs)
         loss = functional.cross_entropy(scores, targets)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
         before, samples = samples, samples + len(targets)

@@ -49,7 +49,7 @@ def test_a_record_that_is_missing_where_it_is_compared_is_noticed(term: str) -> 
 def test_a_record_that_was_counted_twice_is_noticed() -> None:
     ledger = ledger_of()
     ledger.count("trained", 0, 1)
-    with pytest.raises(LedgerUnbalanced, match="partition 0: 0 records have passed, but .*'trained': 1"):
+    with pytest.raises(LedgerUnbalanced, match=r"partition 0: 0 records have passed, but .*'trained': 1"):
         check(ledger)
 
 

@@ -1,0 +1,241 @@
+"""`python -m producer` as a program: what it says of a mistake, how it ends, and what that means to its readers."""
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.chunk import Chunk
+from protocol.dealing import Positions
+from protocol.messages import STREAM
+from protocol.reader import open_reader
+from protocol.reader_session import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
+from tests.programs import Program, Programs, programs, wait_until
+
+SOURCES = '''
+import numpy as np
+
+class Pictures:
+    """A small dataset."""
+
+    def __init__(self, count: int = 40, broken: int = -1) -> None:
+        self.count, self.broken = count, broken
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index: int):
+        if index == self.broken:
+            raise OSError("the file is not there")
+        return np.full((1, 4, 4), index % 256, np.uint8), index % 3
+
+class Camera:
+    """Gives records as they come."""
+
+    def __init__(self, count: int = 40, fails: bool = False) -> None:
+        self.count, self.fails = count, fails
+
+    def __iter__(self):
+        for number in range(self.count):
+            yield {"id": number}
+        if self.fails:
+            raise RuntimeError("the cable was pulled")
+
+class Unplugged:
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise OSError("no camera")
+
+def function():
+    pass
+'''
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    with programs(tmp_path_factory.mktemp("programs")) as started:
+        yield started
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sources.py").write_text(SOURCES)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "wrong.py").write_text("def (:\n")
+    return tmp_path
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/socket"
+
+
+PICTURES = ("--source", "sources.Pictures")
+CAMERA = ("--source", "sources.Camera")
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "3"], r"--port 3 .*--help"),
+        (["--partitions", "many"], r"--partitions: many is no int .*--help"),
+        (["--rate"], r"--rate: .*--help"),
+        (["--until", "later"], r"--until: later is none of 'stopped', 'committed' .*--help"),
+        (["--partitions", "0"], r"--partitions: .*1 to 4096"),
+        (["--rate", "-1"], r"--rate.* 0 or more"),
+        (["--until", "committed", *PICTURES], r"--until committed needs an end: give --passes N"),
+        (["--seed", "-1", *PICTURES], r"seed -1 .*give one from 0"),
+        (["--source", "no.such.Class"], r"--source 'no.such.Class': there is no module 'no'; install it"),
+        (["--source", "sources.Nothing"], r"--source 'sources.Nothing': module 'sources' has no 'Nothing'"),
+        (["--source", "Pictures"], r"--source 'Pictures' is no class path: give package.module.Class"),
+        (["--source", "sources.function"], r"--source 'sources.function' is no class"),
+        (["--source", "broken.Class"], r"--source 'broken.Class': there is no module 'nothing_of_this_name'"),
+        (["--source", "wrong.Class"], r"--source 'wrong.Class' cannot be imported: SyntaxError"),
+        (["--source", "builtins.dict"], r"--source: the arguments of dict cannot be told"),
+        (["--source", "sources.Unplugged"], r"cannot be made .*OSError: no camera \(sources.py, line 3\d\)"),
+        ([*PICTURES, "--source.count", "many"], r"--source.count: many is no int .*--help"),
+        ([*PICTURES, "--source.colour", "red"], r"there is no option --source.colour .*--help"),
+        ([*PICTURES, "--source.count", "0"], r"Pictures is empty"),
+        ([*PICTURES, "--source.broken", "7"], r"record 7 of Pictures cannot be read: OSError.*mend the dataset"),
+        ([*CAMERA, "--source.count", "0"], r"Camera gives no record"),
+        ([*CAMERA, "--log.bytes", "10"], r"a log of 10 bytes is too small: give at least"),
+        (["--source.root", "nowhere"], r"no FashionMNIST in nowhere .*make demo.*--source.root"),
+        (["--config", "nowhere.yaml"], r"--config 'nowhere.yaml' cannot be read \(No such file"),
+        ([*PICTURES, "--bind", "somewhere"], r"'somewhere'.*--bind"),
+        ([*PICTURES, "--bind", "tcp://127.0.0.1:70000"], r"70000.*--bind"),
+        ([*PICTURES, "--bind", "ipc:///nowhere/at/all"], r"ipc:///nowhere/at/all.*--bind"),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, arguments: list[str], said: str) -> None:
+    complaint = started.start("producer", *arguments, cwd=folder).complaint()
+    assert complaint.startswith("producer: ")
+    assert re.search(said, complaint), complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rate: [1, 2\n", r"is no YAML \(line 2: .*--print_config"),
+        ("- rate\n", r"holds no settings: .*--print_config"),
+        ("speed: 3\n", r"there is no option --speed .*--help"),
+        ("rate: fast\n", r"--rate: fast is no float .*--help"),
+        ("source:\n  class_path: no.such.Class\n", r"--source 'no.such.Class': there is no module 'no'"),
+        ("\x00\n", r"is no YAML"),
+    ],
+)
+def test_a_mistake_in_a_settings_file_is_one_line_too(started: Programs, folder: Path, text: str, said: str) -> None:
+    (folder / "settings.yaml").write_text(text)
+    complaint = started.start("producer", "--config", "settings.yaml", cwd=folder).complaint()
+    assert re.search(said, complaint), complaint
+
+
+def test_a_port_in_use_is_one_line_that_names_it_and_the_mend(started: Programs, folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        complaint = started.start("producer", *PICTURES, "--bind", address, cwd=folder).complaint()
+    assert complaint.startswith(f"producer: {address} is in use: stop the other producer, or give another --bind")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_data_that_must_not_be_read_is_one_line(started: Programs, folder: Path) -> None:
+    (folder / "FashionMNIST").mkdir(mode=0)
+    complaint = started.start("producer", "--source.root", str(folder), cwd=folder).complaint()
+    assert str(folder) in complaint
+
+
+# --- faults and ends ---------------------------------------------------------------------------------------------
+
+
+def test_a_live_source_that_fails_is_a_fault_said_in_one_line(started: Programs, folder: Path, url: str) -> None:
+    program = started.start("producer", *CAMERA, "--source.fails", "true", "--bind", url, cwd=folder)
+    assert program.complaint(status=1) == "producer: the source failed: RuntimeError: the cable was pulled"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_producer_is_away_and_its_next_life_goes_on(
+    started: Programs, folder: Path, url: str, number: signal.Signals
+) -> None:
+    arguments = (*PICTURES, "--bind", url, "--partitions", "2", "--passes", "2", "--rate", "0")
+    first = serving(started.start("producer", *arguments, cwd=folder))
+    with open_reader(url, ReaderSettings(away_after_s=1.0)) as reader:
+        start = dict.fromkeys(range(2), 0)
+        events = reader.read(Subscription(split=STREAM, positions=start, incarnation=None), idle_s=60)
+        seen = until(events, Chunk)
+        first.signal(number)
+        assert first.status() == 0
+        assert f"stopped by {number.name}; trainers wait for the next life" in first.out
+        assert first.err == ""
+        seen += until(events, Away)
+        assert not any(isinstance(event, Ended) for event in seen)
+        serving(started.start("producer", *arguments, cwd=folder))
+        seen += until(events, Subscribed)
+        seen += [event for event in events if event is not None]
+    assert isinstance(seen[-1], Ended)
+    assert received(seen) == seen[-1].final == {0: 40, 1: 40}
+    assert Path(url.removeprefix("ipc://")).exists()
+
+
+@pytest.mark.parametrize("source", [(*PICTURES, "--passes", "1", "--rate", "0"), CAMERA])
+def test_until_committed_ends_once_every_group_has_committed_all(
+    started: Programs, folder: Path, url: str, source: tuple[str, ...]
+) -> None:
+    program = serving(started.start("producer", *source, "--bind", url, "--until", "committed", cwd=folder))
+    with open_reader(url) as reader:
+        said = reader.describe(timeout_s=60)
+        asked = Subscription(split=STREAM, positions=said.log_start, group="run")
+        final = next(event for event in reader.read(asked) if isinstance(event, Ended)).final
+        assert sum(final.values()) == 40
+        assert started.poll(program) is None, "the group has not committed yet"
+        reader.commit("run", said.info.incarnation, final, timeout_s=60)
+    assert program.status() == 0
+    assert program.out.splitlines()[-1] == "the stream was committed to its end"
+    assert not Path(url.removeprefix("ipc://")).exists(), "the socket file is gone"
+
+
+def test_the_first_lines_say_what_is_served_and_where(started: Programs, folder: Path) -> None:
+    arguments = (*PICTURES, "--source.count", "2000", "--validation", "500", "--bind", "tcp://127.0.0.1:*")
+    program = serving(started.start("producer", *arguments, cwd=folder))
+    first, *lines = program.out.splitlines()
+    address = re.fullmatch(r"serving Pictures at (tcp://127.0.0.1:\d+): 1,500 records a pass, 8 partitions", first)
+    assert address, first
+    assert lines[0] == "  fields: id int64, image uint8[1, 4, 4], label int64"
+    assert "  split validation: 500 records" in lines
+    with open_reader(address[1]) as reader:
+        assert reader.describe(timeout_s=60).info.splits == {"validation": 500}
+
+
+def serving(program: Program) -> Program:
+    """The program, once it has said where it serves."""
+    wait_until(lambda: "serving " in program.out and program.out.endswith("\n"), "the producer's first lines")
+    return program
+
+
+def until(events: Iterator[Event | None], kind: type[Event]) -> list[Event]:
+    """The next events up to the first of a kind."""
+    seen: list[Event] = []
+    for event in events:
+        if event is not None:
+            seen.append(event)
+        if isinstance(event, kind):
+            return seen
+    raise AssertionError(f"the subscription ended without {kind.__name__}")
+
+
+def received(events: list[Event]) -> Positions:
+    """Where the chunks among the events end; each must begin where the one before has ended."""
+    ends: Positions = {}
+    for event in events:
+        if isinstance(event, Chunk):
+            assert event.offset == ends.get(event.partition, 0)
+            ends[event.partition] = event.end
+    return ends

@@ -1,0 +1,117 @@
+"""Every message of the protocol as hypothesis draws it."""
+
+from hypothesis import strategies as st
+
+from protocol.chunk import to_frames
+from protocol.dealing import MAX_PARTITIONS, MAX_STRIPE, Dealing
+from protocol.messages import (
+    Bye,
+    ChunkMessage,
+    Commit,
+    Committed,
+    Credit,
+    Describe,
+    Description,
+    Drop,
+    Dropped,
+    End,
+    GroupState,
+    Refusal,
+    Reply,
+    Request,
+    Status,
+    Subscribe,
+    Welcome,
+)
+from protocol.stream import StreamInfo
+from protocol.values import MAX_NUMBER
+from tests.protocol.drawn_columns import chunks, schemas
+
+numbers = st.integers(0, MAX_NUMBER)
+texts = st.text(max_size=20)
+positions = st.dictionaries(st.integers(0, MAX_PARTITIONS - 1), numbers, max_size=5)
+seconds = st.floats(0, 1e12)
+infos = st.builds(
+    StreamInfo,
+    incarnation=texts,
+    schema=schemas,
+    dealing=st.builds(Dealing, st.integers(1, MAX_PARTITIONS), st.integers(1, MAX_STRIPE)),
+    splits=st.dictionaries(texts, numbers, max_size=3),
+    records_per_pass=st.none() | numbers,
+    source=texts,
+)
+groups = st.builds(
+    GroupState,
+    name=texts,
+    durable=st.booleans(),
+    readers=numbers,
+    silent_s=seconds,
+    committed=positions,
+    trained=positions,
+)
+
+
+@st.composite
+def chunk_messages(draw: st.DrawFn) -> ChunkMessage:
+    schema, chunk = draw(chunks())
+    return ChunkMessage(
+        session=draw(numbers),
+        partition=chunk.partition,
+        offset=chunk.offset,
+        count=chunk.count,
+        first_time_ns=chunk.first_time_ns,
+        last_time_ns=chunk.last_time_ns,
+        frames=tuple(bytes(frame) for frame in to_frames(schema, chunk.columns)),
+    )
+
+
+REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
+    Describe: st.builds(Describe, request=numbers, split=texts),
+    Subscribe: st.builds(
+        Subscribe,
+        session=numbers,
+        split=texts,
+        group=st.none() | texts,
+        durable=st.booleans(),
+        incarnation=st.none() | texts,
+        positions=positions,
+        trained=positions,
+        committed=st.none() | positions,
+    ),
+    Credit: st.builds(Credit, session=numbers, until=positions, trained=positions, durable=st.booleans()),
+    Commit: st.builds(Commit, request=numbers, group=texts, incarnation=texts, positions=positions),
+    Drop: st.builds(Drop, request=numbers, group=texts),
+    Bye: st.builds(Bye, session=numbers),
+}
+REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
+    Description: st.builds(
+        Description,
+        request=numbers,
+        info=infos,
+        log_start=positions,
+        log_end=positions,
+        ended=st.booleans(),
+        uptime_s=seconds,
+        refused=numbers,
+        groups=st.lists(groups, max_size=3).map(tuple),
+    ),
+    Welcome: st.builds(Welcome, session=numbers, info=infos, log_end=positions),
+    ChunkMessage: chunk_messages(),
+    Status: st.builds(Status, session=numbers, next=positions, log_end=positions, save_soon=st.booleans()),
+    End: st.builds(End, session=numbers, final=positions),
+    Committed: st.builds(Committed, request=numbers, group=texts),
+    Dropped: st.builds(Dropped, request=numbers, group=texts, known=st.booleans()),
+    Refusal: st.builds(
+        Refusal,
+        code=texts,
+        text=texts,
+        session=st.none() | numbers,
+        request=st.none() | numbers,
+        partition=st.none() | numbers,
+        first=st.none() | numbers,
+        end=st.none() | numbers,
+        incarnation=st.none() | texts,
+    ),
+}
+requests = st.one_of(*REQUESTS.values())
+replies = st.one_of(*REPLIES.values())

@@ -1,0 +1,160 @@
+"""The real trainer on a stream: what it does at the ends of runs and streams, and over-fitting."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+from producer.publisher import Publisher
+from tests.trainer.counting import MOMENT_FILE, Moment
+from tests.trainer.lives import Forked, Nursery, Started, end, tail, wait, wait_until
+from tests.trainer.numbered import NumberedPictures
+from trainer.checkpoint_files import State, load_newest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+def begin(nursery: Nursery, folder: Path, url: str, *options: str) -> Forked:
+    """A life of the run in this folder, with the default model unless it is told otherwise."""
+    arguments = ["--stream", url, "--run_dir", str(folder / "run"), "--display", "plain", "--device", "cpu", *options]
+    return nursery.train(arguments, folder / "trainer.log", **{MOMENT_FILE: str(folder / "moment")})
+
+
+def train(nursery: Nursery, folder: Path, url: str, *options: str) -> str:
+    """One life to its end; what it said."""
+    life = begin(nursery, folder, url, *options)
+    assert wait(life) == 0, tail(life)
+    return life.log.read_text()
+
+
+def newest(folder: Path) -> State:
+    found = load_newest(folder / "run", pytest.fail)
+    assert found is not None
+    return found[1]
+
+
+def pictures(folder: Path, *options: str) -> tuple[str, Started]:
+    """A producer of pictures, as fast as they are read."""
+    url = f"ipc://{folder}/stream"
+    arguments = ["--bind", url, "--rate", "0", "--source", "tests.trainer.numbered.NumberedPictures", *options]
+    return url, Started("producer", arguments, folder / "producer.log")
+
+
+def facts(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of this kind in the run's metrics."""
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return [fact for line in lines if (fact := json.loads(line))["kind"] == kind]
+
+
+def test_over_fitting_is_seen_said_and_stops_the_run_where_that_was_asked_for(nursery: Nursery, tmp_path: Path) -> None:
+    data = ["--source.records", "2000", "--source.padding", "1", "--source.noise", "4", "--passes", "60"]
+    url, producer = pictures(tmp_path, *data)
+    said = train(
+        nursery, tmp_path, url, "--early_stop", "5", "--validate_every", "2000", "--report_every", "2000",
+        "--checkpoint_every", "0", "--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1",
+        "--optimizer.momentum", "0.9", "--model", "tests.trainer.counting.DroppingClassifier",
+    )  # fmt: skip
+    end(producer, signal.SIGTERM)
+    assert said.count("over-fitting: ") == 2  # once when it is seen, once as the reason to stop
+    assert "stopped early: over-fitting: 5 validations without a loss below" in said
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    texts = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("events/text_summary")]
+    assert sum("over-fitting: 3 validations" in text for text in texts) == 1
+    validations = facts(tmp_path, "validation")
+    best = min(range(len(validations)), key=lambda at: validations[at]["metrics"]["loss"])
+    assert validations[best]["best"]
+    assert best < len(validations) - 5
+    assert newest(tmp_path)["samples"] == validations[-1]["samples"] < 60 * 2000
+    saved = next((tmp_path / "run" / "best").glob("step-*"))
+    assert int(saved.name.removeprefix("step-")) == validations[best]["samples"]
+
+
+def publish(first: int, count: int) -> Publisher:
+    """A capture program's pictures."""
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2)
+    columns = NumberedPictures(count, padding=1, validation=0, first=first).take(np.arange(count))
+    publisher.send_columns(image=columns["image"], label=columns["label"])
+    return publisher
+
+
+def test_a_capture_program_that_starts_again_after_its_end_is_followed(nursery: Nursery, tmp_path: Path) -> None:
+    publisher = publish(0, 300)
+    life = begin(nursery, tmp_path, publisher.address)
+    publisher.close(drain_timeout_s=30)
+    assert wait(life) == 0, tail(life)
+    assert newest(tmp_path)["samples"] == 300
+    publisher = publish(300, 200)
+    life = begin(nursery, tmp_path, publisher.address)
+    publisher.close(drain_timeout_s=30)
+    assert wait(life) == 0, tail(life)
+    said = life.log.read_text()
+    assert said.count("was trained to its end; stream") == 1
+    assert "the stream has no validation split: training goes on without validation" in said
+    state = newest(tmp_path)
+    assert state["samples"] == 500
+    assert state["stream"]["earlier"]["trained"] == 300
+    assert sum(state["stream"]["ledger"]["trained"]) == 200
+    assert facts(tmp_path, "report")[-1]["stream"]["ledger"]["trained"] == 500
+
+
+def test_a_live_stream_that_died_before_it_was_trained_is_refused_with_what_was_lost(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    publisher = publish(0, 300)
+    life = begin(nursery, tmp_path, publisher.address, "--max_samples", "128")
+    assert wait(life) == 0, tail(life)
+    publisher.abandon()
+    other = publish(0, 300)
+    life = begin(nursery, tmp_path, other.address)
+    assert wait(life) == 2
+    other.abandon()
+    last = tail(life, 1)
+    assert "belongs to another stream: expected stream" in last
+    assert "lost at least 172 records: offsets 128 to 299" in last
+
+
+def test_a_limit_ends_the_run_and_a_higher_one_goes_on_from_there(nursery: Nursery, tmp_path: Path) -> None:
+    url, producer = pictures(tmp_path, "--source.records", "500", "--passes", "2")
+    assert "the limit is reached: saved at 320 samples" in train(nursery, tmp_path, url, "--max_samples", "300")
+    said = train(nursery, tmp_path, url, "--max_samples", "640", "--workers", "2")
+    assert "resumed from" in said
+    assert "the limit is reached: saved at 640 samples" in said
+    assert "the stream has ended: all of it was trained, 1,000 samples" in train(nursery, tmp_path, url)
+    again = train(nursery, tmp_path, url)  # there is nothing left to do
+    assert again.count("all of it was trained, 1,000 samples") == 2
+    end(producer, signal.SIGTERM)
+    steps = [fact["samples"] for fact in facts(tmp_path, "validation")]
+    assert steps == sorted(set(steps))
+    assert newest(tmp_path)["samples"] == 1000
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stop_on_a_silent_stream_is_obeyed_within_seconds(nursery: Nursery, tmp_path: Path, workers: int) -> None:
+    url, producer = pictures(tmp_path, "--source.records", "500")
+    task = ["--task", "tests.trainer.counting.WatchedClassification", "--workers", str(workers)]
+    moment = Moment(tmp_path / "moment")
+    life = begin(nursery, tmp_path, url, *task)
+    wait_until(lambda: moment.steps >= 2 or life.poll() is not None, "steps")
+    end(producer)  # no record will come
+    steps = -1
+    while steps != moment.steps:
+        steps = moment.steps
+        time.sleep(0.5)
+    asked_s = time.monotonic()
+    assert end(life, signal.SIGTERM) == 0, tail(life)
+    assert "stopped by SIGTERM: saved at" in life.log.read_text()
+    assert newest(tmp_path)["samples"] == steps * 64
+    assert time.monotonic() - asked_s < 8  # the commit waits a little for a producer that is away
