@@ -21,6 +21,8 @@ class Feed:
         name = type(source).__name__
         records: Iterator[Mapping[str, Any]] = iter(source)
         first = next(records, None)
+        if first is None:
+            raise UsageError(f"{name} gives no record: a stream needs one to begin with")
         if not isinstance(first, Mapping):
             raise UsageError(f"{name} yields {type(first).__name__}; a record is a mapping of field names to values")
         schema = infer_schema(first)

@@ -206,7 +206,7 @@ class Service:
 
     def due_in_s(self) -> float:
         """How long the server may sleep if no message comes."""
-        return self.sessions.due_in_s()
+        return 0.0 if len(self.outbox) else self.sessions.due_in_s()
 
     # --- what others ask -----------------------------------------------------------------------------------------
 

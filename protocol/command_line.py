@@ -22,16 +22,13 @@ T = TypeVar("T")
 # The docstring under a field of a settings class is that option's help.
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
-#: What jsonargparse says, and how it is said to somebody who typed options.
+#: What jsonargparse says of a value, the innermost first, and how it is said to somebody who typed options.
 WORDING = (
-    (r'Parser key "([\w.]+)": ', r"--\1: "),
-    (r"Expected a <class '([\w.]+)'>\. Got value: (.*)", r"\2 is no \1"),
-    (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", r"\2 is none of \1"),
-    (r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] .* Given value: (.*)", r"\2 is no \1"),
-    (r"(?:, )?<class 'NoneType'>", ""),
-    (r"<class '([\w.]+)'>", r"\1"),
-    (r"are required: \w+\.(\w+)", r"are required: \1"),
-    (r"(?:.*Option|.*does not accept option) '([\w.]+)'(?: is not accepted)?", r"there is no option --\1"),
+    (r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", "there is no option --{path}{0}"),
+    (r"arguments are required: (?:\w+\.)?(.*?)(?: -|\. Got|$)", "{option}give {0} as well"),
+    (r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: -|\. Got|$)", "{option}{1} is none of {0}"),
+    (r"Expected a <class '([\w.]+)'>\. Got value: (.*?)(?: -|\. Got|$)", "{option}{1} is no {0}"),
+    (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*?)(?: -|\. Got|$)", "{option}{1} is none of {0}"),
 )
 
 
@@ -42,11 +39,9 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **options})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = _one_line(message)
-        for said, plain in WORDING:
-            text = re.sub(said, plain, text)
-        text = re.sub(r"--([\w.]+)", lambda option: _as_typed(option[1]), text, count=1)
-        raise UsageError(f"{text} (see --help)") from ex
+        if not self.exit_on_error:  # it parses the arguments of a class, for a parser that may have an alternative
+            super().error(message, ex)
+        raise UsageError(f"{_worded(_one_line(message))} (see --help)") from ex
 
     def make(self, config: Any) -> Any:
         """The objects that the settings describe. Raises `UsageError` where a class refuses its arguments."""
@@ -119,10 +114,15 @@ def located(error: BaseException) -> str:
     return f"{type(error).__name__}: {_one_line(str(error))}{place}"
 
 
-def _as_typed(name: str) -> str:
-    """An option by the name under which it was given: jsonargparse leaves out whose argument `--model.width` is."""
-    typed = (each.partition("=")[0] for each in sys.argv)
-    return next((each for each in typed if each.startswith("--") and each.endswith(f".{name}")), f"--{name}")
+def _worded(message: str) -> str:
+    """A parser's message without its words for parsers. Keys are nested as in `--model.width`."""
+    *outer, innermost = re.split(r'Parser key "([\w.]+)":', message)
+    path = ".".join(outer[1::2])
+    for said, plain in WORDING:
+        if (match := re.search(said, innermost)) is not None:
+            found = [re.sub(r"<class '([\w.]+)'>", r"\1", group) for group in match.groups() if group]
+            return plain.format(*found, path=path and f"{path}.", option=path and f"--{path}: ")
+    return f"--{path}:{innermost}" if path else message
 
 
 def _one_line(text: str) -> str:

@@ -67,6 +67,7 @@ class Training:
             self._train()
             self._finish()
         except DataFault as fault:
+            self.checkpointer.flush()  # one that waits to be written is good as well
             raise DataFault(f"{fault}; the last good checkpoint is {self.checkpointer.newest() or 'none'}") from fault
 
     def save_first(self) -> None:

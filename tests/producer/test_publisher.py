@@ -252,7 +252,7 @@ def test_several_groups_read_independently_and_completely() -> None:
         runs = [
             Training(publisher.address),
             Training(publisher.address, slowly_s=0.02, group="slow"),
-            Training(publisher.address, num_workers=2),
+            Training(publisher.address, group="third"),
         ]
         for number in range(50, 200):
             publisher.send(id=number)

@@ -185,9 +185,14 @@ def orphaned(names: Iterable[str]) -> set[str]:
     """Those names under /dev/shm that no living process has mapped or open; others may be testing beside us."""
     left = {name for name in names if (SHARED_MEMORY / name).exists()}
     for process in Path("/proc").glob("[0-9]*") if left else ():
-        try:
-            held = (process / "maps").read_text() + " ".join(str(each.readlink()) for each in (process / "fd").iterdir())
-        except OSError:
-            continue  # it has ended, or belongs to somebody else, as do its files
+        held = _held(process)
         left = {name for name in left if str(SHARED_MEMORY / name) not in held}
     return left
+
+
+def _held(process: Path) -> str:
+    """All that a process has mapped or open; nothing where it has ended, or belongs to somebody else."""
+    try:
+        return (process / "maps").read_text() + " ".join(str(each.readlink()) for each in (process / "fd").iterdir())
+    except OSError:
+        return ""

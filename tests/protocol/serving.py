@@ -1,0 +1,58 @@
+"""A real server on a real socket, in a thread of the test's own process."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from producer.computed_log import ComputedLog
+from producer.server import Server
+from producer.service import Service, ServiceSettings
+from producer.source import ColumnSource
+from protocol.dealing import Dealing
+from protocol.log import Log
+from protocol.schema import Field, Schema
+from protocol.zmq_transport import ServerSocket
+
+ANY_PORT = "tcp://127.0.0.1:*"
+ID = Schema((Field("id", "int64"),))
+
+
+def numbered(count: int) -> ColumnSource:
+    """Records 0 to `count` - 1, each its own number."""
+    return ColumnSource("numbers", ID, {"id": np.arange(count)})
+
+
+def computed(count: int = 1000, partitions: int = 4, stripe: int = 16) -> ComputedLog:
+    """One pass over so many numbers, in order."""
+    return ComputedLog(numbered(count), Dealing(partitions, stripe), passes=1, shuffle=False)
+
+
+@contextmanager
+def serving(
+    log: Log, *, url: str = ANY_PORT, splits: Mapping[str, Log] | None = None, settings: ServiceSettings | None = None
+) -> Iterator[Server]:
+    """A server that serves while the context is open; what its thread raised is raised at the end."""
+    service = Service({"": log, **(splits or {})}, settings or ServiceSettings(), time.monotonic())
+    server = Server(service, ServerSocket(url))
+    errors: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            server.serve()
+        except BaseException as error:  # noqa: BLE001  (raised again below)
+            errors.append(error)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+        server.close()
+    if errors:
+        raise errors[0]
