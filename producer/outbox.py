@@ -18,9 +18,6 @@ class Outbox:
         self.refused: Counter[str] = Counter()
         self._messages: list[tuple[bytes, Reply]] = []
 
-    def __len__(self) -> int:
-        return len(self._messages)
-
     def say(self, peer: bytes, message: Reply) -> None:
         """Send it at the next flush."""
         self._messages.append((peer, message))

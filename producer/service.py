@@ -187,8 +187,7 @@ class Service:
     # --- the time, and messages out ------------------------------------------------------------------------------
 
     def advance(self, now_s: float) -> list[str]:
-        """Signs of life and expiry; returns the names of the groups that have expired."""
-        self.sessions.say_signs_of_life(now_s)
+        """Forget who has been silent for too long; returns the names of the groups that have expired."""
         if now_s - self._checked_s < 1.0:
             return []
         self._checked_s = now_s
@@ -199,14 +198,15 @@ class Service:
         return gone
 
     def pump(self, send: Send, now_s: float, most_chunks: int = 16) -> None:
-        """Send what has been said, then chunks as far as credit reaches."""
-        for peer in self.outbox.flush(send):
-            self.sessions.close(peer)
+        """Send what has been said, then chunks as far as credit reaches, then signs of life where they are due."""
+        self._flush(send)
         self.sessions.send_chunks(send, now_s, most_chunks)
+        self.sessions.say_signs_of_life(now_s)
+        self._flush(send)
 
     def due_in_s(self) -> float:
         """How long the server may sleep if no message comes."""
-        return 0.0 if len(self.outbox) else self.sessions.due_in_s()
+        return self.sessions.due_in_s()
 
     # --- what others ask -----------------------------------------------------------------------------------------
 
@@ -229,6 +229,10 @@ class Service:
         floor = self.groups.floor() or {}
         start, end = self.stream.log_start(), self.stream.log_end()
         return sum(end[partition] - max(start[partition], floor.get(partition, 0)) for partition in end)
+
+    def _flush(self, send: Send) -> None:
+        for peer in self.outbox.flush(send):
+            self.sessions.close(peer)
 
     def _trim(self) -> None:
         floor = self.groups.floor()

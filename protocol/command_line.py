@@ -47,7 +47,7 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         """The objects that the settings describe. Raises `UsageError` where a class refuses its arguments."""
         try:
             return self.instantiate(config)
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # whatever somebody's class does while it is made
             refused: BaseException = error
             while refused.__cause__ is not None and not isinstance(refused, HeadraceError):
                 refused = refused.__cause__

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from protocol.chunk import Chunk
-from protocol.dealing import Positions, distance
-from protocol.errors import PeerError, RecordsLost, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.dealing import Positions
+from protocol.errors import PeerError, StreamError, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait, check_url, open_reader
 from protocol.reader_session import Away, Ended, Heard, Subscribed
@@ -23,8 +23,8 @@ from protocol.zmq_transport import new_token
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.dataset import Failed, Item
-from trainer.ledger import Ledger
 from trainer.merge import Merge
+from trainer.position import RunPosition, check_version
 from trainer.readers import AllEnded, Readers, WorkerDied
 from trainer.shared import ProgressBoard, SlottedChunk
 
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 #: With an item each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
-STATE_VERSION: Final = 1
 COMMIT_TIMEOUT_S: Final = 3.0
 
 
@@ -77,8 +76,6 @@ class StreamLoader:
         self._description: Description | None = None
         self._readers: Readers | None = None
         self._stopping = False
-        #: The producer's log is nearly full and waits for a commit; whoever saves sets it back.
-        self.save_soon = False
         self._unmarked: deque[Batch] = deque()
         self._merge: Merge | None = None
         self._iterations = 0
@@ -104,36 +101,12 @@ class StreamLoader:
         if info.schema.ragged:
             names = ", ".join(field.name for field in info.schema.fields if field.ragged)
             raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
-        first = description.log_start if self._start == "earliest" else description.log_end
-        self.batches, self.trained = 0, dict(first)
-        self.ledger = Ledger(first)
-        self.earlier: dict[str, int] = {}
-        self.log_end = dict(description.log_end)
-        self.final: Positions | None = None
-        self.away_since_s: float | None = None
-        if self._resumed is not None:
-            self._restore(self._resumed, info, first)
+        self.position = RunPosition(description, start=self._start, resumed=self._resumed)
         self._board = ProgressBoard(info.dealing.partitions)
-        self._board.mark(self.trained)
+        self._board.mark(self.position.trained)
         if self._resumed is not None:
             self._board.make_durable()
         self._assembly = Assembly(info.schema, self.batch_size, pin_memory=self._pin_memory)
-
-    def _restore(self, state: Mapping[str, Any], info: StreamInfo, first: Positions) -> None:
-        self.batches = int(state["batches"])
-        ledger = Ledger.from_state(state["ledger"])
-        earlier = dict(state["earlier"])
-        if state["incarnation"] == info.incarnation:
-            self.trained = {int(partition): int(offset) for partition, offset in state["positions"].items()}
-            self.ledger, self.earlier = ledger, earlier
-        elif state["ended"]:
-            logger.info(
-                "the stream %s was trained to its end; stream %s follows", state["incarnation"], info.incarnation
-            )
-            self.trained = dict(first)
-            self.earlier = {fate: count + earlier.get(fate, 0) for fate, count in ledger.totals().items()}
-        else:
-            raise _replaced(state["incarnation"], info.incarnation, state["positions"], state["log_end"])
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -152,8 +125,8 @@ class StreamLoader:
             self._throw_away(span for batch in self._unmarked for span in batch.spans)
             self._unmarked.clear()
         self._stopping = False
-        self._merge = Merge(info.dealing, self.trained)
-        self._number = self.batches
+        self._merge = Merge(info.dealing, self.position.trained)
+        self._number = self.position.batches
         self._open_readers()
         try:
             while iteration == self._iterations and (batch := self._next_batch()) is not None:
@@ -174,10 +147,8 @@ class StreamLoader:
         """This batch and all before it have been trained."""
         while self._unmarked and self._unmarked[0].number <= batch.number:
             each = self._unmarked.popleft()
-            for partition, _, records in each.spans:
-                self.ledger.count("trained", partition, records)
-            self.trained, self.batches = each.positions, each.number
-            self._board.mark({partition: self.trained[partition] for partition, _, _ in each.spans})
+            self.position.mark(each)
+            self._board.mark({partition: each.positions[partition] for partition, _, _ in each.spans})
 
     def _next_batch(self) -> Batch | None:
         assembly, merge = self._assembly, self._merge
@@ -201,7 +172,7 @@ class StreamLoader:
         try:
             item = self._readers.next()
         except AllEnded:
-            if self.final is None or self.final.keys() != self.trained.keys():
+            if not self.position.end_known:
                 raise StreamError("the readers have ended before their stream did") from None
             return False
         except WorkerDied as died:
@@ -223,45 +194,33 @@ class StreamLoader:
                 self._buffer(slots.view(self.info.schema, item), lambda: slots.free(item))
             case Chunk():
                 self._buffer(item, None)
-            case Heard():
-                self.log_end.update(item.log_end)
-                self.save_soon = self.save_soon or item.save_soon
-            case Away():
-                if self.away_since_s is None:
-                    self.away_since_s = time.monotonic() - item.silent_s
-                    logger.warning("the producer is away; waiting for it at %s", self.url)
-            case Subscribed():
-                if self.away_since_s is not None:
-                    self.away_since_s = None
-                    logger.info("the producer is back")
-            case Ended():
-                self.final = {**(self.final or {}), **item.final}
-                self.log_end.update(item.final)
+            case Subscribed() | Heard() | Away() | Ended():
+                self.position.hear(item)
             case Failed():
-                raise self._explained(item.error)
+                raise self.position.explained(item.error)
             case None:
                 return
 
     def _buffer(self, chunk: Chunk, release: Callable[[], None] | None) -> None:
         self._assembly.check_labels(chunk)
-        self.ledger.receive(chunk.partition, chunk.count)
+        self.position.ledger.receive(chunk.partition, chunk.count)
         assert self._merge is not None
         self._merge.add(chunk, release)
         self._waiting_since_s = time.monotonic()
 
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
-        if self.ended and not self._board.durable:
+        if self.position.ended and not self._board.durable:
             try:
                 with open_reader(self.url) as reader:
-                    reader.commit(self.group, self.info.incarnation, self.trained, timeout_s=COMMIT_TIMEOUT_S)
+                    reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
     def _throw_away(self, spans: Iterable[tuple[int, int, int]]) -> None:
         """What had come counts as not received: it is read again."""
         for partition, _, records in spans:
-            self.ledger.receive(partition, -records)
+            self.position.ledger.receive(partition, -records)
 
     def _be_idle(self, now_s: float) -> None:
         if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
@@ -273,11 +232,6 @@ class StreamLoader:
             if self.on_idle is not None:
                 self.on_idle()
 
-    def _explained(self, error: Exception) -> Exception:
-        if isinstance(error, StreamReplaced):
-            return _replaced(error.expected, error.found, self.trained, self.log_end)
-        return error
-
     def _open_readers(self) -> None:
         assert self._merge is not None
         self._readers = Readers(self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers)
@@ -285,35 +239,12 @@ class StreamLoader:
     def _close_readers(self) -> None:
         if self._merge is not None:
             for partition, records in self._merge.clear().items():
-                self.ledger.receive(partition, -records)
+                self.position.ledger.receive(partition, -records)
         if self._readers is not None:
             self._readers.close()
             self._readers = None
 
     # --- where it stands -----------------------------------------------------------------------------------------
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream has ended and all of it was trained."""
-        return self.final is not None and self.final == self.trained
-
-    @property
-    def lag(self) -> int:
-        """Records between what was trained and the log end last heard."""
-        return max(0, distance(self.trained, self.log_end))
-
-    @property
-    def state(self) -> str:
-        """How the stream stands: `streaming`, `away 12 s` or `ended`."""
-        if self.ended:
-            return "ended"
-        if self.away_since_s is not None:
-            return f"away {time.monotonic() - self.away_since_s:.0f} s"
-        return "streaming"
-
-    def totals(self) -> dict[str, int]:
-        """What became of all records that were ever read, those of streams that have ended among them."""
-        return {fate: count + self.earlier.get(fate, 0) for fate, count in self.ledger.totals().items()}
 
     def in_hand(self) -> dict[str, int]:
         """Records that have come and are not trained: `buffered` and `unmarked`."""
@@ -321,7 +252,7 @@ class StreamLoader:
 
     def check_ledger(self) -> None:
         """Raise `LedgerUnbalanced` where a record was counted twice or not at all."""
-        self.ledger.check(self.trained, self._buffered(), self._unmarked_counts())
+        self.position.ledger.check(self.position.trained, self._buffered(), self._unmarked_counts())
 
     def _buffered(self) -> Positions:
         """Records that are in no batch yet, or in one that is still incomplete, by partition."""
@@ -339,28 +270,15 @@ class StreamLoader:
 
         From here on the producer keeps what comes after these positions until a later state is committed.
         """
-        info = self.connect().info
+        self.connect()
         self._board.make_durable()
-        return {
-            "version": STATE_VERSION,
-            "incarnation": info.incarnation,
-            "group": self.group,
-            "partitions": info.dealing.partitions,
-            "stripe": info.dealing.stripe,
-            "positions": dict(self.trained),
-            "log_end": dict(self.log_end),
-            "batches": self.batches,
-            "ended": self.ended,
-            "ledger": self.ledger.state_dict(),
-            "earlier": dict(self.earlier),
-        }
+        return {"group": self.group, **self.position.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, under its group. Only before the first batch."""
         if self._description is not None:
             raise RuntimeError("load_state_dict comes before the first batch and before the stream is asked for")
-        if state.get("version") != STATE_VERSION:
-            raise UsageError(f"a stream state of version {state.get('version')!r}; this program reads {STATE_VERSION}")
+        check_version(state)
         self._resumed = dict(state)
         self.group = str(state["group"])
 
@@ -382,8 +300,3 @@ def _count(spans: Iterable[tuple[int, int, int]], counts: Positions) -> Position
     for partition, _, records in spans:
         counts[partition] = counts.get(partition, 0) + records
     return counts
-
-
-def _replaced(expected: str, found: str, positions: Mapping[int, int], log_end: Mapping[int, int]) -> StreamReplaced:
-    lost = [RecordsLost(p, positions[p], log_end[p], True) for p in positions if log_end.get(p, 0) > positions[p]]
-    return StreamReplaced(expected, found, lost)

@@ -92,7 +92,7 @@ class Training:
                 self._validate()
             if intervals.checkpoint.due(before, self.samples):
                 self._save()
-            if self.loader.save_soon:
+            if self.loader.position.save_soon:
                 self._make_room()
             if self._enough():
                 return
@@ -116,9 +116,9 @@ class Training:
         """Called at least once a second while no batch comes."""
         if self.stop_asked:
             self.loader.stop()  # asked before the loader had begun to listen
-        if self.loader.save_soon:
+        if self.loader.position.save_soon:
             self._make_room()
-        away = self.loader.away_since_s is not None
+        away = self.loader.position.away_since_s is not None
         self.telemetry.waiting(f"the producer at {self.loader.url} to come back" if away else "records of the stream")
 
     # --- at intervals --------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Training:
         self.loader.check_ledger()
         self.telemetry.report(
             samples=self.samples,
-            batches=self.loader.batches,
+            batches=self.loader.position.batches,
             train=train,
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
             stream=standing(self.loader),
@@ -165,7 +165,7 @@ class Training:
 
     def _make_room(self) -> None:
         """The producer's log is nearly full: save now, and have it wait for no older checkpoint than this one."""
-        self.loader.save_soon = False
+        self.loader.position.save_soon = False
         self._save(alone=True)
 
     def _check_finite(self, window: Window) -> None:
@@ -173,7 +173,7 @@ class Training:
             raise DataFault(f"the loss is not a number any more at {self.samples} samples")
 
     def _finish(self) -> None:
-        if self.loader.ended or (not self.stop_asked and self._enough()):
+        if self.loader.position.ended or (not self.stop_asked and self._enough()):
             if self.reported.count:
                 self._report()
             if self.validated_at != self.samples:
@@ -185,7 +185,7 @@ class Training:
                 f"what was trained up to {self.samples:,} samples could not be saved; the last good checkpoint is "
                 f"{self.checkpointer.newest() or 'none'}: make room, then run the same command to train the rest again"
             )
-        if self.loader.ended:
+        if self.loader.position.ended:
             self._commit_end()
         self.telemetry.notice(self._why_it_ended())
 
@@ -202,7 +202,7 @@ class Training:
     def _why_it_ended(self) -> str:
         if self.stop_asked:
             return f"{self.stop_asked}: saved at {self.samples:,} samples"
-        if self.loader.ended:
+        if self.loader.position.ended:
             return f"the stream has ended: all of it was trained, {self.samples:,} samples"
         why = "the limit is reached" if self._enough() else "no record came within the idle time-out"
         return f"{why}: saved at {self.samples:,} samples"
@@ -215,7 +215,7 @@ class Training:
         return {
             "version": STATE_VERSION,
             "samples": self.samples,
-            "batches": self.loader.batches,
+            "batches": self.loader.position.batches,
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scheduler": None if parts.scheduler is None else parts.scheduler.state_dict(),
@@ -245,11 +245,11 @@ class Training:
 
 def standing(loader: StreamLoader) -> Standing:
     """How the stream stands, for the reports."""
-    ledger = {**loader.totals(), "received": int(loader.ledger.received.sum()), **loader.in_hand()}
+    ledger = {**loader.position.totals(), "received": int(loader.position.ledger.received.sum()), **loader.in_hand()}
     return Standing(
-        state=loader.state,
-        lag=loader.lag,
-        log_end=sum(loader.log_end.values()),
+        state=loader.position.state,
+        lag=loader.position.lag,
+        log_end=sum(loader.position.log_end.values()),
         ledger=ledger,
         balanced=True,  # where it does not balance, check_ledger() has raised
     )

@@ -211,11 +211,11 @@ def _obey_signals(run: Training) -> None:
 
 def _run(run: Training) -> None:
     """A model that fails at its very first batch does not fit the stream: that is no bug of headrace."""
-    trained = run.loader.batches
+    trained = run.loader.position.batches
     try:
         run.run()
     except (RuntimeError, ValueError, TypeError) as error:
-        if run.loader.batches > trained:
+        if run.loader.position.batches > trained:
             raise
         schema = run.loader.info.schema
         fields = ", ".join(f"{each.name} {each.dtype}{list(each.shape) or ''}" for each in schema.fields)

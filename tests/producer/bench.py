@@ -64,7 +64,6 @@ class Bench:
     def heard(self, peer: bytes, most_chunks: int = 1000) -> list[Reply]:
         self.service.advance(self.now_s)
         self.service.pump(self._send, self.now_s, most_chunks)
-        self.service.outbox.flush(self._send)
         mine = [message for to, message in self._heard if to == peer]
         self._heard = [(to, message) for to, message in self._heard if to != peer]
         return mine

@@ -196,7 +196,7 @@ def test_a_trainer_whose_producer_left_too_early_ends_with_a_warning_and_not_wit
         seen.append(batch)
         loader.mark_trained(batch)
     assert ids(seen) == list(range(30))
-    assert loader.ended
+    assert loader.position.ended
     assert "the producer left before it heard that everything was trained" in caplog.text
 
 
@@ -214,7 +214,7 @@ def test_a_program_that_breaks_off_is_away_and_another_stream_after_it_is_refuse
     """
     away: list[str] = []
     loader = StreamLoader(url, batch_size=10, num_workers=0)
-    loader.on_idle = lambda: away.append(loader.state)
+    loader.on_idle = lambda: away.append(loader.position.state)
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], cwd=ROOT, stdin=subprocess.PIPE) as first:
         batches = iter(loader)
         loader.mark_trained(next(batches))
@@ -234,7 +234,7 @@ def test_a_program_that_breaks_off_is_away_and_another_stream_after_it_is_refuse
     training = threading.Thread(target=go_on)
     training.start()
     wait_for(lambda: any(state.startswith("away") for state in away))
-    assert not loader.ended
+    assert not loader.position.ended
     with Publisher(url, partitions=2, drain_timeout_s=0) as other:
         other.send_columns(id=np.arange(5))
         training.join(20)

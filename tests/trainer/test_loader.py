@@ -89,8 +89,8 @@ def test_every_record_comes_once_in_stream_order_whatever_the_workers(stream: st
     assert ids(batches) == expected_ids()
     assert [batch.count for batch in batches] == [60] * 16 + [40]
     assert [batch.number for batch in batches] == list(range(1, 18))
-    assert loader.ended
-    assert loader.state == "ended"
+    assert loader.position.ended
+    assert loader.position.state == "ended"
     loader.check_ledger()
 
 
@@ -182,7 +182,7 @@ def test_a_state_holds_what_was_marked_not_what_was_handed_out(stream: str) -> N
     assert loader.state_dict()["positions"] == first.positions
     assert loader.state_dict()["batches"] == 1
     assert loader.in_hand()["unmarked"] == 120
-    assert loader.lag == RECORDS - 60
+    assert loader.position.lag == RECORDS - 60
     loader.check_ledger()
 
 
@@ -190,10 +190,10 @@ def test_marking_is_cumulative_and_marking_twice_changes_nothing(stream: str) ->
     loader = StreamLoader(stream, batch_size=60)
     first, _, third = take(loader, 3, mark=False)
     loader.mark_trained(third)
-    assert loader.trained == third.positions
+    assert loader.position.trained == third.positions
     loader.mark_trained(first)
-    assert loader.trained == third.positions
-    assert loader.ledger.totals()["trained"] == 180
+    assert loader.position.trained == third.positions
+    assert loader.position.ledger.totals()["trained"] == 180
     loader.check_ledger()
 
 
@@ -208,7 +208,7 @@ def test_a_state_goes_on_where_it_was_taken_with_other_workers(stream: str, befo
     assert ids(begun) + ids(rest) == expected_ids()
     assert rest[0].number == 6
     assert resumed.group == loader.group
-    assert resumed.ledger.totals()["trained"] == RECORDS
+    assert resumed.position.ledger.totals()["trained"] == RECORDS
     resumed.check_ledger()
 
 
@@ -245,8 +245,8 @@ def test_a_second_iteration_takes_over_from_one_that_is_still_open(stream: str) 
     first.close()  # type: ignore[attr-defined]
     rest = list(second)
     loader.mark_trained(rest[-1])
-    assert loader.ended
-    assert loader.ledger.totals()["trained"] == RECORDS
+    assert loader.position.ended
+    assert loader.position.ledger.totals()["trained"] == RECORDS
     loader.check_ledger()
 
 
@@ -257,7 +257,7 @@ def test_the_producer_hears_what_was_trained_and_keeps_what_a_checkpoint_needs(s
         loader.mark_trained(next(batches))
     loader.connect()
     deadline_s = time.monotonic() + 5
-    while group(stream, "hears").trained != loader.trained:
+    while group(stream, "hears").trained != loader.position.trained:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     assert not group(stream, "hears").durable
@@ -266,7 +266,7 @@ def test_the_producer_hears_what_was_trained_and_keeps_what_a_checkpoint_needs(s
     loader.commit(state)
     known = group(stream, "hears")
     assert known.durable
-    assert known.committed == state["positions"] != loader.trained
+    assert known.committed == state["positions"] != loader.position.trained
     batches.close()  # type: ignore[attr-defined]
 
 
@@ -309,7 +309,7 @@ def test_what_had_come_for_an_unfinished_batch_comes_again_after_a_stop(silent: 
     with after(0.5, loader.stop):
         take(loader, 5)
     loader.check_ledger()
-    assert loader.ledger.totals()["trained"] == 8
+    assert loader.position.ledger.totals()["trained"] == 8
     assert loader.in_hand() == {"buffered": 0, "unmarked": 0}
 
 
@@ -337,7 +337,7 @@ def test_silence_raises_after_the_time_that_was_given(silent: str) -> None:
 def test_silence_ends_the_iteration_where_that_was_asked_for(silent: str) -> None:
     loader = StreamLoader(silent, batch_size=4, idle_timeout_s=1.2, on_timeout="end")
     assert len(take(loader, 5)) == 2
-    assert not loader.ended
+    assert not loader.position.ended
     loader.check_ledger()
 
 
@@ -373,9 +373,9 @@ def test_a_live_stream_that_was_trained_to_its_end_is_followed_by_the_next(caplo
     with caplog.at_level("INFO"):
         following = train_live(publisher.address, loader.state_dict())
     closing.join()
-    assert following.batches == 8
-    assert following.earlier["trained"] == 50
-    assert following.ledger.totals()["trained"] == 30
+    assert following.position.batches == 8
+    assert following.position.earlier["trained"] == 50
+    assert following.position.ledger.totals()["trained"] == 30
     assert "was trained to its end" in caplog.text
     old = loader.state_dict()["incarnation"]
     assert old in caplog.text
@@ -453,7 +453,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_though_marking_is_late(
             if batch.number in (3, 83, 163):  # farther apart than what the workers have read ahead
                 os.kill(worker_of(loader), signal.SIGKILL)
         loader.mark_trained(handed[-1])
-        assert loader.ended
+        assert loader.position.ended
     assert np.bincount(seen).tolist() == [6] * RECORDS
     assert caplog.text.count("a worker died and is replaced") == 3
     loader.check_ledger()
