@@ -74,7 +74,6 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     parser = ArgumentParser(prog="python -m producer", usage="python -m producer [options]", description=DESCRIPTION)
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
     add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
-    parser.set_defaults({"source": {"class_path": f"{source.__module__}.{source.__qualname__}"}})
     parser.add_class_arguments(ProducerSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
     kept.add_class_arguments(MemoryLogSettings, "log", as_group=False)

@@ -1,6 +1,6 @@
 """The readers that a server serves now: who gets the next chunk, and what each hears in between."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,8 +38,7 @@ class Sessions:
         self._logs, self._settings, self._outbox = logs, settings, outbox
         self._sessions: dict[bytes, ServerSession] = {}
         self.sent = 0
-        self._turn = 0
-        self._more = False
+        self._next = b""  # the peer whose turn it is where the last turn left somebody waiting
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -87,7 +86,7 @@ class Sessions:
 
     def due_in_s(self) -> float:
         """How long the server may sleep if no message comes: a hungry reader waits for nothing but the log."""
-        if self._more:
+        if self._next:
             return 0.0
         wait_s = min(1.0, self._settings.sign_of_life_s)
         ends = self._ends()
@@ -102,23 +101,17 @@ class Sessions:
     # --- chunks out ----------------------------------------------------------------------------------------------
 
     def send_chunks(self, send: Send, now_s: float, most_chunks: int) -> None:
-        """At most about `most_chunks` chunks, to the readers in turn."""
+        """At most `most_chunks` chunks, to the readers in turn; the next call goes on where this one stopped."""
         ends = self._ends()
-        peers = list(self._sessions)
-        self._turn += 1
-        blocked: set[bytes] = set()
-        sent = 1
-        while sent and most_chunks > 0:
-            sent = 0
-            for index in range(len(peers)):
-                peer = peers[(index + self._turn) % len(peers)]
-                if peer not in blocked:
-                    if self._send_chunk(peer, ends, send, now_s):
-                        sent += 1
-                        most_chunks -= 1
-                    else:
-                        blocked.add(peer)
-        self._more = sent > 0
+        waiting = deque(self._sessions)
+        if self._next in self._sessions:
+            waiting.rotate(-waiting.index(self._next))
+        while waiting and most_chunks > 0:
+            peer = waiting.popleft()
+            if self._send_chunk(peer, ends, send, now_s):
+                most_chunks -= 1
+                waiting.append(peer)
+        self._next = waiting[0] if waiting else b""
 
     def _send_chunk(self, peer: bytes, ends: Mapping[str, Positions], send: Send, now_s: float) -> bool:
         """Whether one was sent; where none will be, the session is closed and its reader told why."""

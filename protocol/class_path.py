@@ -68,15 +68,18 @@ def class_path_in(arguments: Sequence[str], option: str) -> str | None:
     return None
 
 
-def add_class(parser: Any, option: str, kind: type[Any], text: str) -> None:
-    """An option that takes the path of a subclass of `kind`, and that class's own arguments as `--OPTION.NAME`."""
+def add_class(parser: Any, option: str, kind: type[Any], text: str, default: str = "") -> None:
+    """An option that takes the path of a subclass of `kind`, and that class's own arguments as `--OPTION.NAME`.
+
+    `default` is the path of a class as well; that of `kind` if it is not given.
+    """
+    name = default or f"{kind.__module__}.{kind.__qualname__}"
+    options = {"default": {"class_path": name}, "required": True, "metavar": "CLASS", "help": text}
     try:
-        parser.add_subclass_arguments(kind, option, as_group=False, required=True, metavar="CLASS", help=text)
+        parser.add_subclass_arguments(kind, option, as_group=False, **options)
     except ValueError as error:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        raise UsageError(
-            f"--{option} {name!r}: its arguments cannot be told; give a class written in Python"
-        ) from error
+        text = f"--{option} {name!r}: its arguments cannot be told; give a class written in Python"
+        raise UsageError(text) from error
 
 
 def _subclasses(base: type[Any] | None) -> Iterator[type[Any]]:

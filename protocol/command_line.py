@@ -25,10 +25,10 @@ jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 #: What jsonargparse says of a value, the innermost first, and how it is said to somebody who typed options.
 WORDING = (
     (r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", "there is no option --{path}{0}"),
-    (r"arguments are required: (?:\w+\.)?(.*?)(?: -|\. Got|$)", "{option}give {0} as well"),
-    (r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: -|\. Got|$)", "{option}{1} is none of {0}"),
-    (r"Expected a <class '([\w.]+)'>\. Got value: (.*?)(?: -|\. Got|$)", "{option}{1} is no {0}"),
-    (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*?)(?: -|\. Got|$)", "{option}{1} is none of {0}"),
+    (r"arguments are required: (?:\w+\.)?(.*?)(?: -|\. Got| Given|$)", "{option}give {0} as well"),
+    (r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),
+    (r"Expected a <class '([\w.]+)'>\. Got value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is no {0}"),
+    (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),
 )
 
 

@@ -59,9 +59,8 @@ def check_classes(arguments: Sequence[str]) -> None:
 
 def add_model(parser: ArgumentParser) -> None:
     """The arguments that an evaluation needs as well."""
-    add_class(parser, "model", nn.Module, "class path of the model")
-    add_class(parser, "task", Task, "class path of the task, which prepares batches and gives the loss")
-    parser.set_defaults({"model": {"class_path": DEFAULT_MODEL}, "task": {"class_path": DEFAULT_TASK}})
+    add_class(parser, "model", nn.Module, "class path of the model", DEFAULT_MODEL)
+    add_class(parser, "task", Task, "class path of the task, which prepares batches and gives the loss", DEFAULT_TASK)
 
 
 def add_optimizer(parser: ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from protocol.chunk import Chunk, from_frames, to_frames
 from protocol.dealing import Positions
-from protocol.errors import OversizedMessage
+from protocol.errors import OversizedMessage, UsageError
 from protocol.reader_session import Progress
 from protocol.schema import Schema
 
@@ -126,7 +126,11 @@ class ProgressBoard:
 
 
 def _shared(tensor: torch.Tensor) -> torch.Tensor:
-    tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation for it
+    try:
+        tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation for it
+    except RuntimeError as error:
+        mend = "use fewer workers, or enlarge /dev/shm (docker run --shm-size)"
+        raise UsageError(f"shared memory has no room for {tensor.nbytes >> 20} MiB: {mend}") from error
     return tensor
 
 

@@ -63,7 +63,7 @@ class Bench:
 
     def heard(self, peer: bytes, most_chunks: int = 1000) -> list[Reply]:
         self.service.advance(self.now_s)
-        self.service.pump(self._send, self.now_s, most_chunks)
+        self.service.pump(self.send, self.now_s, most_chunks)
         mine = [message for to, message in self._heard if to == peer]
         self._heard = [(to, message) for to, message in self._heard if to != peer]
         return mine
@@ -94,7 +94,7 @@ class Bench:
         facts: dict[str, Any] = {"request": 9, "group": "run", "incarnation": self.info.incarnation, **changed}
         return self.say(peer, Commit(positions=positions, **facts))
 
-    def _send(self, peer: bytes, message: Message) -> bool:
+    def send(self, peer: bytes, message: Message) -> bool:
         if peer in self.gone:
             raise UnknownMessage("the peer is gone")
         if peer in self.full:

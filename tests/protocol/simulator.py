@@ -27,7 +27,7 @@ from tests.protocol.faulty_link import CALM, Link, drawn
 from tests.protocol.simulated_run import SimulatedReader, SimulatedRun
 
 SCHEMA: Final = Schema((Field("id", "int64"),))
-PATIENCE_S: Final = 300.0
+PATIENCE_S: Final = 60.0
 
 
 @dataclass
@@ -148,7 +148,11 @@ class Simulation:
         name, _, verb = fate.rpartition(" ")
         lives = verb == "lives"
         if name == "server":
-            fresh = Service({"": self.log}, ServiceSettings(linger_s=0.01, silent_reader_s=5.0), self.now_s)
+            fresh = Service(
+                {"": self.log},
+                ServiceSettings(linger_s=0.01, silent_reader_s=self.draw.choice((5.0, 60.0))),
+                self.now_s,
+            )
             self.service, self._server_s = (fresh, self.now_s) if lives else (None, float("inf"))
         for run in self.runs:
             if run.name == name:

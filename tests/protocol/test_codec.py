@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from protocol.chunk import Buffer
 from protocol.codec import (
+    MAX_MAP_ENTRIES,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
+    MAX_REQUEST_ENTRIES,
     TYPES,
     VERSION,
     decode_reply,
@@ -271,6 +273,12 @@ def test_a_small_frame_that_promises_much_gets_little(name: str) -> None:
         decode_request([frame])
     assert tracemalloc.get_traced_memory()[1] < 40 * MIB
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("much", [[None] * (MAX_REQUEST_ENTRIES + 1), dict.fromkeys(range(MAX_MAP_ENTRIES + 1)), b"x"])
+def test_no_list_or_map_is_longer_than_any_message_needs_even_where_nobody_reads_it(much: Any) -> None:
+    with pytest.raises(MalformedMessage, match="exceeds max_(array|map|bin)_len"):
+        request_of(unknown=much)
 
 
 def test_what_is_wrong_is_said_briefly_however_long_it_was() -> None:

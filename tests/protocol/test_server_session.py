@@ -80,8 +80,8 @@ def test_it_sends_exactly_what_lies_before_log_end_and_credit(
 def test_credit_is_cumulative_and_old_credit_changes_nothing() -> None:
     session = session_at({0: 0, 1: 0})
     credit(session, {0: 4, 1: 3})
-    credit(session, {0: 2, 1: 1})
     credit(session, {0: 4, 1: 3})
+    credit(session, {0: 2, 1: 1})
     assert sent(session, FAR) == [(0, 0, 4), (1, 0, 3)]
 
 
@@ -144,8 +144,10 @@ def test_the_end_is_said_at_once_and_again_until_the_reader_leaves() -> None:
 
     assert isinstance(said(0.0), Status), "not everything has been sent"
     sent(session, end)
-    assert [said(now_s) for now_s in (0.1, 0.2, 1.0)] == [End(session=5, final=end), None, None]
-    assert said(1.1) == End(session=5, final=end)
+    going_on = session.status(end, ended=False, save_soon=False, now_s=1.0, every_s=0.0)
+    assert isinstance(going_on, Status), "more may follow"
+    assert [said(now_s) for now_s in (1.0, 1.1, 1.9)] == [End(session=5, final=end), None, None]
+    assert said(2.0) == End(session=5, final=end)
 
 
 def test_only_the_stream_itself_has_groups() -> None:

@@ -1,5 +1,6 @@
 """Slots and the progress board: what loader and workers share."""
 
+import resource
 import threading
 import time
 from multiprocessing import get_context
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from protocol.chunk import Chunk, Ragged
-from protocol.errors import OversizedMessage
+from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.lives import shared_memory
 from trainer.shared import ProgressBoard, Slots
@@ -71,6 +72,16 @@ def test_nothing_of_it_has_a_name_that_a_killed_process_could_leave() -> None:
     slots, board = Slots(workers=3, per_worker=8, slot_bytes=1 << 16), ProgressBoard(8)
     own = {name for name in shared_memory() - before if name.startswith("torch_")}
     assert own == set(), (slots, board)
+
+
+def test_without_room_in_shared_memory_the_mend_is_said() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(UsageError, match="no room for 16 MiB: use fewer workers, or enlarge /dev/shm"):
+            Slots(workers=2, per_worker=8, slot_bytes=1 << 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_board_tells_each_reader_of_its_own_partitions() -> None:
