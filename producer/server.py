@@ -35,10 +35,10 @@ class Server:
         """Serve until `stop`. `each_turn` is called with the time at least once a second; it may raise to end."""
         while not self._stopping:
             now_s = time.monotonic()
+            self._asleep = True  # from here on, since this turn may have looked before an append or the end
             self.turn(now_s)
             if each_turn is not None:
                 each_turn(now_s)
-            self._asleep = True
             self._socket.wait(self.service.due_in_s())
             self._asleep = False
             self._drain_wake_ups()

@@ -19,7 +19,7 @@ from protocol.errors import StreamTimeout, UsageError
 from protocol.messages import STREAM, Description
 from protocol.peek import Wanted, next_records, pictures_of, table
 from protocol.reader import Reader, open_reader
-from protocol.reader_session import ReaderSettings
+from protocol.subscription import ReaderSettings
 
 DESCRIPTION = """Look at a stream without taking part in it.
 

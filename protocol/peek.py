@@ -14,9 +14,9 @@ from protocol.dealing import Positions
 from protocol.errors import RecordsLost, UsageError
 from protocol.messages import STREAM, Description
 from protocol.reader import Reader
-from protocol.reader_session import Subscription
 from protocol.schema import Field, Schema
 from protocol.show import columns, plain, shape
+from protocol.subscription import Subscription
 
 TEXT_LIMIT = 200
 #: A log that forgets while it is asked for its start is asked again.

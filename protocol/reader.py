@@ -9,7 +9,7 @@ from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import UsageError
 from protocol.messages import STREAM, Description
-from protocol.reader_session import Event, Progress, ReaderSettings, Subscription
+from protocol.subscription import Event, Progress, ReaderSettings, Subscription
 
 #: Called about once a second while something is waited for, with the seconds waited so far; may raise to give up.
 OnWait = Callable[[float], None]

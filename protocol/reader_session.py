@@ -6,7 +6,6 @@ speaks of chunks that never came, silence, or a server that does not know it (it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, from_frames
@@ -22,77 +21,7 @@ from protocol.errors import (
 )
 from protocol.messages import Bye, ChunkMessage, Credit, End, Refusal, Reply, Request, Status, Subscribe, Welcome
 from protocol.stream import StreamInfo
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReaderSettings:
-    """How a reader behaves on the link."""
-
-    window_bytes: int = 8 << 20
-    """Records in flight to this reader, in bytes; at least two stripes. Where records differ in size, a stripe counts
-    as 1 MiB."""
-    sign_of_life_s: float = 0.5
-    """Credit and trained positions are said again this often."""
-    away_after_s: float = 4.0
-    """A server that was silent for this long is away."""
-    retry_first_s: float = 0.2
-    """The first pause between two attempts to subscribe; it doubles."""
-    retry_most_s: float = 2.0
-    """The longest pause between two attempts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subscription:
-    """What a reader asks for. `incarnation` None accepts any; a reader without `group` holds nothing back."""
-
-    split: str
-    positions: Positions
-    incarnation: str | None = None
-    group: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What the training run has done with the records of this reader's partitions, as the producer should know it.
-
-    `durable` says whether there is a checkpoint to come back to, `committed` what the oldest one has seen.
-    """
-
-    trained: Positions = field(default_factory=dict)
-    committed: Positions | None = None
-    durable: bool = False
-
-
-@dataclass(frozen=True)
-class Subscribed:
-    """The server has answered: for the first time, or again after it was away."""
-
-    info: StreamInfo
-
-
-@dataclass(frozen=True)
-class Heard:
-    """The server said how far the log reaches; `save_soon` asks for an early checkpoint."""
-
-    log_end: Positions
-    save_soon: bool
-
-
-@dataclass(frozen=True)
-class Away:
-    """Nothing was heard from the server for `silent_s`."""
-
-    silent_s: float
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Everything up to `final` was received and nothing will ever follow."""
-
-    final: Positions
-
-
-Event = Subscribed | Heard | Away | Ended | Chunk
+from protocol.subscription import Away, Ended, Event, Heard, Progress, ReaderSettings, Subscribed, Subscription
 
 
 class State(Enum):

@@ -38,7 +38,8 @@ from protocol.messages import (
     Request,
 )
 from protocol.reader import OnWait, Reader
-from protocol.reader_session import Event, Progress, ReaderSession, ReaderSettings, State, Subscription
+from protocol.reader_session import ReaderSession, State
+from protocol.subscription import Event, Progress, ReaderSettings, Subscription
 
 MAX_PORT = 65535
 #: Messages that wait in each direction of a connection; credit bounds the bytes.

@@ -22,8 +22,8 @@ from protocol.dealing import Positions
 from protocol.errors import HeadraceError, UsageError
 from protocol.messages import STREAM
 from protocol.reader import check_url, open_reader
-from protocol.reader_session import Event, Subscription
 from protocol.stream import StreamInfo
+from protocol.subscription import Event, Subscription
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
 THREAD_DEPTH = 16

@@ -17,8 +17,8 @@ from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait, check_url, open_reader
-from protocol.reader_session import Away, Ended, Heard, Subscribed
 from protocol.stream import StreamInfo
+from protocol.subscription import Away, Ended, Heard, Subscribed
 from protocol.zmq_transport import new_token
 from trainer.assembly import Assembly
 from trainer.batch import Batch

@@ -8,7 +8,7 @@ from typing import Any, Final
 from protocol.dealing import Positions, distance
 from protocol.errors import HeadraceError, RecordsLost, StreamReplaced, UsageError
 from protocol.messages import Description
-from protocol.reader_session import Away, Ended, Heard, Subscribed
+from protocol.subscription import Away, Ended, Heard, Subscribed
 from trainer.batch import Batch
 from trainer.ledger import Ledger
 

@@ -17,8 +17,8 @@ import torch
 from protocol.chunk import Chunk, from_frames, to_frames
 from protocol.dealing import Positions
 from protocol.errors import OversizedMessage, UsageError
-from protocol.reader_session import Progress
 from protocol.schema import Schema
+from protocol.subscription import Progress
 
 SLOT_POLL_S = 0.0005
 

@@ -45,8 +45,9 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     made = make(config)
     parts = assemble(made, device)
     mean = meaning(config)
-    run_dir = _open_run_dir(settings.run_dir)
+    run_dir = Path(settings.run_dir).expanduser()
     resumed = _resumed(run_dir, settings.resume, mean)
+    _open(run_dir)
     with open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
         loader = StreamLoader(
             settings.stream,
@@ -92,15 +93,13 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
 # --- before the first step ---------------------------------------------------------------------------------------
 
 
-def _open_run_dir(told: str) -> Path:
-    run_dir = Path(told).expanduser()
+def _open(run_dir: Path) -> None:
     try:
         make_folder(run_dir)
     except OSError as error:
         raise UsageError(f"{run_dir} cannot be used ({error.strerror}): give another --run_dir") from error
     if not os.access(run_dir, os.W_OK | os.X_OK):
         raise UsageError(f"nothing can be written into {run_dir}: give another --run_dir")
-    return run_dir
 
 
 def _resumed(run_dir: Path, resume: str, mean: dict[str, Any]) -> tuple[Path, State] | None:

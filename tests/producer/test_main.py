@@ -13,7 +13,7 @@ from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.messages import STREAM
 from protocol.reader import open_reader
-from protocol.reader_session import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
+from protocol.subscription import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
 from tests.programs import Program, Programs, programs, wait_until
 
 SOURCES = '''

@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from producer.computed_log import split_log
 from protocol.errors import MalformedMessage, RecordsLost
@@ -24,6 +26,7 @@ from protocol.messages import (
     Welcome,
 )
 from tests.producer.bench import A, B, Bench, live, numbered, refusal, spans, stream
+from tests.protocol.drawn_messages import requests
 
 # --- subscriptions ------------------------------------------------------------------------------------------------
 
@@ -140,6 +143,24 @@ def test_a_fault_is_refused_to_its_sender_and_counted_and_touches_nobody_else(na
     assert bench.service.refused == {code: 1}
     assert bench.service.group_states(0.0) == before
     assert spans(bench.credit(B, {0: 8, 1: 4})) == [(1, 0, 4), (0, 4, 4)]
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, b"peer c"]), requests), max_size=12))
+def test_whatever_strangers_ask_for_nothing_escapes_and_an_honest_reader_gets_everything(
+    said: list[tuple[bytes, Request]],
+) -> None:
+    bench = Bench(stream(), linger_s=0.0)
+    bench.subscribe(B)
+    found = []
+    for peer, request in said:
+        found += spans(bench.heard(B))
+        if isinstance(request, Subscribe | Commit):
+            request = replace(request, incarnation=bench.info.incarnation)  # noqa: PLW2901
+        bench.say(peer, request)
+        bench.wait(0.3)
+    bench.credit(B, {})
+    found += spans(bench.credit(B, {0: 64, 1: 64}))
+    assert sum(count for _, _, count in found) == 64
 
 
 def test_what_is_no_message_is_refused_too() -> None:

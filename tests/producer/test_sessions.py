@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from producer.computed_log import ComputedLog
-from producer.memory_log import MemoryLog
+from producer.memory_log import MemoryLog, MemoryLogSettings
 from producer.source import ColumnSource
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Ragged
 from protocol.dealing import Dealing, Positions
@@ -13,6 +13,7 @@ from protocol.messages import (
     Describe,
     Description,
     End,
+    Status,
 )
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
@@ -116,6 +117,19 @@ def test_a_record_that_no_message_can_hold_is_refused_by_name() -> None:
     assert said.code == "oversized"
     assert "the record at offset 1 of partition 0" in said.text
     assert said.session == 1
+
+
+def test_a_log_without_room_for_another_stripe_asks_for_a_checkpoint_however_few_it_holds() -> None:
+    log = MemoryLog(ID, Dealing(1, 4), MemoryLogSettings(bytes=2 * 64 + 63))
+    bench = Bench(log)
+    _, status = bench.subscribe(A, {0: 0})
+    assert isinstance(status, Status)
+    assert not status.save_soon
+    log.append_columns({"id": np.arange(8)})
+    assert log.filled == 1
+    _, status = bench.subscribe(A, {0: 0}, session=2)
+    assert isinstance(status, Status)
+    assert status.save_soon
 
 
 # --- the end ------------------------------------------------------------------------------------------------------

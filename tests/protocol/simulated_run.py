@@ -11,8 +11,9 @@ import numpy as np
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.messages import Commit, Committed, Message, Request
-from protocol.reader_session import Ended, Event, Heard, Progress, ReaderSession, ReaderSettings, Subscription
+from protocol.reader_session import ReaderSession
 from protocol.stream import StreamInfo
+from protocol.subscription import Ended, Event, Heard, Progress, ReaderSettings, Subscription
 
 #: Small, so that credit is always short.
 SETTINGS: Final = ReaderSettings(window_bytes=1, sign_of_life_s=0.5, away_after_s=4.0)

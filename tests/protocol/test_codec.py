@@ -277,7 +277,7 @@ def test_a_small_frame_that_promises_much_gets_little(name: str) -> None:
 
 @pytest.mark.parametrize("much", [[None] * (MAX_REQUEST_ENTRIES + 1), dict.fromkeys(range(MAX_MAP_ENTRIES + 1)), b"x"])
 def test_no_list_or_map_is_longer_than_any_message_needs_even_where_nobody_reads_it(much: Any) -> None:
-    with pytest.raises(MalformedMessage, match="exceeds max_(array|map|bin)_len"):
+    with pytest.raises(MalformedMessage, match=r"exceeds max_(array|map|bin)_len"):
         request_of(unknown=much)
 
 

@@ -26,10 +26,10 @@ from protocol.errors import UsageError
 from protocol.messages import Description, GroupState
 from protocol.peek import table
 from protocol.reader import open_reader
-from protocol.reader_session import Subscription
 from protocol.schema import Field, Schema
 from protocol.show import LagView, plain
 from protocol.stream import StreamInfo
+from protocol.subscription import Subscription
 from tests.trainer.streams import computed, groups, serving
 
 RECORDS, STRIPE = 60, 4
@@ -229,7 +229,7 @@ def test_every_ragged_value_can_be_shown(value: bytes) -> None:
 
 def test_groups_lists_the_runs(url: str, shown_of: "Show") -> None:
     join(url, "run-1", {0: 8, 1: 4, 2: 4})
-    assert rows(shown_of("groups", url)) == [["run-1", "0", "16", "16", "44", "0:00"]]
+    assert rows(shown_of("groups", url))[0][:-1] == ["run-1", "0", "16", "16", "44"]
 
 
 def test_a_dropped_group_is_forgotten_and_holds_nothing_back(log: MemoryLog, url: str, shown_of: "Show") -> None:
@@ -246,7 +246,7 @@ def test_a_dropped_group_is_forgotten_and_holds_nothing_back(log: MemoryLog, url
 
 def test_lag_once_shows_how_far_each_run_is_behind(url: str, shown_of: "Show") -> None:
     join(url, "run-1", {0: 8, 1: 4, 2: 4})
-    assert rows(shown_of("lag", url, "--once")) == [["run-1", "0", "16", "44", "16", "0:00"]]
+    assert rows(shown_of("lag", url, "--once"))[0][:-1] == ["run-1", "0", "16", "44", "16"]
 
 
 def test_lag_tells_the_rates_since_the_last_look_and_that_a_producer_is_away() -> None:

@@ -31,20 +31,10 @@ from protocol.messages import (
     Subscribe,
     Welcome,
 )
-from protocol.reader_session import (
-    Away,
-    Ended,
-    Event,
-    Heard,
-    Progress,
-    ReaderSession,
-    ReaderSettings,
-    State,
-    Subscribed,
-    Subscription,
-)
+from protocol.reader_session import ReaderSession, State
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
+from protocol.subscription import Away, Ended, Event, Heard, Progress, ReaderSettings, Subscribed, Subscription
 
 SCHEMA = Schema((Field("id", "int64"),))
 INFO = StreamInfo(incarnation="stream one", schema=SCHEMA, dealing=Dealing(2, 4))

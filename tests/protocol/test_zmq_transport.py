@@ -22,7 +22,7 @@ from protocol.dealing import Dealing
 from protocol.errors import OutOfRange, StreamTimeout, UnknownMessage, UsageError, VersionMismatch
 from protocol.messages import Bye, Describe, Refusal, Subscribe
 from protocol.reader import Reader, open_reader, read_split
-from protocol.reader_session import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription
+from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription
 from protocol.zmq_transport import MAX_REQUEST_FRAME_BYTES, ServerSocket
 from tests.protocol.serving import ANY_PORT, ID, computed, numbered, serving
 
@@ -297,7 +297,7 @@ def test_readers_share_the_partitions_and_get_everything(scheme: str, tmp_path: 
                 assert mine == sorted(mine)
                 found += mine
         assert sorted(found) == list(range(1000))
-        assert len(server.service.sessions) == 0
+        wait_until(lambda: len(server.service.sessions) == 0)
 
 
 def test_a_slow_reader_is_sent_no_more_than_its_window() -> None:
@@ -325,7 +325,9 @@ def test_a_record_that_was_just_appended_comes_at_once() -> None:
             assert ids(chunk) == [number]
         assert sorted(ages_s)[10] < 0.1, "half of them would be 0.5 s old if nobody had woken the server"
         log.end()
+        ended_s = time.monotonic()
         assert isinstance(list(events)[-1], Ended)
+        assert time.monotonic() - ended_s < 0.4, "nor would the end wait for the next sign of life"
 
 
 def test_a_silent_stream_gives_empty_events() -> None:

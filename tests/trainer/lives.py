@@ -182,17 +182,26 @@ def shared_memory() -> set[str]:
 
 
 def orphaned(names: Iterable[str]) -> set[str]:
-    """Those names under /dev/shm that no living process has mapped or open; others may be testing beside us."""
-    left = {name for name in names if (SHARED_MEMORY / name).exists()}
-    for process in Path("/proc").glob("[0-9]*") if left else ():
-        held = _held(process)
-        left = {name for name in left if str(SHARED_MEMORY / name) not in held}
-    return left
+    """Those names under /dev/shm that no living process has mapped or open; others may be testing beside us.
+
+    They are told by their inodes: a semaphore is mapped under another name than it has.
+    """
+    inodes = {name: inode for name in names if (inode := _inode(SHARED_MEMORY / name)) is not None}
+    held = set().union(*map(_held, Path("/proc").glob("[0-9]*"))) if inodes else set()
+    return {name for name, inode in inodes.items() if inode not in held}
 
 
-def _held(process: Path) -> str:
-    """All that a process has mapped or open; nothing where it has ended, or belongs to somebody else."""
+def _held(process: Path) -> set[int | None]:
+    """Inodes of what a process has mapped from shared memory or open; none where it has ended."""
     try:
-        return (process / "maps").read_text() + " ".join(str(each.readlink()) for each in (process / "fd").iterdir())
+        mapped = [line.split() for line in (process / "maps").read_text().splitlines() if "/dev/shm/" in line]
+        return {int(line[4]) for line in mapped} | {_inode(each) for each in (process / "fd").iterdir()}
     except OSError:
-        return ""
+        return set()
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

@@ -8,11 +8,13 @@ else the semaphores of a killed life would stay until the last one has ended.
 Imported by each worker as its main module, so nothing heavy stands at the top.
 """
 
+import io
 import json
 import os
 import signal
 import sys
 import traceback
+from contextlib import redirect_stdout, suppress
 from multiprocessing import forkserver, resource_tracker, util
 from typing import Any
 
@@ -22,10 +24,13 @@ def main() -> None:
     import torch
     import torch.utils.tensorboard  # a second of imports that the first report would wait for
 
-    import trainer.commands  # noqa: F401
+    from trainer.commands import main as command
     from trainer.readers import _forkserver
 
     torch.set_num_threads(1)
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports torch's compiler
+    with suppress(SystemExit), redirect_stdout(io.StringIO()):
+        command(["train", "--print_config"])  # what parsing looks up is kept
     _forkserver()
     forkserver.ensure_running()
     answer({"forkserver": forkserver._forkserver._forkserver_pid})  # type: ignore[attr-defined]

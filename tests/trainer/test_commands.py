@@ -190,6 +190,7 @@ def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, ar
     complaint = started.start("trainer", *arguments, *nobody, cwd=folder).complaint()
     assert complaint.startswith("trainer: ")
     assert re.search(said, complaint), complaint
+    assert (folder / "runs").exists() == ("no producer answered" in complaint), "what was refused leaves nothing behind"
 
 
 @pytest.mark.parametrize(
@@ -442,7 +443,7 @@ def test_an_idle_time_out_saves_and_ends_with_0_and_says_why(started: Programs, 
     arguments = ("train", "--stream", url, *SMALL, *PLAIN, "--idle_timeout", "0.5")
     trainer = started.start("trainer", *arguments, cwd=folder)
     assert trainer.status() == 0, trainer.err
-    assert "no record came within the idle time-out: saved at 128 samples" in trainer.out
+    assert re.search(r"no record came within the idle time-out: saved at \d+ samples", trainer.out)
 
 
 # --- evaluate ----------------------------------------------------------------------------------------------------

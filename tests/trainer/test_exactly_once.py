@@ -34,7 +34,9 @@ from trainer.ledger import Ledger
 RECORDS, PASSES, BATCH = 6000, 5, 50
 WORKERS = (0, 1, 3)
 #: How many lives of a trainer end in which moment. One that misses its moment is killed as well, and tried again.
-MOMENTS = {"start": 3, "step": 6, "validation": 3, "save": 5, "idle": 1, "anywhere": 3}
+MOMENTS = {"start": 4, "step": 6, "validation": 3, "save": 5, "idle": 2, "anywhere": 4}
+#: More than what the readers have ahead: a trainer that gets so far has heard of the next life of its producer.
+AHEAD_STEPS = 25
 
 
 class Run:
@@ -95,6 +97,7 @@ class Run:
         if with_producer:
             self._wait_for_steps(life, self.drawn.randint(1, 6))
             self.kill_producer()
+            self._wait_for_steps(life, self.moment.steps + AHEAD_STEPS)
         getattr(self, f"_await_{moment}")(life)
         assert life.poll() is None, f"the trainer ended by itself, with {life.poll()}:\n{tail(life)}"
         own = self._family(life)
@@ -112,7 +115,7 @@ class Run:
     # --- moments -------------------------------------------------------------------------------------------------
 
     def _await_start(self, life: Life) -> None:
-        time.sleep(self.drawn.uniform(0, 0.8))
+        time.sleep(self.drawn.uniform(0, 0.4))
 
     def _await_step(self, life: Life) -> None:
         self._wait_for_steps(life, self.drawn.randint(1, 12))

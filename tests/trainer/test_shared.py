@@ -1,5 +1,6 @@
 """Slots and the progress board: what loader and workers share."""
 
+import os
 import resource
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 from protocol.chunk import Chunk, Ragged
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Field, Schema
-from tests.trainer.lives import shared_memory
+from tests.trainer.lives import SHARED_MEMORY, shared_memory
 from trainer.shared import ProgressBoard, Slots
 
 SCHEMA = Schema((Field("id", "int64", ()), Field("text", "uint8", (None,))))
@@ -82,6 +83,8 @@ def test_without_room_in_shared_memory_the_mend_is_said() -> None:
             Slots(workers=2, per_worker=8, slot_bytes=1 << 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        for left in SHARED_MEMORY.glob(f"torch_{os.getpid()}_*"):  # torch forgets it where it finds no room
+            left.unlink()
 
 
 def test_the_board_tells_each_reader_of_its_own_partitions() -> None:
