@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, StreamTimeout
+from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamTimeout
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
@@ -261,3 +261,5 @@ def commit_or_say(loader: StreamLoader, stream: Any, telemetry: Telemetry) -> No
         loader.commit(stream)
     except StreamTimeout:
         telemetry.notice("a checkpoint could not be committed: the producer is away; it hears of it when it is back")
+    except PeerError as error:  # another stream has taken its place: the readers meet it too, and say what is lost
+        telemetry.notice(f"a checkpoint could not be committed: {error}")
