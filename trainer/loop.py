@@ -126,15 +126,24 @@ class Training:
     def _report(self) -> None:
         train = self.reported.read()
         self._check_finite(self.reported)
-        self.loader.check_ledger()
+        fault = self._ledger_fault()
         self.telemetry.report(
             samples=self.samples,
             batches=self.loader.position.batches,
             train=train,
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
-            stream=standing(self.loader),
+            stream=standing(self.loader, balanced=fault is None),
         )
         self.reported.reset()
+        if fault is not None:
+            raise fault
+
+    def _ledger_fault(self) -> LedgerUnbalanced | None:
+        try:
+            self.loader.check_ledger()
+        except LedgerUnbalanced as fault:
+            return fault  # shown first, then raised
+        return None
 
     def _validate(self) -> None:
         if self.validation is None:
@@ -243,7 +252,7 @@ class Training:
         restore_generators(state["rng"], self.device)
 
 
-def standing(loader: StreamLoader) -> Standing:
+def standing(loader: StreamLoader, *, balanced: bool) -> Standing:
     """How the stream stands, for the reports."""
     ledger = {**loader.position.totals(), "received": int(loader.position.ledger.received.sum()), **loader.in_hand()}
     return Standing(
@@ -251,7 +260,7 @@ def standing(loader: StreamLoader) -> Standing:
         lag=loader.position.lag,
         log_end=sum(loader.position.log_end.values()),
         ledger=ledger,
-        balanced=True,  # where it does not balance, check_ledger() has raised
+        balanced=balanced,
     )
 
 
