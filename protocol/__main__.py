@@ -17,8 +17,9 @@ from protocol.command_line import ArgumentParser, run
 from protocol.contact_sheet import save_png, sheet_of
 from protocol.errors import StreamTimeout, UsageError
 from protocol.messages import STREAM, Description
+from protocol.open_reader import open_reader
 from protocol.peek import Wanted, next_records, pictures_of, table
-from protocol.reader import Reader, open_reader
+from protocol.reader import Reader
 from protocol.subscription import ReaderSettings
 
 DESCRIPTION = """Look at a stream without taking part in it.

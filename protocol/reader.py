@@ -3,13 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Self
-from urllib.parse import urlsplit
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
-from protocol.errors import UsageError
 from protocol.messages import STREAM, Description
-from protocol.subscription import Event, Progress, ReaderSettings, Subscription
+from protocol.subscription import Event, Progress, Subscription
 
 #: Called about once a second while something is waited for, with the seconds waited so far; may raise to give up.
 OnWait = Callable[[float], None]
@@ -59,27 +57,3 @@ def read_split(reader: Reader, split: str, description: Description) -> Iterator
     for event in reader.read(asked):
         if isinstance(event, Chunk):
             yield event
-
-
-def check_url(url: str) -> None:
-    """Raise `UsageError` where no reader knows what the URL means; opens nothing."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("tcp", "ipc"):
-        raise UsageError(f"{url!r} is no stream: use tcp://HOST:PORT or ipc://PATH")
-    if parts.scheme == "tcp":
-        try:
-            port = parts.port
-        except ValueError:
-            port = None
-        if not parts.hostname or not port:
-            raise UsageError(f"{url!r} names no host and port: use tcp://HOST:PORT, for example tcp://127.0.0.1:5555")
-    elif not url.removeprefix("ipc://"):
-        raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
-
-
-def open_reader(url: str, settings: ReaderSettings | None = None) -> Reader:
-    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other."""
-    check_url(url)
-    from protocol.zmq_transport import ZmqReader  # a reader's dependencies load only where its URL asks for them
-
-    return ZmqReader(url, settings or ReaderSettings())

@@ -21,7 +21,7 @@ from protocol.chunk import Chunk, Ragged
 from protocol.dealing import Positions
 from protocol.errors import HeadraceError, UsageError
 from protocol.messages import STREAM
-from protocol.reader import check_url, open_reader
+from protocol.open_reader import check_url, open_reader
 from protocol.stream import StreamInfo
 from protocol.subscription import Event, Subscription
 from trainer.shared import ProgressBoard, Slots, SlottedChunk

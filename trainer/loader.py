@@ -16,7 +16,8 @@ from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamTimeout, UsageError
 from protocol.messages import Description
-from protocol.reader import OnWait, check_url, open_reader
+from protocol.open_reader import check_url, open_reader
+from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.subscription import Away, Ended, Heard, Subscribed
 from protocol.zmq_transport import new_token

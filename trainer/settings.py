@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from protocol.errors import UsageError
-from protocol.reader import check_url
+from protocol.open_reader import check_url
 
 MAX_SEED = (1 << 32) - 1
 

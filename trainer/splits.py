@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from protocol.errors import UsageError
-from protocol.reader import OnWait, open_reader, read_split
+from protocol.open_reader import open_reader
+from protocol.reader import OnWait, read_split
 from protocol.schema import Schema
 from protocol.stream import StreamInfo
 from trainer.holdout import Holdout

@@ -12,7 +12,7 @@ import pytest
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.messages import STREAM
-from protocol.reader import open_reader
+from protocol.open_reader import open_reader
 from protocol.subscription import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
 from tests.programs import Program, Programs, programs, wait_until
 

@@ -24,8 +24,8 @@ from protocol.chunk import Chunk, Ragged
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.messages import Description, GroupState
+from protocol.open_reader import open_reader
 from protocol.peek import table
-from protocol.reader import open_reader
 from protocol.schema import Field, Schema
 from protocol.show import LagView, plain
 from protocol.stream import StreamInfo

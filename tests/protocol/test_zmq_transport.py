@@ -21,7 +21,8 @@ from protocol.codec import MAX_REQUEST_BYTES, VERSION, decode_reply, encode
 from protocol.dealing import Dealing
 from protocol.errors import OutOfRange, StreamTimeout, UnknownMessage, UsageError, VersionMismatch
 from protocol.messages import Bye, Describe, Refusal, Subscribe
-from protocol.reader import Reader, open_reader, read_split
+from protocol.open_reader import open_reader
+from protocol.reader import Reader, read_split
 from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription
 from protocol.zmq_transport import MAX_REQUEST_FRAME_BYTES, ServerSocket
 from tests.protocol.serving import ANY_PORT, ID, computed, numbered, serving

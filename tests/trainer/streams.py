@@ -13,7 +13,7 @@ from producer.source import Source
 from protocol.dealing import Dealing
 from protocol.log import Log
 from protocol.messages import STREAM, GroupState
-from protocol.reader import open_reader
+from protocol.open_reader import open_reader
 from protocol.zmq_transport import ServerSocket
 from trainer.batch import Batch
 

@@ -1,7 +1,7 @@
 import pytest
 
 from protocol.errors import UsageError
-from protocol.reader import check_url, open_reader
+from protocol.open_reader import check_url, open_reader
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "tcp://some.host:1", "ipc:///tmp/socket"])

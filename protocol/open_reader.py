@@ -1,0 +1,30 @@
+"""Which reader a stream's URL names."""
+
+from urllib.parse import urlsplit
+
+from protocol.errors import UsageError
+from protocol.reader import Reader
+from protocol.subscription import ReaderSettings
+from protocol.zmq_transport import ZmqReader
+
+
+def check_url(url: str) -> None:
+    """Raise `UsageError` where no reader knows what the URL means; opens nothing."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("tcp", "ipc"):
+        raise UsageError(f"{url!r} is no stream: use tcp://HOST:PORT or ipc://PATH")
+    if parts.scheme == "tcp":
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if not parts.hostname or not port:
+            raise UsageError(f"{url!r} names no host and port: use tcp://HOST:PORT, for example tcp://127.0.0.1:5555")
+    elif not url.removeprefix("ipc://"):
+        raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
+
+
+def open_reader(url: str, settings: ReaderSettings | None = None) -> Reader:
+    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other."""
+    check_url(url)
+    return ZmqReader(url, settings or ReaderSettings())
