@@ -87,6 +87,10 @@ def main(arguments: Sequence[str]) -> int:
     settings = settings_of(ProducerSettings, config)
     if settings.until == "committed" and settings.passes == 0 and not _live(source):
         raise UsageError("--until committed needs an end: give --passes N")
+    if _live(source) and (settings.passes or settings.validation):
+        raise UsageError(
+            "--passes and --validation are for datasets: a live source gives its records once, as they come"
+        )
     made = parser.make(config)
     logs, feed = _logs(made.source, settings, made.log)
     server = Server(Service(logs, ServiceSettings(), time.monotonic()), ServerSocket(settings.bind))
@@ -121,6 +125,7 @@ class _Life:
         self._server, self._feed, self._settings = server, feed, settings
         self._service = server.service
         self._status = StatusLine(settings.status_every_s, time.monotonic())
+        self._stopped_by = ""
 
     def live(self) -> None:
         """Serve; SIGINT and SIGTERM leave without ending the stream, so that trainers wait for the next life."""
@@ -132,6 +137,8 @@ class _Life:
             self._feed.start()
         try:
             self._server.serve(self._each_turn)
+            if self._stopped_by:
+                print(f"stopped by {self._stopped_by}; trainers wait for the next life", flush=True)
         finally:
             self._server.close()
             for log in self._service.logs.values():
@@ -139,7 +146,7 @@ class _Life:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del frame
-        print(f"stopped by {signal.Signals(number).name}; trainers wait for the next life", flush=True)
+        self._stopped_by = signal.Signals(number).name  # said later: a print may be under way
         self._server.stop()
 
     def _each_turn(self, now_s: float) -> None:

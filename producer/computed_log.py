@@ -108,9 +108,14 @@ class ComputedLog(Log):
         return self._dealing.ends(end if record < 0 else min(record, end))[partition]
 
     def reach(self, positions: Mapping[int, int]) -> None:
-        """Moves the log end to the least number of records that covers these positions, at most the stream's end."""
+        """Moves the log end to the least number of records that covers these positions.
+
+        Positions beyond the stream's end move nothing: whoever asks for them is refused, and no other reader harmed.
+        """
         last = max((self._dealing.record(p, offset - 1) for p, offset in positions.items() if offset > 0), default=-1)
-        records = min(last + 1, self._records)
+        records = last + 1
+        if records > self._records:
+            return
         with self._lock:
             self._pace.reach(records)
         self._advance(records)

@@ -37,7 +37,7 @@ def source_from(dataset: object, *, validation: int | float = 0, seed: int = 0) 
     if not readable or isinstance(dataset, Mapping | str | bytes):
         raise UsageError(
             f"{name} is not a map-style dataset: a source has __len__ and __getitem__(index); "
-            "send anything else through producer.Publisher"
+            "a live source has __iter__ and gives mappings of field names to values"
         )
     return divide(DatasetSource(dataset), validation, seed)
 

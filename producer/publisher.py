@@ -11,7 +11,7 @@ from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from protocol.dealing import Dealing, Positions, stripe_for
-from protocol.errors import NotDrained, StreamError
+from protocol.errors import NotDrained, StreamError, UsageError
 from protocol.messages import STREAM
 from protocol.schema import Schema
 from protocol.zmq_transport import ServerSocket
@@ -68,12 +68,14 @@ class Publisher:
 
     def send(self, **record: Any) -> None:
         """Append one record: a value for each field. Raises `DataFault` where it does not fit the schema."""
+        self._check_open()
         if self._log is None:
             self._log = self._open(infer_schema(record))
         self._log.append(record)
 
     def send_columns(self, **columns: Any) -> None:
         """Append many records at once: an array [n, *shape] for each field."""
+        self._check_open()
         if self._log is None:
             self._log = self._open(infer_schema({name: column[0] for name, column in columns.items()}))
         self._log.append_columns(columns)
@@ -115,6 +117,10 @@ class Publisher:
         else:
             self.abandon()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this Publisher was closed: open another one to send more")
+
     def _open(self, schema: Schema) -> MemoryLog:
         dealing = Dealing(self._partitions, stripe_for(schema.record_bytes, ragged=schema.ragged))
         log = self._log = MemoryLog(schema, dealing, self._log_settings, source=type(self).__name__)
@@ -137,7 +143,8 @@ class Publisher:
         del now_s
         assert self._server is not None
         service = self._server.service
-        self._left = service.untaken(), len(service.sessions)
+        if service.stream.ended:  # seen before the count, so that no record can slip in between
+            self._left = service.untaken(), len(service.sessions)
 
     def _left_over(self) -> tuple[int, int]:
         return self._left or (1, 1)
@@ -160,7 +167,8 @@ class Publisher:
                 raise NotDrained(untaken, timeout_s)
             elif now_s - said_s >= DRAIN_SAID_S:
                 said_s = now_s
-                logger.info("the stream has ended; waiting until %d records are taken", untaken)
+                who = "the groups that read it" if self._server.service.groups else "a group: none reads the stream"
+                logger.warning("the stream has ended; %d records wait for %s", untaken, who)
             if not self._thread.is_alive():
                 raise StreamError(f"serving has failed, and {untaken} records were not taken")
             time.sleep(DRAIN_POLL_S)

@@ -1,5 +1,6 @@
 """What a stream is, as its producer announces it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 from protocol.dealing import Dealing
 from protocol.errors import MalformedMessage
 from protocol.schema import MAX_NAME_LENGTH, Schema
-from protocol.values import mapping, number, text
+from protocol.values import mapping, number, shown, text
 
 MAX_SPLITS = 64
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,9 @@ class StreamInfo:
     def __post_init__(self) -> None:
         if len(self.splits) > MAX_SPLITS:
             raise ValueError(f"a stream has at most {MAX_SPLITS} splits, not {len(self.splits)}")
+        for name in self.splits:
+            if not SPLIT_NAME.fullmatch(name):  # it becomes a folder's name on the reader's side
+                raise ValueError(f"{shown(name)} is no name of a split: letters, digits, '_', '-' and '.' make one")
 
     def to_wire(self) -> dict[str, Any]:
         """As a msgpack map (protocol/SPEC.md)."""

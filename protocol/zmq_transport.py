@@ -1,6 +1,6 @@
 """The sessions' messages over ZeroMQ: a DEALER for a reader, a ROUTER for a server.
 
-Options follow the libzmq reference (zmq_setsockopt) and what was probed: see docs/design.md, known traps. Errors of
+Options follow the libzmq reference (zmq_setsockopt) and what was probed: see the traps in docs/design.md. Errors of
 ZeroMQ are translated here, at the edge.
 """
 

@@ -33,7 +33,8 @@ class CheckpointSettings:
     """How many checkpoints a run keeps."""
 
     keep: int = 3
-    """The newest so many are kept; the stream's log is held back to the oldest of them. The best is kept besides."""
+    """The newest so many are kept; the stream's log is held back to the oldest of them. The best is kept besides.
+    Fewer are kept while the log has no room."""
 
     def __post_init__(self) -> None:
         if self.keep < 1:
@@ -157,7 +158,8 @@ class Checkpointer:
             try:
                 self._write(samples, state, keep, best=best)
             except BaseException as fault:  # noqa: BLE001  (raised where somebody hears it: in the training thread)
-                self._fault = self._fault or fault
+                with self._changed:
+                    self._fault = self._fault or fault
             finally:
                 del state  # its memory is free before the next copy is made
                 with self._changed:
@@ -214,6 +216,7 @@ class Checkpointer:
             self._on_problem(f"an old checkpoint cannot be resumed any more: {error}")
 
     def _raise_fault(self) -> None:
-        fault, self._fault = self._fault, None
+        with self._changed:
+            fault, self._fault = self._fault, None
         if fault is not None:
             raise fault

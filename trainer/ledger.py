@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from protocol.dealing import Positions
 from protocol.errors import LedgerUnbalanced
@@ -71,7 +70,3 @@ class Ledger:
         for fate in FATES:
             ledger._fates[fate] = np.asarray(state[fate], np.int64)
         return ledger
-
-    def by_partition(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Each fate as an array over the partitions."""
-        return self._fates

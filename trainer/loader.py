@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 #: With an item each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
 COMMIT_TIMEOUT_S: Final = 3.0
+#: Workers that may die one after the other without having said anything.
+FUTILE_STARTS: Final = 3
 
 
 class StreamLoader:
@@ -77,6 +79,7 @@ class StreamLoader:
         self._description: Description | None = None
         self._readers: Readers | None = None
         self._stopping = False
+        self._futile = 0
         self._unmarked: deque[Batch] = deque()
         self._merge: Merge | None = None
         self._iterations = 0
@@ -145,7 +148,9 @@ class StreamLoader:
         self._stopping = True
 
     def mark_trained(self, batch: Batch) -> None:
-        """This batch and all before it have been trained."""
+        """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
+        if not isinstance(batch, Batch):
+            raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
         while self._unmarked and self._unmarked[0].number <= batch.number:
             each = self._unmarked.popleft()
             self.position.mark(each)
@@ -179,10 +184,16 @@ class StreamLoader:
         except WorkerDied as died:
             if self._stopping:
                 return False
+            self._futile += 1
+            if self._futile > FUTILE_STARTS:
+                mend = "does the script guard its start with if __name__ == '__main__'?"
+                raise StreamError(f"workers end before they have begun ({died}): {mend}") from died
             logger.warning("a worker died and is replaced: %s", died)
             self._close_readers()
             self._open_readers()
             item = None
+        else:
+            self._futile = 0
         self._take_in(item)
         self._be_idle(time.monotonic())
         return True
@@ -274,6 +285,11 @@ class StreamLoader:
         self.connect()
         self._board.make_durable()
         return {"group": self.group, **self.position.state_dict()}
+
+    def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
+        """The run is given up: the producer need not keep anything for it."""
+        with open_reader(self.url) as reader:
+            reader.drop(self.group, timeout_s=timeout_s)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, under its group. Only before the first batch."""

@@ -1,13 +1,14 @@
 """The training loop, and what it does at its intervals."""
 
 import logging
+import time
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
 import torch
 
-from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamTimeout
+from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
+#: A log that asks for room again within this time has found too little.
+STILL_FULL_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,9 @@ class Training:
     since_validation: Window = field(default_factory=Window)
     validated_at: int = -1
     stop_asked: str = ""
+    #: When room was last made in the producer's log, at how many samples, and whether older checkpoints were given up.
+    _made_room_s: float = float("-inf")
+    _made_room: tuple[int, bool] | None = None
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -69,6 +75,10 @@ class Training:
         except DataFault as fault:
             self.checkpointer.flush()  # one that waits to be written is good as well
             raise DataFault(f"{fault}; the last good checkpoint is {self.checkpointer.newest() or 'none'}") from fault
+        except (StreamError, PeerError):
+            self._save()  # the stream cannot go on, but what it gave is in the weights
+            self.checkpointer.flush()
+            raise
 
     def save_first(self) -> None:
         """A new run's checkpoint before its first step: from here on the producer keeps what it has not trained."""
@@ -173,9 +183,14 @@ class Training:
         self.checkpointer.save(self.samples, self.state_dict(), alone=alone)
 
     def _make_room(self) -> None:
-        """The producer's log is nearly full: save now, and have it wait for no older checkpoint than this one."""
+        """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints."""
         self.loader.position.save_soon = False
-        self._save(alone=True)
+        now_s = time.monotonic()
+        alone = now_s - self._made_room_s < STILL_FULL_S
+        if (self.samples, alone) == self._made_room:
+            return  # it waits for another group, or for more than this run has trained
+        self._made_room, self._made_room_s = (self.samples, alone), now_s
+        self._save(alone=alone)
 
     def _check_finite(self, window: Window) -> None:
         if not window.finite():
@@ -205,7 +220,7 @@ class Training:
         verify(newest)
         try:
             self.loader.commit(self.loader.state_dict(), timeout_s=FINAL_COMMIT_S)
-        except StreamTimeout:
+        except (StreamTimeout, PeerError):
             self.telemetry.notice("the producer left before it heard that everything was trained")
 
     def _why_it_ended(self) -> str:

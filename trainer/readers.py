@@ -19,8 +19,6 @@ from trainer.shared import ProgressBoard, Slots
 
 PREFETCH: Final = 4
 SLOTS_PER_WORKER: Final = 8
-#: A chunk of fixed-size records fits a slot of one stripe; ragged ones get this much.
-RAGGED_SLOT_BYTES: Final = 4 << 20
 #: DataLoader looks after its workers when nothing came for this long (by default only after 5 s).
 LATE_S: Final = 1
 #: How DataLoader begins to say that; it has no type of its own for it.
@@ -42,7 +40,9 @@ class Readers:
         self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, workers: int
     ) -> None:
         self.count = min(workers, info.dealing.partitions)
-        self.slots = Slots(self.count, SLOTS_PER_WORKER, _slot_bytes(info)) if self.count else None
+        self.slots = (
+            Slots(self.count, SLOTS_PER_WORKER, info.schema.record_bytes * info.dealing.stripe) if self.count else None
+        )
         options: dict[str, Any] = {}
         if self.count:
             options = {
@@ -98,11 +98,6 @@ def _forkserver() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "trainer.dataset"])
     return context
-
-
-def _slot_bytes(info: StreamInfo) -> int:
-    fixed = info.schema.record_bytes * info.dealing.stripe
-    return fixed + RAGGED_SLOT_BYTES if info.schema.ragged else fixed
 
 
 def _as_it_is(item: Any) -> Any:

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from protocol.command_line import located, settings_of
-from protocol.errors import StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import StreamError, StreamReplaced, StreamTimeout, UsageError
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
 from trainer.device import DeviceSettings, open_device
@@ -62,7 +62,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             pin_memory=device.type == "cuda",
         )
         if resumed is not None:
-            loader.load_state_dict(resumed[1]["stream"])
+            loader.load_state_dict(_stream_state(*resumed, run_dir, loader.group))
         _connect(loader, settings)
         validation = _validation(made, loader, run_dir, settings, telemetry)
         with Checkpointer(
@@ -113,6 +113,12 @@ def _resumed(run_dir: Path, resume: str, mean: dict[str, Any]) -> tuple[Path, St
     if found is not None:
         check_same(found[1], mean, found[0])
     return found
+
+
+def _stream_state(path: Path, state: State, run_dir: Path, group: str) -> dict[str, Any]:
+    """A checkpoint of another run is a fork: it must not commit in that run's name."""
+    own = path.resolve().is_relative_to(run_dir.resolve())
+    return dict(state["stream"]) if own else {**state["stream"], "group": group}
 
 
 def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
@@ -197,11 +203,13 @@ class _notices(logging.Handler):  # noqa: N801  (used as a context, like context
 
 def _obey_signals(run: Training) -> None:
     """The first SIGINT or SIGTERM saves and ends; the second ends at once."""
+    told: list[int] = []
 
     def obey(number: int, frame: FrameType | None) -> None:
         del frame
-        if run.stop_asked:
+        if told:
             os._exit(128 + number)
+        told.append(number)
         run.stop(f"stopped by {signal.Signals(number).name}")
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -213,9 +221,14 @@ def _run(run: Training) -> None:
     trained = run.loader.position.batches
     try:
         run.run()
+    except StreamReplaced as error:
+        mend = "what was trained is saved; for the new stream give another --run_dir, or --resume never"
+        raise StreamError(f"the producer serves another stream now: {error}; {mend}") from error
     except (RuntimeError, ValueError, TypeError) as error:
         if run.loader.position.batches > trained:
             raise
+        if trained == 0:
+            run.loader.drop_group()  # the run has not begun: nothing of the stream is held back for it
         schema = run.loader.info.schema
         fields = ", ".join(f"{each.name} {each.dtype}{list(each.shape) or ''}" for each in schema.fields)
         model = type(run.parts.model).__name__

@@ -263,7 +263,7 @@ class Unsized(Dataset[int]):
 @pytest.mark.parametrize(
     ("thing", "says"),
     [
-        (Endless(), "Endless is not a map-style dataset.*producer.Publisher"),
+        (Endless(), "Endless is not a map-style dataset.*a live source has __iter__"),
         (Unsized(), "Unsized is not a map-style dataset"),
         (FakeData, "FakeData is a class"),
         ({"a": 1}, "dict is not"),

@@ -363,7 +363,7 @@ def test_nothing_can_be_sent_after_the_end() -> None:
     publisher.send(id=0)
     publisher.abandon()
     publisher.abandon()
-    with pytest.raises(StreamError):
+    with pytest.raises(UsageError, match="was closed"):
         publisher.send(id=1)
 
 

@@ -23,11 +23,12 @@ from protocol.messages import (
     Subscribe,
     Welcome,
 )
-from protocol.stream import StreamInfo
+from protocol.stream import SPLIT_NAME, StreamInfo
 from protocol.values import MAX_NUMBER
 from tests.protocol.drawn_columns import chunks, schemas
 
 numbers = st.integers(0, MAX_NUMBER)
+split_names = st.from_regex(SPLIT_NAME, fullmatch=True).filter(lambda name: len(name) <= 20)
 texts = st.text(max_size=20)
 positions = st.dictionaries(st.integers(0, MAX_PARTITIONS - 1), numbers, max_size=5)
 seconds = st.floats(0, 1e12)
@@ -36,7 +37,7 @@ infos = st.builds(
     incarnation=texts,
     schema=schemas,
     dealing=st.builds(Dealing, st.integers(1, MAX_PARTITIONS), st.integers(1, MAX_STRIPE)),
-    splits=st.dictionaries(texts, numbers, max_size=3),
+    splits=st.dictionaries(split_names, numbers, max_size=3),
     records_per_pass=st.none() | numbers,
     source=texts,
 )

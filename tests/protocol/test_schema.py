@@ -135,3 +135,10 @@ def test_what_is_no_map_is_neither_schema_nor_stream(wire: Any) -> None:
         Schema.from_wire(wire)
     with pytest.raises(MalformedMessage):
         StreamInfo.from_wire(wire)
+
+
+@pytest.mark.parametrize("name", ["", "..", "/tmp/x", "../x", "a/b", "a\\b", ".hidden", "a\n"])
+def test_a_split_cannot_be_named_so_that_its_folder_lies_elsewhere(name: str) -> None:
+    wire = StreamInfo(incarnation="i", schema=Schema((Field("x", "uint8"),)), dealing=Dealing(1, 1)).to_wire()
+    with pytest.raises(MalformedMessage, match="no name of a split"):
+        StreamInfo.from_wire(wire | {"splits": {name: 1}})
