@@ -82,9 +82,9 @@ def test_over_fitting_is_seen_said_and_stops_the_run_where_that_was_asked_for(nu
     assert int(saved.name.removeprefix("step-")) == validations[best]["samples"]
 
 
-def publish(first: int, count: int) -> Publisher:
+def publish(first: int, count: int, url: str = "tcp://127.0.0.1:*") -> Publisher:
     """A capture program's pictures."""
-    publisher = Publisher("tcp://127.0.0.1:*", partitions=2)
+    publisher = Publisher(url, partitions=2)
     columns = NumberedPictures(count, padding=1, validation=0, first=first).take(np.arange(count))
     publisher.send_columns(image=columns["image"], label=columns["label"])
     return publisher
@@ -124,6 +124,35 @@ def test_a_live_stream_that_died_before_it_was_trained_is_refused_with_what_was_
     last = tail(life, 1)
     assert "belongs to another stream: expected stream" in last
     assert "lost at least 172 records: offsets 128 to 299" in last
+
+
+def test_a_live_stream_that_is_replaced_under_a_run_leaves_what_was_trained_saved(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    publisher = publish(0, 300)
+    life = begin(nursery, tmp_path, publisher.address, "--report_every", "64")
+    wait_until(lambda: life.log.exists() and "samples 256 " in life.log.read_text(), "256 trained samples")
+    publisher.abandon()
+    other = publish(0, 300, publisher.address)
+    assert wait(life) == 1
+    other.abandon()
+    last = tail(life, 1)
+    assert "the producer serves another stream now" in last
+    assert "lost at least 44 records: offsets 256 to 299" in last
+    assert newest(tmp_path)["samples"] == 256
+
+
+def test_a_log_that_holds_less_than_the_stream_is_trained_though_no_checkpoint_is_due(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    records, room = 6000, 3 * 1024 * 900  # three stripes of small pictures
+    pictures = NumberedPictures(records, padding=1, validation=0).take(np.arange(records))
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=room)
+    life = begin(nursery, tmp_path, publisher.address, "--checkpoint_every", "0")
+    publisher.send_columns(image=pictures["image"], label=pictures["label"])  # returns only if the log is trimmed
+    publisher.close(drain_timeout_s=60)
+    assert wait(life) == 0, tail(life)
+    assert newest(tmp_path)["samples"] == records
 
 
 def test_a_limit_ends_the_run_and_a_higher_one_goes_on_from_there(nursery: Nursery, tmp_path: Path) -> None:
