@@ -1,5 +1,6 @@
 """The interface of a reader: whatever a stream's URL names, everything above it is the same."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Self
@@ -51,9 +52,15 @@ class Reader(ABC):
         self.close()
 
 
-def read_split(reader: Reader, split: str, description: Description) -> Iterator[Chunk]:
-    """The chunks of a finite split, in order, from its start to its end."""
+def read_split(
+    reader: Reader, split: str, description: Description, *, on_wait: OnWait | None = None
+) -> Iterator[Chunk]:
+    """The chunks of a finite split, in order, from its start to its end; a producer that goes away is waited for."""
     asked = Subscription(split=split, positions=description.log_start, incarnation=description.info.incarnation)
+    heard_s = time.monotonic()
     for event in reader.read(asked):
         if isinstance(event, Chunk):
+            heard_s = time.monotonic()
             yield event
+        elif event is None and on_wait is not None:
+            on_wait(time.monotonic() - heard_s)

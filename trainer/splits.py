@@ -33,7 +33,7 @@ def fetch_splits(url: str, info: StreamInfo, run_dir: Path, on_wait: OnWait | No
                 Holdout.save(
                     folder,
                     description.info.schema,
-                    read_split(reader, name, description),
+                    read_split(reader, name, description, on_wait=on_wait),
                     count=sum(description.log_end.values()),
                     incarnation=description.info.incarnation,
                 )

@@ -11,6 +11,7 @@ from PIL import Image
 from producer.computed_log import split_log
 from protocol.errors import UsageError
 from protocol.open_reader import open_reader
+from protocol.reader import read_split
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
@@ -77,3 +78,19 @@ def test_samples_of_another_number_of_values_are_the_users_mistake() -> None:
 def test_what_is_no_map_style_dataset_is_the_users_mistake() -> None:
     with pytest.raises(UsageError, match="no map-style dataset"):
         batches_of_own(iter([1]), PICTURES, 10)
+
+
+def test_a_producer_that_goes_away_under_a_split_is_waited_for_and_that_is_said(tmp_path: Path) -> None:
+    class Enough(Exception):
+        """The wait was said."""
+
+    def said(waited_s: float) -> None:
+        assert waited_s > 0
+        raise Enough
+
+    source = NumberedRecords(500, 64, validation=130)
+    with open_reader(f"ipc://{tmp_path}/stream") as reader:
+        with serving(computed(source), url=f"ipc://{tmp_path}/stream", splits={"v": split_log(source)}):
+            description = reader.describe("v", timeout_s=5)
+        with pytest.raises(Enough):
+            list(read_split(reader, "v", description, on_wait=said))
