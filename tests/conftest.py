@@ -2,8 +2,14 @@
 
 import os
 import random
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Programs that tests start must hear Ctrl-C, also where a shell started the tests in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
