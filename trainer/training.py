@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from protocol.command_line import located, settings_of
-from protocol.errors import StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
 from trainer.device import DeviceSettings, open_device
@@ -222,15 +222,26 @@ def _run(run: Training) -> None:
     try:
         run.run()
     except StreamReplaced as error:
-        mend = "what was trained is saved; for the new stream give another --run_dir, or --resume never"
-        raise StreamError(f"the producer serves another stream now: {error}; {mend}") from error
+        saved = (
+            "what was trained is saved" if run.checkpointer.durable == run.samples else "what was trained is NOT SAVED"
+        )
+        mend = "for the new stream give another --run_dir, or --resume never"
+        raise StreamError(f"the producer serves another stream now: {error}; {saved}; {mend}") from error
     except (RuntimeError, ValueError, TypeError) as error:
         if run.loader.position.batches > trained:
             raise
         if trained == 0:
-            run.loader.drop_group()  # the run has not begun: nothing of the stream is held back for it
+            _give_up_group(run)
         schema = run.loader.info.schema
         fields = ", ".join(f"{each.name} {each.dtype}{list(each.shape) or ''}" for each in schema.fields)
         model = type(run.parts.model).__name__
         mend = "give a --model and a --task that take these records"
         raise UsageError(f"{model} fails on its first batch of {fields}: {located(error)}: {mend}") from error
+
+
+def _give_up_group(run: Training) -> None:
+    """The run has not begun, so nothing of the stream is held back for it."""
+    try:
+        run.loader.drop_group()
+    except (StreamTimeout, PeerError) as error:
+        run.telemetry.notice(f"the producer still holds the stream for {run.loader.group}: {error}")
