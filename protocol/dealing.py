@@ -7,6 +7,7 @@ positions, which needs no stamp on the wire.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
 
 #: partition → offset
 Positions = dict[int, int]
@@ -62,24 +63,50 @@ class Dealing:
         """The partitions of reader k of n: those with p mod n == k."""
         return range(reader, self.partitions, readers)
 
-    def next_partition(self, positions: Mapping[int, int]) -> int:
-        """The partition that holds the next record in stream order; `positions` must not be empty."""
-        stripe = self.stripe
-        return min(positions, key=lambda p: (positions[p] // stripe, p))
-
     def stripe_end(self, offset: int) -> int:
         """The first offset after the stripe that `offset` lies in."""
         return (offset // self.stripe + 1) * self.stripe
 
     def advance(self, positions: Mapping[int, int], records: int) -> Positions:
         """The positions after `records` more records in stream order of these partitions."""
-        after = dict(positions)
+        turns = Turns(self, positions)
+        turns.advance(records)
+        return turns.positions
+
+
+class Turns:
+    """Positions that move on in stream order: whose turn it is, and where its stripe ends.
+
+    `positions` are changed in place and must not be empty. The end of a stripe costs the logarithm of the number of
+    partitions, whatever lies before it costs nothing that grows.
+    """
+
+    def __init__(self, dealing: Dealing, positions: Mapping[int, int]) -> None:
+        self.positions = dict(positions)
+        self._stripe = dealing.stripe
+        self._order = [(offset // dealing.stripe, partition) for partition, offset in positions.items()]
+        heapify(self._order)
+        self._take_turn()
+
+    def move(self, records: int) -> None:
+        """The partition whose turn it is moves on by so many records, at most to the end of its stripe."""
+        position = self.positions[self.partition] + records
+        assert position <= self.stripe_end
+        self.positions[self.partition] = position
+        if position == self.stripe_end:
+            heapreplace(self._order, (position // self._stripe, self.partition))
+            self._take_turn()
+
+    def advance(self, records: int) -> None:
+        """Move on by so many records, over as many stripes as that takes."""
         while records > 0:
-            p = self.next_partition(after)
-            step = min(records, self.stripe_end(after[p]) - after[p])
-            after[p] += step
+            step = min(records, self.stripe_end - self.positions[self.partition])
+            self.move(step)
             records -= step
-        return after
+
+    def _take_turn(self) -> None:
+        turn, self.partition = self._order[0]
+        self.stripe_end = (turn + 1) * self._stripe
 
 
 def distance(start: Mapping[int, int], end: Mapping[int, int], partitions: Iterable[int] | None = None) -> int:

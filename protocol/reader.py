@@ -34,6 +34,10 @@ class Reader(ABC):
         """
 
     @abstractmethod
+    def stay(self) -> None:
+        """Called now and then by whoever cannot take what `read` gave: says the signs of life that are due."""
+
+    @abstractmethod
     def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
         """Tell the producer what a durable checkpoint has seen. Raises `StreamTimeout` if it does not answer."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, from_frames
-from protocol.dealing import TARGET_STRIPE_BYTES, Positions
+from protocol.dealing import TARGET_STRIPE_BYTES, Positions, Turns
 from protocol.errors import (
     BeyondLogEnd,
     OutOfRange,
@@ -52,6 +52,7 @@ class ReaderSession:
         self.state = State.SUBSCRIBING
         self.outbox: list[Request] = []
         self.received = dict(subscription.positions)
+        self._turns: Turns | None = None
         self._taken = dict(subscription.positions)
         self._until: Positions = {}
         self._info: StreamInfo | None = None
@@ -96,6 +97,11 @@ class ReaderSession:
         self._taken_count += end - self._taken[partition]
         self._taken[partition] = end
         if self.state is State.STREAMING and self._taken_count - self._granted_at >= self._window // 2:
+            self._grant(now_s)
+
+    def stay(self, now_s: float) -> None:
+        """Nothing can be taken now: say the sign of life that is due. Silence of the server is not judged meanwhile."""
+        if self.state is State.STREAMING and now_s >= self._due_s:
             self._grant(now_s)
 
     def leave(self) -> None:
@@ -143,6 +149,8 @@ class ReaderSession:
         if expected is not None and welcome.info.incarnation != expected:
             raise StreamReplaced(expected, welcome.info.incarnation)
         self._info = welcome.info
+        self._turns = Turns(welcome.info.dealing, self.received)
+        self.received = self._turns.positions
         self._window = self._window_of(welcome.info)
         self.state = State.STREAMING
         self._away = False
@@ -159,6 +167,7 @@ class ReaderSession:
 
     def _chunk(self, message: ChunkMessage, now_s: float) -> list[Event]:
         assert self._info is not None
+        assert self._turns is not None
         expected = self.received.get(message.partition)
         end = message.offset + message.count
         if expected is None:
@@ -170,11 +179,11 @@ class ReaderSession:
         columns = from_frames(self._info.schema, message.count, message.frames, MAX_CHUNK_BYTES)
         if end <= expected:
             return []
-        if message.offset > expected or message.partition != self._info.dealing.next_partition(self.received):
+        if message.offset > expected or message.partition != self._turns.partition:
             self._subscribe(now_s)  # a chunk was lost: those of all partitions come in stream order
             return []
         chunk = Chunk(message.partition, message.offset, columns, message.first_time_ns, message.last_time_ns)
-        self.received[message.partition] = end
+        self._turns.move(end - expected)
         return [chunk if message.offset == expected else chunk.part(expected - message.offset, message.count)]
 
     def _status(self, status: Status, now_s: float) -> list[Event]:

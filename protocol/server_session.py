@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocol.chunk import Chunk
-from protocol.dealing import Dealing, Positions
+from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import OutOfRange
 from protocol.messages import STREAM, Credit, End, Status, Subscribe
 
@@ -32,11 +32,10 @@ class ServerSession:
         self.token = subscribe.session
         self.split = subscribe.split
         self.group = subscribe.group if subscribe.split == STREAM else None  # groups are of the stream itself
-        self.next: Positions = dict(subscribe.positions)
+        self._turns = Turns(dealing, subscribe.positions)
+        self.next: Positions = self._turns.positions
         self.heard_s = now_s
-        self._dealing = dealing
         self._until: Positions = dict(subscribe.positions)
-        self._current = dealing.next_partition(self.next)
         self._partial_s = float("-inf")
         self._status_s = now_s
         self._said_end = False
@@ -58,9 +57,8 @@ class ServerSession:
 
         A chunk that ends before its stripe does is *partial*; two of them are at least `linger_s` apart.
         """
-        partition = self._current
+        partition, whole = self._turns.partition, self._turns.stripe_end
         offset = self.next[partition]
-        whole = self._dealing.stripe_end(offset)
         end = min(whole, log_end[partition], self._until[partition])
         if end <= offset or (end < whole and now_s < self._partial_s + linger_s):
             return None
@@ -68,16 +66,15 @@ class ServerSession:
 
     def sent(self, chunk: Chunk, now_s: float) -> None:
         """The chunk is on its way."""
-        self.next[chunk.partition] = chunk.end
-        if chunk.end % self._dealing.stripe == 0:
-            self._current = self._dealing.next_partition(self.next)
-        else:
+        whole = chunk.end == self._turns.stripe_end
+        self._turns.move(chunk.count)
+        if not whole:
             self._partial_s = now_s
 
     def hungry(self, log_end: Mapping[int, int]) -> bool:
         """Whether it waits for the log, having credit left."""
-        offset = self.next[self._current]
-        return log_end[self._current] <= offset < self._until[self._current]
+        partition = self._turns.partition
+        return log_end[partition] <= self.next[partition] < self._until[partition]
 
     def status(
         self, log_end: Mapping[int, int], *, ended: bool, save_soon: bool, now_s: float, every_s: float

@@ -157,6 +157,7 @@ class ZmqReader(Reader):
 
     def __init__(self, url: str, settings: ReaderSettings) -> None:
         self._settings = settings
+        self._session: ReaderSession | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         _guard(self._socket)
@@ -196,7 +197,7 @@ class ZmqReader(Reader):
         self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
     ) -> Iterator[Event | None]:
         now_s = time.monotonic()
-        session = ReaderSession(subscription, self._settings, new_token, now_s, progress)
+        self._session = session = ReaderSession(subscription, self._settings, new_token, now_s, progress)
         said_s = now_s
         try:
             while session.state is not State.ENDED:
@@ -221,6 +222,11 @@ class ZmqReader(Reader):
                 session.leave()
             if not self._socket.closed:  # an abandoned iterator may end after its reader
                 self._flush(session)
+
+    def stay(self) -> None:
+        if self._session is not None:
+            self._session.stay(time.monotonic())
+            self._flush(self._session)
 
     def close(self) -> None:
         # What was said last (a farewell) gets a moment to leave; it matters to nobody if it does not.

@@ -1,34 +1,108 @@
-"""A batch: what one optimizer step trains on, and the positions after it."""
+"""A batch: what one optimizer step trains on, a part of a block that is written once."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
-from protocol.dealing import Positions
+from protocol.dealing import Dealing, Positions
 
 
-@dataclass(frozen=True, eq=False)
+class Span(NamedTuple):
+    """Consecutive records of one partition, and the event times of the first and the last in nanoseconds since 1970."""
+
+    partition: int
+    offset: int
+    records: int
+    first_time_ns: int
+    last_time_ns: int
+
+    def time_ns(self, row: int) -> int:
+        """Event time of one of them, on a straight line between the first and the last."""
+        last = self.records - 1
+        return self.first_time_ns + ((self.last_time_ns - self.first_time_ns) * row // last if last else 0)
+
+
+class Block:
+    """Memory for consecutive batches of `batch_size` rows, and where its rows come from.
+
+    `tensors` hold the columns [rows, *shape]; `positions` are those before the first row. The batches' parts of a
+    column are made all at once, when one of them is first asked for: that costs less than half of slicing one by one.
+    """
+
+    def __init__(
+        self, tensors: dict[str, torch.Tensor], batch_size: int, dealing: Dealing, positions: Positions
+    ) -> None:
+        self.tensors, self.batch_size = tensors, batch_size
+        self._dealing, self._positions = dealing, positions
+        self._parts: dict[str, tuple[torch.Tensor, ...]] = {}
+        self._spans: list[Span] = []
+        self._first_rows: list[int] = []
+
+    def add(self, row: int, span: Span) -> None:
+        """The rows from `row` on are these records; those before were told already."""
+        self._first_rows.append(row)
+        self._spans.append(span)
+
+    def parts(self, name: str) -> tuple[torch.Tensor, ...]:
+        """The parts [batch_size, *shape] of a column, one for each batch; raises `KeyError`."""
+        parts = self._parts.get(name)
+        if parts is None:
+            parts = self._parts[name] = torch.split(self.tensors[name], self.batch_size)
+        return parts
+
+    def spans(self, start: int, stop: int) -> Iterator[tuple[Span, int, int]]:
+        """The spans that the rows `start` to `stop` - 1 lie in, and which rows of each span those are."""
+        at = bisect_right(self._first_rows, start) - 1
+        while at < len(self._spans) and (first := self._first_rows[at]) < stop:
+            span = self._spans[at]
+            yield span, max(start - first, 0), min(stop - first, span.records)
+            at += 1
+
+    def positions(self, row: int) -> Positions:
+        """The positions of all partitions after the rows before `row`."""
+        return self._dealing.advance(self._positions, row)
+
+
 class Batch(Mapping[str, torch.Tensor]):
     """Records in stream order, in columns: `batch["image"]` is a tensor [count, *shape].
 
-    The tensors own their memory. `number` counts batches from 1 over all lives of a run; `positions` are those of
-    all partitions after this batch; `spans` are the (partition, offset, count) that it was made of;
-    `newest_time_ns` is the event time of its newest record in nanoseconds since 1970.
+    `number` counts batches from 1 over all lives of a run. The tensors are parts of a block of about 1 MiB, or of one
+    batch where that is larger, which is written once: nothing that a batch shows changes. Whoever keeps one for long
+    keeps the block; `clone()` of a column takes the part out.
     """
 
-    columns: dict[str, torch.Tensor]
-    count: int
-    number: int
-    positions: Positions
-    spans: tuple[tuple[int, int, int], ...]
-    newest_time_ns: int
+    __slots__ = ("_block", "_index", "count", "number")
+
+    def __init__(self, block: Block, index: int, count: int, number: int) -> None:
+        self._block, self._index, self.count, self.number = block, index, count, number
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self.columns[name]
+        part = self._block.parts(name)[self._index]
+        return part if self.count == self._block.batch_size else part[: self.count]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
+        return iter(self._block.tensors)
 
     def __len__(self) -> int:
-        return len(self.columns)
+        return len(self._block.tensors)
+
+    @property
+    def spans(self) -> tuple[tuple[int, int, int], ...]:
+        """The (partition, offset, count) that it was made of."""
+        return tuple((span.partition, span.offset + first, end - first) for span, first, end in self._rows())
+
+    @property
+    def positions(self) -> Positions:
+        """The positions of all partitions after this batch."""
+        return self._block.positions(self._index * self._block.batch_size + self.count)
+
+    @property
+    def newest_time_ns(self) -> int:
+        """The event time of its newest record, in nanoseconds since 1970."""
+        return max(span.time_ns(end - 1) for span, _, end in self._rows())
+
+    def _rows(self) -> Iterator[tuple[Span, int, int]]:
+        start = self._index * self._block.batch_size
+        return self._block.spans(start, start + self.count)

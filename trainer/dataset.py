@@ -22,6 +22,7 @@ from protocol.dealing import Positions
 from protocol.errors import HeadraceError, UsageError
 from protocol.messages import STREAM
 from protocol.open_reader import check_url, open_reader
+from protocol.reader import Reader
 from protocol.stream import StreamInfo
 from protocol.subscription import Event, Subscription
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
@@ -55,19 +56,24 @@ class ReaderItems(IterableDataset[Item]):
     ) -> None:
         self._url, self._info, self._positions = url, info, positions
         self._group, self._board, self._slots = group, board, slots
+        self._reader: Reader | None = None
 
     def __iter__(self) -> Iterator[Item]:
         worker = get_worker_info()
         if worker is None or self._slots is None:
-            yield from in_thread(lambda: self._items(0, 1), THREAD_DEPTH)
+            yield from in_thread(lambda: self._items(0, 1), THREAD_DEPTH, while_full=self._stay)
             return
         for item in self._items(worker.id, worker.num_workers):
             if not isinstance(item, Chunk):
                 yield item
-            elif (slotted := self._slots.put(worker.id, self._info.schema, item)) is not None:
+            elif (slotted := self._slots.put(worker.id, self._info.schema, item, self._stay)) is not None:
                 yield slotted
             else:
                 return
+
+    def _stay(self) -> None:
+        if self._reader is not None:
+            self._reader.stay()
 
     def _items(self, reader: int, readers: int) -> Iterator[Item]:
         owned = self._info.dealing.owned(reader, readers)
@@ -79,10 +85,12 @@ class ReaderItems(IterableDataset[Item]):
         )
         yield None  # a sign of life before the connection is made
         try:
-            with open_reader(self._url) as stream:
-                yield from stream.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S)
+            with open_reader(self._url) as self._reader:
+                yield from self._reader.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S)
         except HeadraceError as error:
             yield Failed(error)
+        finally:
+            self._reader = None
 
 
 class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
@@ -127,8 +135,13 @@ def _samples(chunk: Chunk) -> Iterator[dict[str, torch.Tensor]]:
         yield sample
 
 
-def in_thread(items: Callable[[], Iterator[T]], depth: int) -> Iterator[T]:
-    """Iterate in a thread of its own, at most `depth` items ahead. What it raises is raised here."""
+def in_thread(
+    items: Callable[[], Iterator[T]], depth: int, while_full: Callable[[], None] = lambda: None
+) -> Iterator[T]:
+    """Iterate in a thread of its own, at most `depth` items ahead. What it raises is raised here.
+
+    `while_full` is called now and then, on that thread, while nothing more can be put ahead.
+    """
     ahead: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
     stopping = threading.Event()
 
@@ -137,6 +150,7 @@ def in_thread(items: Callable[[], Iterator[T]], depth: int) -> Iterator[T]:
             try:
                 ahead.put(entry, timeout=0.1)
             except queue.Full:
+                while_full()
                 continue
             return
 

@@ -10,8 +10,6 @@ arithmetic: two rooms, so that the check can fail.
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
-
 from protocol.dealing import Positions
 from protocol.errors import LedgerUnbalanced
 
@@ -25,9 +23,9 @@ class Ledger:
     def __init__(self, start: Positions) -> None:
         self.start = dict(start)
         partitions = len(start)
-        self._fates = {fate: np.zeros(partitions, np.int64) for fate in FATES}
-        self.received = np.zeros(partitions, np.int64)
-        self._consumed = np.zeros(partitions, np.int64)
+        self._fates = {fate: [0] * partitions for fate in FATES}
+        self._received = [0] * partitions
+        self._consumed = [0] * partitions
 
     def count(self, fate: str, partition: int, records: int) -> None:
         """`records` of a partition have met this fate in this life."""
@@ -37,18 +35,18 @@ class Ledger:
 
     def receive(self, partition: int, records: int) -> None:
         """`records` came in from a reader; negative where what was buffered is thrown away to be read again."""
-        self.received[partition] += records
+        self._received[partition] += records
 
     def check(self, positions: Mapping[int, int], buffered: Mapping[int, int], unmarked: Mapping[int, int]) -> None:
         """Raise `LedgerUnbalanced` where either equation fails. `positions` are the trained ones."""
         for partition, position in positions.items():
             passed = position - self.start[partition]
-            fates = {fate: int(counts[partition]) for fate, counts in self._fates.items()}
+            fates = {fate: counts[partition] for fate, counts in self._fates.items()}
             if passed != sum(fates.values()):
                 raise LedgerUnbalanced(f"partition {partition}: {passed} records have passed, but {fates}")
-            received = int(self.received[partition])
+            received = self._received[partition]
             here = {
-                "consumed": int(self._consumed[partition]),
+                "consumed": self._consumed[partition],
                 "buffered": buffered.get(partition, 0),
                 "unmarked": unmarked.get(partition, 0),
             }
@@ -57,16 +55,21 @@ class Ledger:
 
     def totals(self) -> dict[str, int]:
         """Each fate over all partitions and lives."""
-        return {fate: int(counts.sum()) for fate, counts in self._fates.items()}
+        return {fate: sum(counts) for fate, counts in self._fates.items()}
+
+    @property
+    def received(self) -> int:
+        """Records that came in from readers in this life."""
+        return sum(self._received)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: plain numbers in lists."""
-        return {"start": dict(self.start), **{fate: counts.tolist() for fate, counts in self._fates.items()}}
+        return {"start": dict(self.start), **{fate: list(counts) for fate, counts in self._fates.items()}}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Ledger":
         """The ledger of an earlier life; what is counted per life begins at zero."""
         ledger = cls({int(partition): int(offset) for partition, offset in state["start"].items()})
         for fate in FATES:
-            ledger._fates[fate] = np.asarray(state[fate], np.int64)
+            ledger._fates[fate] = [int(count) for count in state[fate]]
         return ledger

@@ -8,8 +8,7 @@ lets the producer forget.
 import logging
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from protocol.chunk import Chunk
@@ -28,12 +27,15 @@ from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
 from trainer.readers import AllEnded, Readers, WorkerDied
 from trainer.shared import ProgressBoard, SlottedChunk
+from trainer.trail import Trail
 
 logger = logging.getLogger(__name__)
 
 #: With an item each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
 COMMIT_TIMEOUT_S: Final = 3.0
+#: What was marked is counted this often while batches come, and whenever somebody asks.
+ACCOUNT_S: Final = 0.05
 #: Workers that may die one after the other without having said anything.
 FUTILE_STARTS: Final = 3
 
@@ -80,9 +82,14 @@ class StreamLoader:
         self._readers: Readers | None = None
         self._stopping = False
         self._futile = 0
-        self._unmarked: deque[Batch] = deque()
         self._merge: Merge | None = None
         self._iterations = 0
+        #: Where rows came from that were copied and are not marked; `_handed_rows` of this iteration were handed out,
+        #: the first `_marked_rows` of them are marked. `_before` batches came before this iteration.
+        self._trail = Trail()
+        self._copied_rows = self._handed_rows = self._marked_rows = 0
+        self._before = self._number = self._marked = 0
+        self._account_at_s = 0.0
 
     # --- what the stream is --------------------------------------------------------------------------------------
 
@@ -105,12 +112,12 @@ class StreamLoader:
         if info.schema.ragged:
             names = ", ".join(field.name for field in info.schema.fields if field.ragged)
             raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
-        self.position = RunPosition(description, start=self._start, resumed=self._resumed)
+        self._position = RunPosition(description, start=self._start, resumed=self._resumed)
         self._board = ProgressBoard(info.dealing.partitions)
-        self._board.mark(self.position.trained)
+        self._board.mark(self._position.trained)
         if self._resumed is not None:
             self._board.make_durable()
-        self._assembly = Assembly(info.schema, self.batch_size, pin_memory=self._pin_memory)
+        self._assembly = Assembly(info.schema, info.dealing, self.batch_size, pin_memory=self._pin_memory)
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -123,25 +130,33 @@ class StreamLoader:
         self._iterations += 1
         iteration = self._iterations
         self._close_readers()
-        if self._unmarked:
-            count = sum(batch.count for batch in self._unmarked)
+        self._account()
+        if self._handed_rows > self._marked_rows:
+            count = self._handed_rows - self._marked_rows
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
-            self._throw_away(span for batch in self._unmarked for span in batch.spans)
-            self._unmarked.clear()
+        self._throw_away(self._copied_rows - self._marked_rows)
         self._stopping = False
         self._merge = Merge(info.dealing, self.position.trained)
-        self._number = self.position.batches
+        self._assembly.begin(self.position.trained)
+        self._before = self._number = self._marked = self._position.batches
+        self._copied_rows = self._handed_rows = self._marked_rows = 0
         self._open_readers()
         try:
-            while iteration == self._iterations and (batch := self._next_batch()) is not None:
-                self._unmarked.append(batch)
-                yield batch
+            number = -1
+            while iteration == self._iterations and number != self._number:
+                number = self._number
+                for batch in self._next_batches():
+                    if self._stopping or iteration != self._iterations:
+                        break
+                    self._number = batch.number
+                    self._handed_rows += batch.count
+                    yield batch
             self._release()
         finally:
             if iteration == self._iterations:
                 self._close_readers()
-                self._throw_away(self._assembly.spans)
-                self._assembly.begin()
+                self._throw_away(self._copied_rows - self._handed_rows)
+                self._copied_rows = self._handed_rows
 
     def stop(self) -> None:
         """End the iteration at the next opportunity; what is buffered is read again another time."""
@@ -151,26 +166,50 @@ class StreamLoader:
         """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
         if not isinstance(batch, Batch):
             raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
-        while self._unmarked and self._unmarked[0].number <= batch.number:
-            each = self._unmarked.popleft()
-            self.position.mark(each)
-            self._board.mark({partition: each.positions[partition] for partition, _, _ in each.spans})
+        if batch.number > self._marked:
+            self._marked = min(batch.number, self._number)
+            if time.monotonic() > self._account_at_s:
+                self._account()
 
-    def _next_batch(self) -> Batch | None:
+    @property
+    def position(self) -> RunPosition:
+        """Where the run stands, all that was marked among it."""
+        self._account()
+        return self._position
+
+    def _account(self) -> None:
+        """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
+        self._account_at_s = time.monotonic() + ACCOUNT_S
+        # All batches of an iteration but its last have the same size, so a number says how many rows came before.
+        rows = min((self._marked - self._before) * self.batch_size, self._handed_rows) - self._marked_rows
+        if rows > 0:
+            self._marked_rows += rows
+            taken = self._trail.take(rows)
+            self._position.mark(self._marked, taken)
+            trained = self._position.trained
+            self._board.mark({partition: trained[partition] for partition, _ in taken})
+
+    def _next_batches(self) -> Iterator[Batch]:
+        """All batches that are complete, at least one; none where nothing more will come or the end was asked for."""
+        self._waiting_since_s = self._idle_said_s = time.monotonic()
+        while not self._stopping:
+            self._copy()
+            if self._assembly.complete:
+                return self._assembly.batches(self._number + 1)
+            if not self._pull():
+                break
+        return iter(()) if self._stopping else self._assembly.rest(self._number + 1)
+
+    def _copy(self) -> None:
+        """Copy what has come into the block, as far as that has room."""
         assembly, merge = self._assembly, self._merge
         assert merge is not None
-        assembly.begin()
-        self._waiting_since_s = self._idle_said_s = time.monotonic()
-        while assembly.missing:
-            piece = merge.take(assembly.missing)
-            if piece is not None:
-                assembly.add(piece)
-            elif self._stopping or not self._pull():
-                break
-        if self._stopping or not assembly.rows:
-            return None
-        self._number += 1
-        return assembly.finish(self._number, dict(merge.positions))
+        if not assembly.room:
+            assembly.begin(merge.positions)
+        while (room := assembly.room) and (piece := merge.take(room)) is not None:
+            assembly.add(piece)
+            self._trail.add(piece.chunk.partition, piece.stop - piece.start)
+            self._copied_rows += piece.stop - piece.start
 
     def _pull(self) -> bool:
         """Take in one item from the readers; false where nothing will ever come."""
@@ -229,10 +268,10 @@ class StreamLoader:
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
-    def _throw_away(self, spans: Iterable[tuple[int, int, int]]) -> None:
-        """What had come counts as not received: it is read again."""
-        for partition, _, records in spans:
-            self.position.ledger.receive(partition, -records)
+    def _throw_away(self, rows: int) -> None:
+        """The newest rows that were copied count as not received: they are read again."""
+        for partition, count in self._trail.drop(rows):
+            self.position.ledger.receive(partition, -count)
 
     def _be_idle(self, now_s: float) -> None:
         if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
@@ -260,20 +299,20 @@ class StreamLoader:
 
     def in_hand(self) -> dict[str, int]:
         """Records that have come and are not trained: `buffered` and `unmarked`."""
-        return {"buffered": sum(self._buffered().values()), "unmarked": sum(self._unmarked_counts().values())}
+        buffered, unmarked = self._in_hand()
+        return {"buffered": sum(buffered.values()), "unmarked": sum(unmarked.values())}
 
     def check_ledger(self) -> None:
         """Raise `LedgerUnbalanced` where a record was counted twice or not at all."""
-        self.position.ledger.check(self.position.trained, self._buffered(), self._unmarked_counts())
+        self.position.ledger.check(self.position.trained, *self._in_hand())
 
-    def _buffered(self) -> Positions:
-        """Records that are in no batch yet, or in one that is still incomplete, by partition."""
-        counts = {} if self._merge is None else self._merge.buffered()
-        return _count(self._assembly.spans, counts)
-
-    def _unmarked_counts(self) -> Positions:
-        """Records handed out and not yet marked, by partition."""
-        return _count((span for batch in self._unmarked for span in batch.spans), {})
+    def _in_hand(self) -> tuple[Positions, Positions]:
+        """Records in no batch that was handed out, and those handed out and not marked, by partition."""
+        self._account()
+        unmarked, buffered = self._trail.counts(self._handed_rows - self._marked_rows)
+        for partition, records in ({} if self._merge is None else self._merge.buffered()).items():
+            buffered[partition] = buffered.get(partition, 0) + records
+        return buffered, unmarked
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -311,9 +350,3 @@ class StreamLoader:
         self._board.commit(positions)
         with open_reader(self.url) as reader:
             reader.commit(self.group, state["incarnation"], positions, timeout_s=timeout_s)
-
-
-def _count(spans: Iterable[tuple[int, int, int]], counts: Positions) -> Positions:
-    for partition, _, records in spans:
-        counts[partition] = counts.get(partition, 0) + records
-    return counts

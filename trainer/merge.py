@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.chunk import Chunk
-from protocol.dealing import Dealing, Positions
+from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import LedgerUnbalanced
 
 
@@ -22,19 +22,13 @@ class Piece:
     stop: int
     release: Callable[[], None] | None
 
-    @property
-    def span(self) -> tuple[int, int, int]:
-        """(partition, offset, count)."""
-        return self.chunk.partition, self.chunk.offset + self.start, self.stop - self.start
-
 
 class Merge:
     """Buffers chunks by partition. `positions` are those of what has been handed out."""
 
     def __init__(self, dealing: Dealing, positions: Positions) -> None:
-        self._dealing = dealing
-        self.positions = dict(positions)
-        self._current = dealing.next_partition(positions)
+        self._turns = Turns(dealing, positions)
+        self.positions = self._turns.positions
         self._chunks: dict[int, deque[tuple[Chunk, Callable[[], None] | None]]] = {p: deque() for p in positions}
 
     def add(self, chunk: Chunk, release: Callable[[], None] | None = None) -> None:
@@ -43,23 +37,21 @@ class Merge:
 
     def take(self, most: int) -> Piece | None:
         """The next rows in stream order, at most `most`; None where they have not arrived."""
-        partition = self._current
+        turns = self._turns
+        partition = turns.partition
         waiting = self._chunks[partition]
         if not waiting:
             return None
         chunk, release = waiting[0]
-        position = self.positions[partition]
-        start = position - chunk.offset
-        if not 0 <= start < chunk.count:
-            raise LedgerUnbalanced(f"partition {partition} is at {position}, but offset {chunk.offset} was handed over")
-        stripe_end = self._dealing.stripe_end(position)
-        stop = min(start + most, chunk.count, stripe_end - chunk.offset)
-        last = stop == chunk.count
+        start, count = self.positions[partition] - chunk.offset, chunk.count
+        if not 0 <= start < count:
+            at = self.positions[partition]
+            raise LedgerUnbalanced(f"partition {partition} is at {at}, but offset {chunk.offset} was handed over")
+        stop = min(start + most, count, turns.stripe_end - chunk.offset)
+        last = stop == count
         if last:
             waiting.popleft()
-        self.positions[partition] = position + stop - start
-        if self.positions[partition] == stripe_end:
-            self._current = self._dealing.next_partition(self.positions)
+        turns.move(stop - start)
         return Piece(chunk, start, stop, release if last else None)
 
     def buffered(self) -> Positions:

@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from protocol.dealing import Positions, distance
+from protocol.dealing import Positions, Turns, distance
 from protocol.errors import HeadraceError, RecordsLost, StreamReplaced, UsageError
 from protocol.messages import Description
 from protocol.subscription import Away, Ended, Heard, Subscribed
-from trainer.batch import Batch
 from trainer.ledger import Ledger
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ class RunPosition:
         self._info = description.info
         #: Batches trained over all lives.
         self.batches = 0
-        self.trained = dict(description.log_start if start == "earliest" else description.log_end)
+        self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
         self.ledger = Ledger(self.trained)
         #: What became of the records of earlier streams, each trained to its end.
         self.earlier: dict[str, int] = {}
@@ -41,11 +40,22 @@ class RunPosition:
         if resumed is not None:
             self._restore(resumed)
 
-    def mark(self, batch: Batch) -> None:
-        """This batch, the next after those marked before, has been trained."""
-        for partition, _, records in batch.spans:
-            self.ledger.count("trained", partition, records)
-        self.trained, self.batches = batch.positions, batch.number
+    @property
+    def trained(self) -> Positions:
+        """The positions that the weights have seen; they move on in place."""
+        return self._turns.positions
+
+    def mark(self, number: int, rows: Iterable[tuple[int, int]]) -> None:
+        """All batches up to this number have been trained; `rows` are those of each partition that were not before.
+
+        Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it.
+        """
+        total = 0
+        for partition, count in rows:
+            self.ledger.count("trained", partition, count)
+            total += count
+        self._turns.advance(total)
+        self.batches = number
 
     def hear(self, event: Subscribed | Heard | Away | Ended) -> None:
         """One of the readers has heard something of the producer."""
@@ -120,7 +130,8 @@ class RunPosition:
         ledger = Ledger.from_state(state["ledger"])
         earlier = dict(state["earlier"])
         if state["incarnation"] == found:
-            self.trained = {int(partition): int(offset) for partition, offset in state["positions"].items()}
+            positions = {int(partition): int(offset) for partition, offset in state["positions"].items()}
+            self._turns = Turns(self._info.dealing, positions)
             self.ledger, self.earlier = ledger, earlier
         elif state["ended"]:
             logger.info("the stream %s was trained to its end; stream %s follows", state["incarnation"], found)

@@ -6,7 +6,7 @@ nothing stays behind a killed process.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -46,8 +46,13 @@ class Slots:
         self._closed = _shared(torch.zeros(1, dtype=torch.uint8))
         self._next = 0
 
-    def put(self, worker: int, schema: Schema, chunk: Chunk) -> SlottedChunk | None:
-        """Copy a chunk into this worker's next slot; waits until that one is free. None once the loader has closed."""
+    def put(
+        self, worker: int, schema: Schema, chunk: Chunk, while_full: Callable[[], None] = lambda: None
+    ) -> SlottedChunk | None:
+        """Copy a chunk into this worker's next slot. None once the loader has closed.
+
+        Waits until that slot is free, and calls `while_full` again and again meanwhile.
+        """
         frames = [np.frombuffer(frame, np.uint8) for frame in to_frames(schema, chunk.columns)]
         sizes = tuple(len(frame) for frame in frames)
         memory = self._memory.numpy()
@@ -59,6 +64,7 @@ class Slots:
         while busy[worker, slot]:
             if self._closed.item():
                 return None
+            while_full()
             time.sleep(SLOT_POLL_S)
         at = 0
         for frame, size in zip(frames, sizes, strict=True):

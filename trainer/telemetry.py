@@ -197,7 +197,7 @@ class Telemetry:
         self._next_pictures = max(2 * self._samples, self._samples + PICTURES_APART)
         if self._start is None or picture_field(self._start.info.schema) is None:
             return
-        columns = {name: column[:PICTURES_SHOWN].cpu().numpy() for name, column in batch.columns.items()}
+        columns = {name: column[:PICTURES_SHOWN].cpu().numpy() for name, column in batch.items()}
         self._write(Pictures(samples=self._samples, sheet=sheet_of(self._start.info.schema, columns, SHEET_WIDTH)))
 
     def _write(self, fact: Fact) -> None:

@@ -12,7 +12,7 @@ from producer.computed_log import ComputedLog, pass_order, split_log
 from producer.pace import NS_PER_S, Pace
 from producer.source import ColumnSource, Indices, Subset, divide
 from protocol.chunk import Column, Ragged
-from protocol.dealing import Dealing, Positions
+from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import BeyondLogEnd, UsageError
 from protocol.schema import Field, Schema
 
@@ -27,7 +27,7 @@ def ids_of(log: ComputedLog, positions: Positions, records: int, sizes: Iterator
     """The next records in stream order, read in pieces of the given sizes."""
     found: list[int] = []
     while len(found) < records:
-        p = log.info.dealing.next_partition(positions)
+        p = Turns(log.info.dealing, positions).partition
         chunk = log.read(p, positions[p], min(next(sizes), records - len(found)))
         assert (chunk.partition, chunk.offset) == (p, positions[p])
         assert log.info.dealing.stripe_end(chunk.offset) >= chunk.end

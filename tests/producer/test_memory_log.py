@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
 from protocol.chunk import Ragged
-from protocol.dealing import Dealing
+from protocol.dealing import Dealing, Turns
 from protocol.errors import BeyondLogEnd, DataFault, LogFull, RecordsLost, StreamError, UsageError
 from protocol.schema import Field, Schema
 
@@ -347,7 +347,7 @@ def test_writers_and_a_reader_in_threads_of_their_own_lose_and_double_nothing(fu
     seen: list[int] = []
     positions = log.log_start()
     while len(seen) < 9000:
-        p = log.info.dealing.next_partition(positions)
+        p = Turns(log.info.dealing, positions).partition
         if positions[p] < log.log_end()[p]:
             seen += ns(log, p, positions[p])
             positions[p] = log.info.dealing.ends(len(seen))[p]

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from protocol.chunk import Chunk
-from protocol.dealing import Positions
+from protocol.dealing import Positions, Turns
 from protocol.messages import Commit, Committed, Message, Request
 from protocol.reader_session import ReaderSession
 from protocol.stream import StreamInfo
@@ -48,7 +48,7 @@ class SimulatedReader:
             self.session.take(self._chunk.partition, self._chunk.end, now_s)
             self._chunk = None
         events: list[Event] = []
-        due = self.run.info.dealing.next_partition(self.session.received)
+        due = Turns(self.run.info.dealing, self.session.received).partition
         if self.inbox:
             events += self.session.receive(self.inbox.popleft(), now_s)  # type: ignore[arg-type]
         for event in events + self.session.advance(now_s):

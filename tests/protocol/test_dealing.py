@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.dealing import MAX_PARTITIONS, MAX_STRIPE, Dealing, Positions, distance, stripe_for
+from protocol.dealing import MAX_PARTITIONS, MAX_STRIPE, Dealing, Positions, Turns, distance, stripe_for
 
 dealings = st.builds(Dealing, st.integers(1, 9), st.integers(1, 16))
 records = st.integers(0, 500)
@@ -35,7 +35,7 @@ def test_the_ends_count_what_was_dealt_to_each_partition(dealing: Dealing, dealt
 def test_the_order_of_positions_is_the_order_of_records(dealing: Dealing, first: int, count: int) -> None:
     positions = dealing.ends(first)
     for record in range(first, first + count):
-        partition = dealing.next_partition(positions)
+        partition = Turns(dealing, positions).partition
         assert dealing.locate(record) == (partition, positions[partition])
         positions[partition] += 1
 

@@ -12,7 +12,7 @@ from protocol.contact_sheet import sheet_of
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
-from trainer.batch import Batch
+from trainer.batch import Batch, Block, Span
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink, read_lines
 from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, Waiting
@@ -78,7 +78,14 @@ def batch(count: int = 64, *, age_s: float = 0.0, now_s: float = 1000.0, number:
         "image": torch.arange(count * 64, dtype=torch.int64).reshape(count, 1, 8, 8).to(torch.uint8),
         "label": torch.arange(count) % 2,
     }
-    return Batch(columns, count, number, {0: count * number}, ((0, 0, count),), int((now_s - age_s) * 1e9))
+    return batch_of(columns, number=number, time_ns=int((now_s - age_s) * 1e9))
+
+
+def batch_of(columns: dict[str, torch.Tensor], *, number: int = 1, time_ns: int = 0) -> Batch:
+    count = len(next(iter(columns.values())))
+    block = Block(columns, count, Dealing(1, 1024), {0: 0})
+    block.add(0, Span(0, 0, count, time_ns, time_ns))
+    return Batch(block, 0, count, number)
 
 
 def report(telemetry: Telemetry, samples: int = 64) -> Report:
@@ -288,7 +295,7 @@ def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(teleme
     one = batch()
     telemetry.record(one)
     (pictures,) = kept.of(Pictures)
-    columns = {name: column[:16].numpy() for name, column in one.columns.items()}
+    columns = {name: column[:16].numpy() for name, column in one.items()}
     assert pictures.samples == 704
     assert (pictures.sheet == sheet_of(SCHEMA, columns, SHEET_WIDTH)).all()
 
@@ -303,7 +310,7 @@ def test_later_sheets_are_rare(telemetry: Telemetry, kept: Kept) -> None:
 
 def test_a_stream_without_pictures_has_no_sheets(telemetry: Telemetry, kept: Kept) -> None:
     telemetry.start(start(schema=Schema((Field("x", "float32", (8,)),))))
-    telemetry.record(Batch({"x": torch.zeros(4, 8)}, 4, 1, {0: 4}, ((0, 0, 4),), 0))
+    telemetry.record(batch_of({"x": torch.zeros(4, 8)}))
     assert kept.of(Pictures) == []
 
 
