@@ -8,6 +8,7 @@ from collections.abc import Callable
 from producer.service import Service
 from protocol.codec import decode_request, encode
 from protocol.errors import PeerError
+from protocol.memory import keep_freed_memory
 from protocol.messages import Message
 from protocol.zmq_transport import ServerSocket
 
@@ -21,6 +22,7 @@ class Server:
     """Serves until it is told to stop. `serve` runs in one thread; `wake` and `stop` may be called from any."""
 
     def __init__(self, service: Service, socket: ServerSocket) -> None:
+        keep_freed_memory()
         self.service = service
         self._socket = socket
         self.address = socket.address

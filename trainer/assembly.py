@@ -90,7 +90,7 @@ class Assembly:
             return
         labels = np.asarray(chunk.columns[name])
         low, high = allowed
-        if labels.min() < low or labels.max() > high:
+        if np.minimum.reduce(labels) < low or np.maximum.reduce(labels) > high:
             row = int(np.flatnonzero((labels < low) | (labels > high))[0])
             where = f"partition {chunk.partition}, offset {chunk.offset + row}"
             raise DataFault(f"label {labels[row]} at {where} is outside {low} to {high}")

@@ -20,6 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from protocol.chunk import Chunk, Ragged
 from protocol.dealing import Positions
 from protocol.errors import HeadraceError, UsageError
+from protocol.memory import keep_freed_memory
 from protocol.messages import STREAM
 from protocol.open_reader import check_url, open_reader
 from protocol.reader import Reader
@@ -191,6 +192,7 @@ def guard_worker(_worker: int) -> None:
     Under forkserver neither PR_SET_PDEATHSIG nor getppid sees a trainer that was killed; the parent's sentinel does.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), name="headrace-guard", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The readers of one loader: a DataLoader whose workers (or thread) hand over chunks.
+"""The readers of one loader: the workers of a DataLoader, or a thread, hand over chunks.
 
 `in_order=False` lets whichever reader has something go first; the order is restored by the merge.
 """
@@ -7,12 +7,14 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import torch
 from torch.utils.data import DataLoader
 
 from protocol.dealing import Positions
+from protocol.memory import keep_freed_memory
 from protocol.stream import StreamInfo
 from trainer.dataset import Item, ReaderItems, guard_worker
 from trainer.shared import ProgressBoard, Slots
@@ -39,21 +41,16 @@ class Readers:
     def __init__(
         self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, workers: int
     ) -> None:
+        keep_freed_memory()
         self.count = min(workers, info.dealing.partitions)
-        self.slots = (
-            Slots(self.count, SLOTS_PER_WORKER, info.schema.record_bytes * info.dealing.stripe) if self.count else None
-        )
-        options: dict[str, Any] = {}
-        if self.count:
-            options = {
-                "multiprocessing_context": _forkserver(),
-                "prefetch_factor": PREFETCH,
-                "worker_init_fn": guard_worker,
-                "timeout": LATE_S,
-            }
+        self.slots: Slots | None = None
+        self._processes: set[BaseProcess] = set()
+        if not self.count:
+            self._iterator: Iterator[Item] | None = iter(ReaderItems(url, info, positions, group, board, None))
+            return
+        self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema.record_bytes * info.dealing.stripe)
         items = ReaderItems(url, info, positions, group, board, self.slots)
         others = set(multiprocessing.active_children())
-        # A generator of its own: iter(DataLoader) would draw from torch's global one and shift every dropout after it.
         with warnings.catch_warnings():
             # More workers than cores is no mistake here: readers wait for the network most of the time.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
@@ -63,10 +60,14 @@ class Readers:
                 num_workers=self.count,
                 collate_fn=_as_it_is,
                 in_order=False,
+                multiprocessing_context=_forkserver(),
+                prefetch_factor=PREFETCH,
+                worker_init_fn=guard_worker,
+                timeout=LATE_S,
+                # One of its own: iter(DataLoader) would draw from torch's global one and shift every dropout after it.
                 generator=torch.Generator().manual_seed(0),
-                **options,
             )
-            self._iterator: Iterator[Item] | None = iter(loader)
+            self._iterator = iter(loader)
         self._processes = set(multiprocessing.active_children()) - others
 
     def next(self) -> Item:
@@ -90,7 +91,7 @@ class Readers:
         """End the workers or the thread."""
         if self.slots is not None:
             self.slots.close()
-        self._iterator = None  # DataLoader ends its workers when its iterator goes
+        self._iterator = None  # DataLoader ends its workers when its iterator goes, the thread ends with its own
 
 
 def _forkserver() -> BaseContext:
