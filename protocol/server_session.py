@@ -38,6 +38,9 @@ class ServerSession:
         self._until: Positions = dict(subscribe.positions)
         self._current = dealing.next_partition(self.next)
         self._partial_s = float("-inf")
+        #: Seconds in which there was credit and the log ended too soon.
+        self.short_s = 0.0
+        self._short_since_s: float | None = None
         self._status_s = now_s
         self._said_end = False
 
@@ -78,6 +81,18 @@ class ServerSession:
         """Whether it waits for the log, having credit left."""
         offset = self.next[self._current]
         return log_end[self._current] <= offset < self._until[self._current]
+
+    def rest(self, log_end: Mapping[int, int], now_s: float) -> None:
+        """What could be sent now was sent; until `resume` the time counts as short if the log is why no more was."""
+        whole = self._dealing.stripe_end(self.next[self._current])
+        short = log_end[self._current] < min(whole, self._until[self._current])
+        self._short_since_s = now_s if short else None
+
+    def resume(self, now_s: float) -> None:
+        """Somebody looks again."""
+        if self._short_since_s is not None:
+            self.short_s += max(0.0, now_s - self._short_since_s)
+            self._short_since_s = None
 
     def status(
         self, log_end: Mapping[int, int], *, ended: bool, save_soon: bool, now_s: float, every_s: float

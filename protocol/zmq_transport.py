@@ -40,6 +40,7 @@ from protocol.messages import (
 from protocol.reader import OnWait, Reader
 from protocol.reader_session import ReaderSession, State
 from protocol.subscription import Event, Progress, ReaderSettings, Subscription
+from protocol.waits import Waits
 
 MAX_PORT = 65535
 #: Messages that wait in each direction of a connection; credit bounds the bytes.
@@ -197,22 +198,31 @@ class ZmqReader(Reader):
     ) -> Iterator[Event | None]:
         now_s = time.monotonic()
         session = ReaderSession(subscription, self._settings, new_token, now_s, progress)
+        waits = Waits(now_s)
         said_s = now_s
         try:
             while session.state is not State.ENDED:
                 self._flush(session)
-                wait_s = min(session.due_s(), said_s + idle_s) - time.monotonic()
+                asked_s = time.monotonic()
+                wait_s = min(session.due_s(), said_s + idle_s) - asked_s
                 events: list[Event] = []
-                if self._socket.poll(max(0, int(wait_s * 1000 + 0.999))):
+                arrived = self._socket.poll(max(0, int(wait_s * 1000 + 0.999)))
+                polled_s = time.monotonic()
+                if arrived:
                     reply = decode_reply(self._receive())
                     events += session.receive(reply, time.monotonic())
                 now_s = time.monotonic()
                 events += session.advance(now_s)
+                waits.add(polled_s=polled_s - asked_s, worked_s=now_s - polled_s)
                 for event in events:
                     yield event
                     said_s = now_s = time.monotonic()
                     if isinstance(event, Chunk):
                         session.take(event.partition, event.end, now_s)
+                alone = session.state is State.SUBSCRIBING
+                waited = waits.take(now_s, source_s=session.source_s, heard_s=session.heard_s, alone=alone)
+                if waited is not None:
+                    yield waited  # which says nothing of the stream: it may still be silent
                 if now_s - said_s >= idle_s:
                     yield None
                     said_s = time.monotonic()

@@ -23,7 +23,7 @@ from protocol.errors import OutOfRange, StreamTimeout, UnknownMessage, UsageErro
 from protocol.messages import Bye, Describe, Refusal, Subscribe
 from protocol.open_reader import open_reader
 from protocol.reader import Reader, read_split
-from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription
+from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription, Waited
 from protocol.zmq_transport import MAX_REQUEST_FRAME_BYTES, ServerSocket
 from tests.protocol.serving import ANY_PORT, ID, computed, numbered, serving
 
@@ -338,6 +338,26 @@ def test_a_silent_stream_gives_empty_events() -> None:
         events = [event for event in islice(reader.read(everywhere(1), idle_s=0.1), 6) if event is None]
         assert len(events) >= 3
         assert 0.3 <= time.monotonic() - started_s < 2
+
+
+def test_a_reader_says_what_it_waited_for_and_its_time_is_accounted_for() -> None:
+    log = MemoryLog(ID, Dealing(1, 4))
+    with serving(log) as server, open_reader(server.address) as reader:
+        began_s = time.monotonic()
+        events = reader.read(Subscription(split="", positions={0: 0}))
+        waited = list(islice((event for event in events if isinstance(event, Waited)), 2))
+        all_s = time.monotonic() - began_s
+    source_s, wire_s = sum(each.source_s for each in waited), sum(each.wire_s for each in waited)
+    assert source_s > wire_s, "nothing was on its way"
+    assert source_s + wire_s + sum(each.reader_s for each in waited) <= all_s
+
+
+def test_a_producer_that_is_not_there_is_what_a_reader_waits_for(tmp_path: Path) -> None:
+    with open_reader(f"ipc://{tmp_path}/nobody") as reader:
+        events = reader.read(Subscription(split="", positions={0: 0}))
+        waited = next(event for event in events if isinstance(event, Waited))
+    assert waited.source_s > 0
+    assert waited.wire_s == 0
 
 
 def test_leaving_early_tells_the_server_so() -> None:
