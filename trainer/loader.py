@@ -19,7 +19,7 @@ from protocol.messages import Description
 from protocol.open_reader import check_url, open_reader
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from protocol.subscription import Away, Ended, Heard, Subscribed
+from protocol.subscription import Away, Ended, Heard, Subscribed, Waited
 from protocol.zmq_transport import new_token
 from trainer.assembly import Assembly
 from trainer.batch import Batch
@@ -28,6 +28,7 @@ from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
 from trainer.readers import AllEnded, Readers, WorkerDied
 from trainer.shared import ProgressBoard, SlottedChunk
+from trainer.stages import WAITING, Stages
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class StreamLoader:
         on_idle: Callable[[], None] | None = None,
         on_wait: OnWait | None = None,
         pin_memory: bool = False,
+        stages: Stages | None = None,
     ) -> None:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
@@ -75,6 +77,7 @@ class StreamLoader:
         self._start, self._on_timeout = start, on_timeout
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
         self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
+        self._stages = stages or Stages()
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
         self._readers: Readers | None = None
@@ -176,7 +179,8 @@ class StreamLoader:
         """Take in one item from the readers; false where nothing will ever come."""
         assert self._readers is not None
         try:
-            item = self._readers.next()
+            with self._stages.of(WAITING):
+                item = self._readers.next()
         except AllEnded:
             if not self.position.end_known:
                 raise StreamError("the readers have ended before their stream did") from None
@@ -208,6 +212,8 @@ class StreamLoader:
                 self._buffer(item, None)
             case Subscribed() | Heard() | Away() | Ended():
                 self.position.hear(item)
+            case Waited():
+                self._stages.blame(item)
             case Failed():
                 raise self.position.explained(item.error)
             case None:
@@ -246,14 +252,18 @@ class StreamLoader:
 
     def _open_readers(self) -> None:
         assert self._merge is not None
-        self._readers = Readers(self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers)
+        with self._stages.of("reader"):
+            self._readers = Readers(
+                self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers
+            )
 
     def _close_readers(self) -> None:
         if self._merge is not None:
             for partition, records in self._merge.clear().items():
                 self.position.ledger.receive(partition, -records)
         if self._readers is not None:
-            self._readers.close()
+            with self._stages.of("reader"):
+                self._readers.close()
             self._readers = None
 
     # --- where it stands -----------------------------------------------------------------------------------------

@@ -82,7 +82,9 @@ def batch(count: int = 64, *, age_s: float = 0.0, now_s: float = 1000.0, number:
 
 
 def report(telemetry: Telemetry, samples: int = 64) -> Report:
-    return telemetry.report(samples=samples, batches=1, train={"loss": 0.5}, learning_rate=0.1, stream=STANDING)
+    return telemetry.report(
+        samples=samples, batches=1, train={"loss": 0.5}, learning_rate=0.1, stream=STANDING, stages={"step": 1.0}
+    )
 
 
 @pytest.fixture
