@@ -97,6 +97,6 @@ class Trace:
             self._say(f"the profile could not be saved in {self._folder} ({error.strerror or error})")
             return
         self._say(
-            f"a profile of up to {self._steps} steps is saved as {path}: open it at https://ui.perfetto.dev, or with "
+            f"a profile is saved as {path}: open it at https://ui.perfetto.dev, or with "
             f"tensorboard --logdir {self._folder} where torch-tb-profiler is installed"
         )
