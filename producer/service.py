@@ -4,8 +4,9 @@ It answers questions, opens one session a reader, hears what groups have trained
 forget what nobody needs. A fault of one peer is answered to that peer, counted, and touches no other.
 """
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from producer.groups import Groups
@@ -46,15 +47,22 @@ class ServiceSettings(SessionSettings):
 class Service:
     """The stream (split "") and its finite splits, served to any number of readers.
 
-    Times are seconds of any monotonic clock.
+    Times are seconds of any monotonic clock. `clock_s` only tells how long the reading of a log takes.
     """
 
-    def __init__(self, logs: Mapping[str, Log], settings: ServiceSettings, now_s: float) -> None:
+    def __init__(
+        self,
+        logs: Mapping[str, Log],
+        settings: ServiceSettings,
+        now_s: float,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.logs = logs
         self.stream = logs[STREAM]
         self.groups = Groups(self.stream.info.dealing.partitions, settings.group_time_to_live_s)
         self.outbox = Outbox()
-        self.sessions = Sessions(logs, settings, self.outbox)
+        self.sessions = Sessions(logs, settings, self.outbox, clock_s)
         self._started_s = now_s
         self._checked_s = now_s
 

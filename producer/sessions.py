@@ -1,16 +1,16 @@
 """The readers that a server serves now: who gets the next chunk, and what each hears in between."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from producer.outbox import Outbox, Send
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, to_frames
 from protocol.dealing import Positions
 from protocol.errors import OversizedMessage, RecordsLost, UnknownMessage
 from protocol.log import Log
-from protocol.messages import STREAM, ChunkMessage, Refusal
-from protocol.server_session import ServerSession
+from protocol.messages import STREAM, ChunkMessage, Refusal, Status
+from protocol.server_session import Reading, ServerSession
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,19 @@ class SessionSettings:
 
 
 class Sessions:
-    """One session a peer. A full link, a peer that is gone or a record that is lost concerns its own session only."""
+    """One session a peer. A full link, a peer that is gone or a record that is lost concerns its own session only.
 
-    def __init__(self, logs: Mapping[str, Log], settings: SessionSettings, outbox: Outbox) -> None:
-        self._logs, self._settings, self._outbox = logs, settings, outbox
+    `clock_s` tells how long a log was read, and nothing else.
+    """
+
+    def __init__(
+        self, logs: Mapping[str, Log], settings: SessionSettings, outbox: Outbox, clock_s: Callable[[], float]
+    ) -> None:
+        self._logs, self._settings, self._outbox, self._clock_s = logs, settings, outbox, clock_s
         self._sessions: dict[bytes, ServerSession] = {}
         self.sent = 0
+        self._read_s = 0.0  # inside logs, for whichever reader: meanwhile the others wait as well
+        self._read_before_s: dict[bytes, float] = {}
         self._next = b""  # the peer whose turn it is where the last turn left somebody waiting
 
     def __len__(self) -> int:
@@ -55,10 +62,12 @@ class Sessions:
     def open(self, peer: bytes, session: ServerSession) -> None:
         """Serve a reader."""
         self._sessions[peer] = session
+        self._read_before_s[peer] = self._read_s
 
     def close(self, peer: bytes) -> None:
         """Serve it no longer, if it was served."""
         self._sessions.pop(peer, None)
+        self._read_before_s.pop(peer, None)
 
     def readers(self) -> Counter[str]:
         """Number of readers by group."""
@@ -81,6 +90,8 @@ class Sessions:
             status = session.status(
                 end, ended=ended, save_soon=save_soon, now_s=now_s, every_s=self._settings.sign_of_life_s
             )
+            if isinstance(status, Status):
+                status = replace(status, source_s=self._source_s(peer, session))
             if status is not None:
                 self._outbox.say(peer, status)
 
@@ -102,7 +113,9 @@ class Sessions:
 
     def send_chunks(self, send: Send, now_s: float, most_chunks: int) -> None:
         """At most `most_chunks` chunks, to the readers in turn; the next call goes on where this one stopped."""
-        ends = self._ends()
+        ends, read_before_s = self._ends(), self._read_s
+        for session in self._sessions.values():
+            session.resume(now_s)
         waiting = deque(self._sessions)
         if self._next in self._sessions:
             waiting.rotate(-waiting.index(self._next))
@@ -112,6 +125,8 @@ class Sessions:
                 most_chunks -= 1
                 waiting.append(peer)
         self._next = waiting[0] if waiting else b""
+        for session in self._sessions.values():
+            session.rest(ends[session.split], now_s + self._read_s - read_before_s)
 
     def _send_chunk(self, peer: bytes, ends: Mapping[str, Positions], send: Send, now_s: float) -> bool:
         """Whether one was sent; where none will be, the session is closed and its reader told why."""
@@ -121,8 +136,8 @@ class Sessions:
         if reading is None:
             return False
         try:
-            chunk = self._fitting(log.read(reading.partition, reading.offset, reading.count))
-            if not send(peer, _message(session.token, chunk, log)):
+            chunk = self._fitting(self._read(log, reading))
+            if not send(peer, _message(session.token, chunk, log, self._source_s(peer, session))):
                 return False
         except UnknownMessage:
             self.close(peer)
@@ -138,6 +153,17 @@ class Sessions:
         session.sent(chunk, now_s)
         self.sent += chunk.count
         return True
+
+    def _read(self, log: Log, reading: Reading) -> Chunk:
+        began_s = self._clock_s()
+        try:
+            return log.read(reading.partition, reading.offset, reading.count)
+        finally:
+            self._read_s += self._clock_s() - began_s
+
+    def _source_s(self, peer: bytes, session: ServerSession) -> float:
+        """Seconds of this session in which its reader waited for records to come into the log or out of it."""
+        return session.short_s + self._read_s - self._read_before_s[peer]
 
     def _fitting(self, chunk: Chunk) -> Chunk:
         """Only records that differ in size make a stripe that is larger than what fits."""
@@ -165,7 +191,7 @@ def expired(session: int, lost: RecordsLost) -> Refusal:
     )
 
 
-def _message(session: int, chunk: Chunk, log: Log) -> ChunkMessage:
+def _message(session: int, chunk: Chunk, log: Log, source_s: float) -> ChunkMessage:
     return ChunkMessage(
         session=session,
         partition=chunk.partition,
@@ -173,5 +199,6 @@ def _message(session: int, chunk: Chunk, log: Log) -> ChunkMessage:
         count=chunk.count,
         first_time_ns=chunk.first_time_ns,
         last_time_ns=chunk.last_time_ns,
+        source_s=source_s,
         frames=tuple(to_frames(log.info.schema, chunk.columns)),
     )

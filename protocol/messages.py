@@ -121,7 +121,10 @@ class Welcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkMessage:
-    """Records `offset` to `offset + count` - 1 of a partition. Their columns travel as further frames."""
+    """Records `offset` to `offset + count` - 1 of a partition. Their columns travel as further frames.
+
+    `source_s` as in `Status`: on a slow link a status may be stuck behind many chunks.
+    """
 
     session: int
     partition: int
@@ -129,17 +132,22 @@ class ChunkMessage:
     count: int
     first_time_ns: int = field(metadata={"read": moment_ns})
     last_time_ns: int = field(metadata={"read": moment_ns})
+    source_s: float = 0.0
     frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """A sign of life, at least once a second: what will be sent next and how far the log reaches."""
+    """A sign of life, at least once a second: what will be sent next and how far the log reaches.
+
+    `source_s` are the seconds of this session in which the reader could have been sent more but for the log.
+    """
 
     session: int
     next: Positions
     log_end: Positions
     save_soon: bool
+    source_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,10 +59,11 @@ def _read(reader: Reader, wanted: Wanted, said: Description) -> Iterator[Chunk]:
     start: Positions = said.log_end if wanted.latest else said.log_start
     asked = Subscription(split=wanted.split, positions=start, incarnation=said.info.incarnation)
     missing, heard_s = wanted.count, time.monotonic()
-    for event in reader.read(asked, idle_s=min(1.0, wanted.timeout_s)):
-        if isinstance(event, Chunk):
-            yield event.part(0, min(missing, event.count))
-            missing, heard_s = missing - event.count, time.monotonic()
+    for events in reader.read(asked, idle_s=min(1.0, wanted.timeout_s)):
+        for event in events:
+            if isinstance(event, Chunk) and missing > 0:
+                yield event.part(0, min(missing, event.count))
+                missing, heard_s = missing - event.count, time.monotonic()
         if missing <= 0 or time.monotonic() - heard_s >= wanted.timeout_s:
             return
 

@@ -26,11 +26,11 @@ class Reader(ABC):
     @abstractmethod
     def read(
         self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
-    ) -> Iterator[Event | None]:
-        """Events of one subscription until it has `Ended`; None after `idle_s` without any.
+    ) -> Iterator[list[Event]]:
+        """Events of one subscription, as they came together, until it has `Ended`; none after `idle_s` without any.
 
-        A chunk counts as taken, so that more may be sent, when the next event is asked for. `progress` is asked
-        whenever something is said to the producer. Chunks show memory of their own, which never changes.
+        Chunks count as taken, so that more may be sent, when the next list is asked for. `progress` is asked whenever
+        something is said to the producer. Chunks show memory of their own, which never changes.
         """
 
     @abstractmethod
@@ -62,9 +62,10 @@ def read_split(
     """The chunks of a finite split, in order, from its start to its end; a producer that goes away is waited for."""
     asked = Subscription(split=split, positions=description.log_start, incarnation=description.info.incarnation)
     heard_s = time.monotonic()
-    for event in reader.read(asked):
-        if isinstance(event, Chunk):
+    for events in reader.read(asked):
+        chunks = [event for event in events if isinstance(event, Chunk)]
+        yield from chunks
+        if chunks:
             heard_s = time.monotonic()
-            yield event
-        elif event is None and on_wait is not None:
+        elif on_wait is not None:
             on_wait(time.monotonic() - heard_s)

@@ -60,7 +60,9 @@ class ReaderSession:
         self._granted_at = 0
         self._taken_count = 0
         self._away = False
-        self._heard_s = self._checked_s = now_s
+        #: Seconds for which the server had nothing to send, as far as it has said so; and when it last said anything.
+        self.source_s = self._session_source_s = 0.0
+        self.heard_s = self._checked_s = now_s
         self._retry_pause_s = settings.retry_first_s
         self._subscribe(now_s)
 
@@ -70,14 +72,14 @@ class ReaderSession:
         """Let the time pass: retries, signs of life, and the notice that the server is away."""
         events: list[Event] = []
         if now_s - self._checked_s > self.settings.away_after_s:
-            self._heard_s = now_s  # this side was not listening: the silence is its own
+            self.heard_s = now_s  # this side was not listening: the silence is its own
         self._checked_s = now_s
         if self.state is State.ENDED:
             return events
-        if now_s - self._heard_s > self.settings.away_after_s and not self._away:
+        if now_s - self.heard_s > self.settings.away_after_s and not self._away:
             self._away = True
             self.state = State.SUBSCRIBING
-            events.append(Away(now_s - self._heard_s))
+            events.append(Away(now_s - self.heard_s))
         if now_s >= self._due_s:
             if self.state is State.STREAMING:
                 self._grant(now_s)
@@ -125,7 +127,7 @@ class ReaderSession:
             raise VersionMismatch(reply.text)  # it names no session: the server could not read the message
         if getattr(reply, "session", None) != self._session or self.state is State.ENDED:
             return []
-        self._heard_s = now_s
+        self.heard_s = now_s
         match reply:
             case Welcome():
                 return self._welcome(reply, now_s)
@@ -134,8 +136,10 @@ class ReaderSession:
             case _ if self.state is not State.STREAMING:
                 return []
             case ChunkMessage():
+                self._hear_source(reply.source_s)
                 return self._chunk(reply, now_s)
             case Status():
+                self._hear_source(reply.source_s)
                 return self._status(reply, now_s)
             case End():
                 return self._end(reply, now_s)
@@ -194,6 +198,11 @@ class ReaderSession:
             return []
         return [Heard(status.log_end, status.save_soon)]
 
+    def _hear_source(self, source_s: float) -> None:
+        """It is cumulative within a session, so what arrives late or twice changes nothing."""
+        self.source_s += max(0.0, source_s - self._session_source_s)
+        self._session_source_s = max(source_s, self._session_source_s)
+
     def _end(self, end: End, now_s: float) -> list[Event]:
         if end.final.keys() != self.received.keys():
             raise OutOfRange("an end of other partitions than were asked for")
@@ -233,6 +242,7 @@ class ReaderSession:
         asked, progress = self.subscription, self._progress()
         self.state = State.SUBSCRIBING
         self._session = self._tokens()
+        self._session_source_s = 0.0
         self._due_s = now_s + self._retry_pause_s
         self.outbox.append(
             Subscribe(

@@ -37,6 +37,9 @@ class ServerSession:
         self.heard_s = now_s
         self._until: Positions = dict(subscribe.positions)
         self._partial_s = float("-inf")
+        #: Seconds in which there was credit and the log ended too soon.
+        self.short_s = 0.0
+        self._short_since_s: float | None = None
         self._status_s = now_s
         self._said_end = False
 
@@ -75,6 +78,18 @@ class ServerSession:
         """Whether it waits for the log, having credit left."""
         partition = self._turns.partition
         return log_end[partition] <= self.next[partition] < self._until[partition]
+
+    def rest(self, log_end: Mapping[int, int], now_s: float) -> None:
+        """What could be sent now was sent; until `resume` the time counts as short if the log is why no more was."""
+        partition = self._turns.partition
+        short = log_end[partition] < min(self._turns.stripe_end, self._until[partition])
+        self._short_since_s = now_s if short else None
+
+    def resume(self, now_s: float) -> None:
+        """Somebody looks again."""
+        if self._short_since_s is not None:
+            self.short_s += max(0.0, now_s - self._short_since_s)
+            self._short_since_s = None
 
     def status(
         self, log_end: Mapping[int, int], *, ended: bool, save_soon: bool, now_s: float, every_s: float

@@ -75,4 +75,16 @@ class Ended:
     final: Positions
 
 
-Event = Subscribed | Heard | Away | Ended | Chunk
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """What a reader has spent its time on since it last said so, about a second; what its taker took is left out."""
+
+    source_s: float
+    """Seconds of waiting for the producer: its log had nothing, it was reading, or it was away."""
+    wire_s: float
+    """Seconds of waiting for what the producer had sent, or for credit to reach it."""
+    reader_s: float
+    """Seconds of taking in what had arrived."""
+
+
+Event = Subscribed | Heard | Away | Ended | Waited | Chunk

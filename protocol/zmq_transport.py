@@ -17,6 +17,7 @@ from protocol.chunk import MAX_CHUNK_BYTES, Buffer, Chunk
 from protocol.codec import MAX_REQUEST_BYTES, decode_reply, encode
 from protocol.dealing import Positions
 from protocol.errors import (
+    HeadraceError,
     OutOfRange,
     StreamError,
     StreamTimeout,
@@ -40,11 +41,14 @@ from protocol.messages import (
 from protocol.reader import OnWait, Reader
 from protocol.reader_session import ReaderSession, State
 from protocol.subscription import Event, Progress, ReaderSettings, Subscription
+from protocol.waits import Waits
 
 MAX_PORT = 65535
 #: Messages that wait in each direction of a connection; credit bounds the bytes.
 QUEUED_MESSAGES = 64
 REQUEST_RETRY_S = 1.0
+#: Messages that a reader hands over at once, if they have come already.
+TOGETHER = 4
 #: Frames of one message; a reader's has one, a chunk one or two a field.
 MAX_FRAMES = 130
 LINGER_MS = 1000
@@ -195,33 +199,52 @@ class ZmqReader(Reader):
 
     def read(
         self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
-    ) -> Iterator[Event | None]:
-        now_s = time.monotonic()
+    ) -> Iterator[list[Event]]:
+        now_s = said_s = time.monotonic()
         self._session = session = ReaderSession(subscription, self._settings, new_token, now_s, progress)
-        said_s = now_s
+        waits = Waits(now_s)
+        failure: HeadraceError | None = None
         try:
             while session.state is not State.ENDED:
                 self._flush(session)
-                wait_s = min(session.due_s(), said_s + idle_s) - time.monotonic()
+                asked_s = time.monotonic()
+                wait_s = min(session.due_s(), said_s + idle_s) - asked_s
                 events: list[Event] = []
-                if self._socket.poll(max(0, int(wait_s * 1000 + 0.999))):
-                    reply = decode_reply(self._receive())
-                    events += session.receive(reply, time.monotonic())
+                arrived = self._socket.poll(max(0, int(wait_s * 1000 + 0.999)))
+                polled_s = time.monotonic()
+                if arrived:
+                    failure = self._take_in(session, events)
                 now_s = time.monotonic()
                 events += session.advance(now_s)
-                for event in events:
-                    yield event
-                    said_s = now_s = time.monotonic()
-                    if isinstance(event, Chunk):
-                        session.take(event.partition, event.end, now_s)
-                if now_s - said_s >= idle_s:
-                    yield None
+                waits.add(polled_s=polled_s - asked_s, worked_s=now_s - polled_s)
+                alone = session.state is State.SUBSCRIBING
+                waited = waits.take(now_s, source_s=session.source_s, heard_s=session.heard_s, alone=alone)
+                if waited is not None:
+                    events.append(waited)
+                if events or now_s - said_s >= idle_s:
+                    yield events
                     said_s = time.monotonic()
+                    for event in events:
+                        if isinstance(event, Chunk):
+                            session.take(event.partition, event.end, said_s)
+                if failure is not None:
+                    raise failure
         finally:
             if session.state is not State.ENDED:
                 session.leave()
             if not self._socket.closed:  # an abandoned iterator may end after its reader
                 self._flush(session)
+
+    def _take_in(self, session: ReaderSession, events: list[Event]) -> HeadraceError | None:
+        """What has come, a few messages at most. A failure is given back: what came before it is still good."""
+        try:
+            for _ in range(TOGETHER):
+                events += session.receive(decode_reply(self._receive()), time.monotonic())
+                if session.state is State.ENDED or not self._socket.poll(0):
+                    break
+        except HeadraceError as error:
+            return error
+        return None
 
     def stay(self) -> None:
         if self._session is not None:

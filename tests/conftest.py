@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,3 +19,12 @@ def seed() -> int:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"SEED={seed}")
     return seed
+
+
+@pytest.fixture
+def signals_as_they_were() -> Iterator[None]:
+    """For a trainer that runs in the test's own process, where it obeys SIGINT and SIGTERM."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -11,6 +11,7 @@ from trainer.parts import add_model, add_optimizer, check_classes
 from trainer.settings import TrainSettings
 from trainer.stopping import StoppingSettings
 from trainer.telemetry import TelemetrySettings
+from trainer.trace import TraceSettings
 from trainer.training import train
 
 DESCRIPTION = """Train on a live stream, every sample exactly once, and look at what came of it.
@@ -32,7 +33,7 @@ in the run directory.
 
   python -m trainer evaluate
   python -m trainer evaluate --run_dir runs/mine --json"""
-COMPONENTS = (TrainSettings, DeviceSettings, StoppingSettings, TelemetrySettings, CheckpointSettings)
+COMPONENTS = (TrainSettings, DeviceSettings, StoppingSettings, TelemetrySettings, CheckpointSettings, TraceSettings)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -28,7 +28,8 @@ from protocol.stream import StreamInfo
 from protocol.subscription import Event, Subscription
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
-THREAD_DEPTH = 16
+#: Lists of items; each has at most a few chunks.
+THREAD_DEPTH = 4
 #: Of a silent stream a reader says something this often.
 ITEM_S = 0.25
 
@@ -42,14 +43,15 @@ class Failed:
     error: HeadraceError
 
 
-#: What a reader hands to the loader; None is the empty item of a silent stream.
-Item = Event | SlottedChunk | Failed | None
+#: What a reader hands to the loader.
+Item = Event | SlottedChunk | Failed
 
 
-class ReaderItems(IterableDataset[Item]):
+class ReaderItems(IterableDataset[list[Item]]):
     """What the readers of one training run hand to its loader: chunks in stream order and what else they heard.
 
-    In a worker chunks travel through `slots`; in the main process (`num_workers=0`) a thread reads.
+    What came together is handed over together; an empty list is the sign of life of a silent stream. In a worker chunks
+    travel through `slots`; in the main process (`num_workers=0`) a thread reads.
     """
 
     def __init__(
@@ -59,24 +61,35 @@ class ReaderItems(IterableDataset[Item]):
         self._group, self._board, self._slots = group, board, slots
         self._reader: Reader | None = None
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[list[Item]]:
         worker = get_worker_info()
         if worker is None or self._slots is None:
             yield from in_thread(lambda: self._items(0, 1), THREAD_DEPTH, while_full=self._stay)
             return
-        for item in self._items(worker.id, worker.num_workers):
-            if not isinstance(item, Chunk):
-                yield item
-            elif (slotted := self._slots.put(worker.id, self._info.schema, item, self._stay)) is not None:
-                yield slotted
+        for items in self._items(worker.id, worker.num_workers):
+            yield from self._slotted(worker.id, self._slots, items)
+
+    def _slotted(self, worker: int, slots: Slots, items: list[Item]) -> Iterator[list[Item]]:
+        """The items with their chunks in slots; what is slotted does not wait for those that find no room yet."""
+        ready: list[Item] = []
+        for item in items:
+            if isinstance(item, Chunk):
+                if ready and not slots.room(worker):
+                    yield ready
+                    ready = []
+                slotted = slots.put(worker, self._info.schema, item, self._stay)
+                if slotted is None:
+                    return
+                ready.append(slotted)
             else:
-                return
+                ready.append(item)
+        yield ready
 
     def _stay(self) -> None:
         if self._reader is not None:
             self._reader.stay()
 
-    def _items(self, reader: int, readers: int) -> Iterator[Item]:
+    def _items(self, reader: int, readers: int) -> Iterator[list[Item]]:
         owned = self._info.dealing.owned(reader, readers)
         asked = Subscription(
             split=STREAM,
@@ -84,12 +97,13 @@ class ReaderItems(IterableDataset[Item]):
             incarnation=self._info.incarnation,
             group=self._group,
         )
-        yield None  # a sign of life before the connection is made
+        yield []  # a sign of life before the connection is made
         try:
             with open_reader(self._url) as self._reader:
-                yield from self._reader.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S)
+                for events in self._reader.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S):
+                    yield list(events)
         except HeadraceError as error:
-            yield Failed(error)
+            yield [Failed(error)]
         finally:
             self._reader = None
 
@@ -122,9 +136,10 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
                 positions={partition: begin[partition] for partition in owned},
                 incarnation=description.info.incarnation,
             )
-            for event in stream.read(asked):
-                if isinstance(event, Chunk):
-                    yield from _samples(event)
+            for events in stream.read(asked):
+                for event in events:
+                    if isinstance(event, Chunk):
+                        yield from _samples(event)
 
 
 def _samples(chunk: Chunk) -> Iterator[dict[str, torch.Tensor]]:

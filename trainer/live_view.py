@@ -7,7 +7,7 @@ from rich.text import Text
 
 from trainer.history import History
 from trainer.report import Fact, Progress, Report, Start, Waiting
-from trainer.wording import age, clock, describe, ledger_terms, metric_names, one_line, sparkline
+from trainer.wording import age, busiest, clock, describe, ledger_terms, metric_names, one_line, sparkline
 
 WIDEST = 100
 LABEL = 12  # columns of the words on the left
@@ -150,7 +150,8 @@ class View:
         terms = (f"{name} {count:,}".replace(" ", NO_BREAK) for name, count in ledger_terms(report.stream.ledger))
         ledger = _rows("ledger", " · ".join((verdict.replace(" ", NO_BREAK), *terms)), width)
         ledger[0].stylize(style, LABEL, LABEL + len(verdict))
-        return [*_rows("pace", " · ".join(words), width), *ledger]
+        time = _rows("time", busiest(report.stages), width) if report.stages else []
+        return [*_rows("pace", " · ".join(words), width), *time, *ledger]
 
     def _notices(self, width: int, room: int) -> list[Text]:
         """The newest notices that fit whole; of the newest its beginning, at least."""

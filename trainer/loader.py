@@ -18,7 +18,7 @@ from protocol.messages import Description
 from protocol.open_reader import check_url, open_reader
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from protocol.subscription import Away, Ended, Heard, Subscribed
+from protocol.subscription import Away, Ended, Heard, Subscribed, Waited
 from protocol.zmq_transport import new_token
 from trainer.assembly import Assembly
 from trainer.batch import Batch
@@ -27,11 +27,12 @@ from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
 from trainer.readers import AllEnded, Readers, WorkerDied
 from trainer.shared import ProgressBoard, SlottedChunk
+from trainer.stages import WAITING, Stages
 from trainer.trail import Trail
 
 logger = logging.getLogger(__name__)
 
-#: With an item each `ITEM_S` (trainer/dataset.py) this makes once a second.
+#: With a sign of life each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
 COMMIT_TIMEOUT_S: Final = 3.0
 #: What was marked is counted this often while batches come, and whenever somebody asks.
@@ -66,6 +67,7 @@ class StreamLoader:
         on_idle: Callable[[], None] | None = None,
         on_wait: OnWait | None = None,
         pin_memory: bool = False,
+        stages: Stages | None = None,
     ) -> None:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
@@ -77,6 +79,7 @@ class StreamLoader:
         self._start, self._on_timeout = start, on_timeout
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
         self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
+        self._stages = stages or Stages()
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
         self._readers: Readers | None = None
@@ -212,10 +215,11 @@ class StreamLoader:
             self._copied_rows += piece.stop - piece.start
 
     def _pull(self) -> bool:
-        """Take in one item from the readers; false where nothing will ever come."""
+        """Take in what the readers have; false where nothing will ever come."""
         assert self._readers is not None
         try:
-            item = self._readers.next()
+            with self._stages.of(WAITING):
+                items = self._readers.next()
         except AllEnded:
             if not self.position.end_known:
                 raise StreamError("the readers have ended before their stream did") from None
@@ -230,10 +234,11 @@ class StreamLoader:
             logger.warning("a worker died and is replaced: %s", died)
             self._close_readers()
             self._open_readers()
-            item = None
+            items = []
         else:
             self._futile = 0
-        self._take_in(item)
+        for item in items:
+            self._take_in(item)
         self._be_idle(time.monotonic())
         return True
 
@@ -247,10 +252,10 @@ class StreamLoader:
                 self._buffer(item, None)
             case Subscribed() | Heard() | Away() | Ended():
                 self.position.hear(item)
+            case Waited():
+                self._stages.blame(item)
             case Failed():
                 raise self.position.explained(item.error)
-            case None:
-                return
 
     def _buffer(self, chunk: Chunk, release: Callable[[], None] | None) -> None:
         self._assembly.check_labels(chunk)
@@ -285,14 +290,18 @@ class StreamLoader:
 
     def _open_readers(self) -> None:
         assert self._merge is not None
-        self._readers = Readers(self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers)
+        with self._stages.of("reader"):
+            self._readers = Readers(
+                self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers
+            )
 
     def _close_readers(self) -> None:
         if self._merge is not None:
             for partition, records in self._merge.clear().items():
                 self.position.ledger.receive(partition, -records)
         if self._readers is not None:
-            self._readers.close()
+            with self._stages.of("reader"):
+                self._readers.close()
             self._readers = None
 
     # --- where it stands -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -19,11 +20,14 @@ from trainer.parts import Parts
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.splits import Batches
+from trainer.stages import Stages
 from trainer.step import train_step
 from trainer.stopping import Stopping
 from trainer.task import Outcome
 from trainer.telemetry import Telemetry
+from trainer.trace import Trace
 from trainer.validation import validate
+from trainer.wording import time_went
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +60,8 @@ class Training:
     intervals: Intervals
     validation: Batches | None
     meaning: dict[str, Any]
+    stages: Stages = field(default_factory=Stages)
+    trace: Trace | None = None
     samples: int = 0
     reported: Window = field(default_factory=Window)
     since_validation: Window = field(default_factory=Window)
@@ -69,31 +75,38 @@ class Training:
 
     def run(self) -> None:
         """Train until the stream ends, the limit is reached, or somebody asks to stop; then save."""
+        self.stages.begin()
         try:
-            self._train()
+            with self.trace or nullcontext():
+                self._train()
             self._finish()
         except DataFault as fault:
-            self.checkpointer.flush()  # one that waits to be written is good as well
+            self._flush()  # one that waits to be written is good as well
             raise DataFault(f"{fault}; the last good checkpoint is {self.checkpointer.newest() or 'none'}") from fault
         except (StreamError, PeerError):
             self._save()  # the stream cannot go on, but what it gave is in the weights
-            self.checkpointer.flush()
+            self._flush()
             raise
 
     def save_first(self) -> None:
         """A new run's checkpoint before its first step: from here on the producer keeps what it has not trained."""
         self._save()
-        self.checkpointer.flush()
+        self._flush()
 
     def _train(self) -> None:
-        parts, intervals = self.parts, self.intervals
+        parts, intervals, enter = self.parts, self.intervals, self.stages.enter
         self.parts.model.train()
         if self._enough():
             return
+        enter("loader")
         for batch in self.loader:
             before, self.samples = self.samples, self.samples + batch.count
-            outcome = train_step(parts.model, parts.optimizer, parts.task, parts.task.prepare(batch, self.device))
+            enter("copy")
+            prepared = parts.task.prepare(batch, self.device)
+            enter("step")
+            outcome = train_step(parts.model, parts.optimizer, parts.task, prepared)
             parts.step_schedule()
+            enter("other")
             self.loader.mark_trained(batch)
             self._count(batch, outcome)
             if intervals.report.due(before, self.samples):
@@ -106,6 +119,10 @@ class Training:
                 self._make_room()
             if self._enough():
                 return
+            if self.trace is not None:
+                self.trace.step()
+            enter("loader")
+        enter("other")
 
     def _count(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.count != batch.count:
@@ -143,6 +160,7 @@ class Training:
             train=train,
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
             stream=standing(self.loader, balanced=fault is None),
+            stages=self.stages.since_last(),
         )
         self.reported.reset()
         if fault is not None:
@@ -158,7 +176,8 @@ class Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
+        with self.stages.of("validation"):
+            metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
         train_loss = self.since_validation.read().get("loss", float("inf"))
@@ -167,7 +186,8 @@ class Training:
         verdict = self.stopping.observe(self.samples, train_loss, metrics["loss"])
         self.telemetry.validation(self.samples, metrics, best=verdict.best)
         if verdict.best:
-            self.checkpointer.save(self.samples, self.state_dict(), best=True)
+            with self.stages.of("checkpoint"):
+                self.checkpointer.save(self.samples, self.state_dict(), best=True)
         if verdict.overfitting:
             self.telemetry.notice(self.stopping.explanation())
         if verdict.stop:
@@ -175,12 +195,17 @@ class Training:
             self.stop("early stop")
 
     def _save(self, *, alone: bool = False) -> None:
-        self._check_finite(self.reported)
-        self._check_finite(self.since_validation)
-        if not all_finite(self.parts.model.parameters()):
-            raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
-        self.telemetry.flush()
-        self.checkpointer.save(self.samples, self.state_dict(), alone=alone)
+        with self.stages.of("checkpoint"):
+            self._check_finite(self.reported)
+            self._check_finite(self.since_validation)
+            if not all_finite(self.parts.model.parameters()):
+                raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
+            self.telemetry.flush()
+            self.checkpointer.save(self.samples, self.state_dict(), alone=alone)
+
+    def _flush(self) -> None:
+        with self.stages.of("checkpoint"):
+            self.checkpointer.flush()
 
     def _make_room(self) -> None:
         """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints."""
@@ -203,7 +228,7 @@ class Training:
             if self.validated_at != self.samples:
                 self._validate()
         self._save()
-        self.checkpointer.flush()
+        self._flush()
         if self.checkpointer.durable != self.samples:
             raise NotSaved(
                 f"what was trained up to {self.samples:,} samples could not be saved; the last good checkpoint is "
@@ -211,6 +236,7 @@ class Training:
             )
         if self.loader.position.ended:
             self._commit_end()
+        self.telemetry.notice(time_went(self.stages.of_all()))
         self.telemetry.notice(self._why_it_ended())
 
     def _commit_end(self) -> None:

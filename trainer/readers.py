@@ -46,7 +46,7 @@ class Readers:
         self.slots: Slots | None = None
         self._processes: set[BaseProcess] = set()
         if not self.count:
-            self._iterator: Iterator[Item] | None = iter(ReaderItems(url, info, positions, group, board, None))
+            self._iterator: Iterator[list[Item]] | None = iter(ReaderItems(url, info, positions, group, board, None))
             return
         self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema.record_bytes * info.dealing.stripe)
         items = ReaderItems(url, info, positions, group, board, self.slots)
@@ -70,8 +70,8 @@ class Readers:
             self._iterator = iter(loader)
         self._processes = set(multiprocessing.active_children()) - others
 
-    def next(self) -> Item:
-        """The next item; None where none came in time. Raises `AllEnded`, `WorkerDied`."""
+    def next(self) -> list[Item]:
+        """The next items, none where none came in time. Raises `AllEnded`, `WorkerDied`."""
         assert self._iterator is not None
         try:
             return next(self._iterator)
@@ -85,7 +85,7 @@ class Readers:
                 raise WorkerDied(", ".join(f"{each.name} (pid {each.pid})" for each in dead)) from error
             if not str(error).startswith(TIMED_OUT):
                 raise
-            return None
+            return []
 
     def close(self) -> None:
         """End the workers or the thread."""

@@ -69,6 +69,8 @@ class Report:
     sample_age_ms_p99: float | None
     """... and what 99 of 100 stay under. Below 0 where the clocks of two machines differ by more than the age."""
     stream: Standing
+    stages: Mapping[str, float]
+    """Where the time since the last report went: shares by stage (trainer/stages.py), 1 in all."""
 
 
 @dataclass(frozen=True, kw_only=True)

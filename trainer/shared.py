@@ -46,6 +46,10 @@ class Slots:
         self._closed = _shared(torch.zeros(1, dtype=torch.uint8))
         self._next = 0
 
+    def room(self, worker: int) -> bool:
+        """Whether this worker's next slot is free."""
+        return not self._busy.numpy()[worker, self._next]
+
     def put(
         self, worker: int, schema: Schema, chunk: Chunk, while_full: Callable[[], None] = lambda: None
     ) -> SlottedChunk | None:

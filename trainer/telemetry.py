@@ -117,6 +117,7 @@ class Telemetry:
         train: Mapping[str, float],
         learning_rate: float,
         stream: Standing,
+        stages: Mapping[str, float],
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
         ages_ms = np.array(self._ages_ns) / 1e6
@@ -130,6 +131,7 @@ class Telemetry:
             sample_age_ms_p50=p50,
             sample_age_ms_p99=p99,
             stream=stream,
+            stages=stages,
         )
         self._ages_ns.clear()
         self._write(report)

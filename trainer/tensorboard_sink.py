@@ -36,6 +36,9 @@ LAYOUT = {
         "lag in records": ["Multiline", ["^lag$"]],
         "ledger in records": ["Multiline", ["^ledger/.*$"]],
     },
+    "time": {
+        "where time goes, in shares": ["Multiline", ["^stages/.*$"]],
+    },
 }
 
 
@@ -159,6 +162,7 @@ def _report_scalars(report: Report) -> dict[str, float | None]:
         "sample_age_ms/p99": report.sample_age_ms_p99,
         "lag": report.stream.lag,
         **{f"ledger/{name}": count for name, count in report.stream.ledger.items()},
+        **{f"stages/{name}": share for name, share in report.stages.items()},
     }
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from trainer.history import History
 from trainer.live_view import View
 from trainer.report import Fact, Notice, Progress, Report, Sink, Start, ValidationReport, Waiting
-from trainer.wording import describe, ledger_terms, metric_names, one_line
+from trainer.wording import busiest, describe, ledger_terms, metric_names, one_line
 
 Display = Literal["auto", "live", "plain", "none"]
 
@@ -163,6 +163,8 @@ def _report_line(report: Report) -> str:
         parts.append(f"age {report.sample_age_ms_p50:.1f}/{report.sample_age_ms_p99:.1f} ms")
     if report.stream.lag is not None:
         parts.append(f"lag {report.stream.lag}")
+    if report.stages:
+        parts.append(busiest(report.stages))
     if report.stream.state != "streaming":
         parts.append(report.stream.state)
     if not report.stream.balanced:

@@ -25,15 +25,17 @@ from trainer.rng import seed_generators
 from trainer.sealed import make_folder
 from trainer.settings import TrainSettings
 from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
+from trainer.stages import Stages
 from trainer.stopping import Stopping, StoppingSettings
 from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
+from trainer.trace import TraceSettings, open_trace
 
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
     """Train as the settings say; `make` makes the objects in them. What can be refused is refused before waiting."""
     settings = settings_of(TrainSettings, config)
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
-    kept = settings_of(CheckpointSettings, config)
+    kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -49,6 +51,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     resumed = _resumed(run_dir, settings.resume, mean)
     _open(run_dir)
     with open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
+        stages = Stages()
         loader = StreamLoader(
             settings.stream,
             batch_size=settings.batch_size,
@@ -60,6 +63,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             on_timeout="end",
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=device.type == "cuda",
+            stages=stages,
         )
         if resumed is not None:
             loader.load_state_dict(_stream_state(*resumed, run_dir, loader.group))
@@ -82,6 +86,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 intervals=intervals,
                 validation=validation,
                 meaning=mean,
+                stages=stages,
+                trace=open_trace(traced, run_dir, device, telemetry.notice),
             )
             loader.on_idle = run.idle
             _begin(run, settings, run_dir, config, resumed)

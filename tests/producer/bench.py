@@ -1,6 +1,6 @@
 """A service on the bench: requests of several peers in, what each hears out, and a clock that stands still."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,16 @@ def live(count: int, full: Any = "block", stripes: int = 100) -> MemoryLog:
 class Bench:
     """A service, the time, and what each peer has heard since it was last asked."""
 
-    def __init__(self, log: Log, splits: Mapping[str, Log] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        log: Log,
+        splits: Mapping[str, Log] | None = None,
+        clock_s: Callable[[], float] = lambda: 0.0,
+        **settings: Any,
+    ) -> None:
         self.now_s = 0.0
         self.settings = ServiceSettings(**settings)
-        self.service = Service({"": log, **(splits or {})}, self.settings, self.now_s)
+        self.service = Service({"": log, **(splits or {})}, self.settings, self.now_s, clock_s=clock_s)
         self.info = log.info
         self.full: set[bytes] = set()
         self.gone: set[bytes] = set()

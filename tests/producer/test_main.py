@@ -15,6 +15,7 @@ from protocol.messages import STREAM
 from protocol.open_reader import open_reader
 from protocol.subscription import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
 from tests.programs import Program, Programs, programs, wait_until
+from tests.protocol.serving import one_by_one
 
 SOURCES = '''
 import numpy as np
@@ -168,7 +169,7 @@ def test_a_stopped_producer_is_away_and_its_next_life_goes_on(
     arguments = (*PICTURES, "--bind", url, "--partitions", "2")
     first = serving(started.start("producer", *arguments, "--rate", "100", cwd=folder))
     with open_reader(url, ReaderSettings(away_after_s=1.0)) as reader:
-        events = reader.read(Subscription(split=STREAM, positions={0: 0, 1: 0}), idle_s=60)
+        events = one_by_one(reader.read(Subscription(split=STREAM, positions={0: 0, 1: 0}), idle_s=60))
         seen = until(events, Chunk)
         first.signal(number)
         assert first.status() == 0
@@ -193,7 +194,7 @@ def test_until_committed_ends_once_every_group_has_committed_all(
     with open_reader(url) as reader:
         said = reader.describe(timeout_s=60)
         asked = Subscription(split=STREAM, positions=said.log_start, group="run")
-        final = next(event for event in reader.read(asked) if isinstance(event, Ended)).final
+        final = next(event for event in one_by_one(reader.read(asked)) if isinstance(event, Ended)).final
         assert sum(final.values()) == 40
         assert started.poll(program) is None, "the group has not committed yet"
         reader.commit("run", said.info.incarnation, final, timeout_s=60)

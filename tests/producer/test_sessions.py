@@ -9,15 +9,17 @@ from protocol.dealing import Dealing, Positions
 from protocol.log import Log
 from protocol.messages import (
     Bye,
+    ChunkMessage,
     Credit,
     Describe,
     Description,
     End,
+    Reply,
     Status,
 )
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
-from tests.producer.bench import ID, A, B, Bench, live, refusal, spans, stream
+from tests.producer.bench import ID, A, B, Bench, live, numbered, refusal, spans, stream
 
 TEXT = Schema((Field("text", "uint8", (None,)),))
 
@@ -217,3 +219,44 @@ def test_a_server_tries_a_full_link_again_soon() -> None:
     bench.full.add(A)
     bench.credit(A, {0: 8, 1: 8})
     assert bench.service.due_in_s() == 0.002
+
+
+# --- what a reader waits for --------------------------------------------------------------------------------------
+
+
+def source_s(messages: list[Reply]) -> list[float]:
+    return [each.source_s for each in messages if isinstance(each, ChunkMessage | Status)]
+
+
+def test_a_reader_hears_how_long_it_waited_for_records_to_come() -> None:
+    log = live(0)
+    bench = Bench(log, sign_of_life_s=1.0)
+    bench.subscribe(A)
+    bench.wait(2.0)
+    assert source_s(bench.credit(A, {0: 8, 1: 8})) == [0.0], "it had no credit"
+    bench.wait(3.0)
+    assert source_s(bench.heard(A)) == [3.0]
+    log.append_columns({"id": np.arange(8)})
+    bench.wait(0.5)
+    assert source_s(bench.heard(A)) == [3.5, 3.5]
+
+
+class SlowLog(ComputedLog):
+    """Half a second of a clock that stands still otherwise goes by in each reading."""
+
+    clock_s = 0.0
+
+    def read(self, partition: int, offset: int, max_records: int) -> Chunk:
+        self.clock_s += 0.5
+        return super().read(partition, offset, max_records)
+
+
+def test_a_reader_hears_how_long_it_waited_for_records_to_be_read() -> None:
+    log = SlowLog(numbered(64), Dealing(2, 4), passes=1)
+    bench = Bench(log, clock_s=lambda: log.clock_s, sign_of_life_s=1.0)
+    bench.subscribe(A)
+    assert source_s(bench.credit(A, {0: 8, 1: 8})) == [0.5, 1.0, 1.5, 2.0]
+    bench.subscribe(B)
+    assert source_s(bench.credit(B, {0: 4, 1: 4})) == [0.5, 1.0], "what was read before it came is not its time"
+    bench.wait(1.0)
+    assert source_s(bench.heard(A)) == [3.0], "while others are served it waits as well"

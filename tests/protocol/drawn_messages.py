@@ -62,6 +62,7 @@ def chunk_messages(draw: st.DrawFn) -> ChunkMessage:
         count=chunk.count,
         first_time_ns=chunk.first_time_ns,
         last_time_ns=chunk.last_time_ns,
+        source_s=draw(seconds),
         frames=tuple(bytes(frame) for frame in to_frames(schema, chunk.columns)),
     )
 
@@ -98,7 +99,9 @@ REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
     ),
     Welcome: st.builds(Welcome, session=numbers, info=infos, log_end=positions),
     ChunkMessage: chunk_messages(),
-    Status: st.builds(Status, session=numbers, next=positions, log_end=positions, save_soon=st.booleans()),
+    Status: st.builds(
+        Status, session=numbers, next=positions, log_end=positions, save_soon=st.booleans(), source_s=seconds
+    ),
     End: st.builds(End, session=numbers, final=positions),
     Committed: st.builds(Committed, request=numbers, group=texts),
     Dropped: st.builds(Dropped, request=numbers, group=texts, known=st.booleans()),

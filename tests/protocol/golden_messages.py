@@ -107,6 +107,7 @@ MESSAGES: Final[dict[str, Message]] = {
         count=2,
         first_time_ns=1700000000000000000,
         last_time_ns=1700000000000500000,
+        source_s=0.5,
         frames=_frames(SCHEMA, FIXED_COLUMNS),
     ),
     "chunk of ragged records": ChunkMessage(
@@ -118,7 +119,9 @@ MESSAGES: Final[dict[str, Message]] = {
         last_time_ns=0,
         frames=_frames(RAGGED, RAGGED_COLUMNS),
     ),
-    "status": Status(session=1234567890123456789, next={0: 8, 1: 6}, log_end={0: 8, 1: 6}, save_soon=False),
+    "status": Status(
+        session=1234567890123456789, next={0: 8, 1: 6}, log_end={0: 8, 1: 6}, save_soon=False, source_s=1.25
+    ),
     "end": End(session=1234567890123456789, final={0: 8, 1: 6}),
     "bye": Bye(session=1234567890123456789),
     "commit": Commit(request=8, group="run", incarnation="c0ffee", positions={0: 8, 1: 6}),

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +14,7 @@ from producer.source import ColumnSource
 from protocol.dealing import Dealing
 from protocol.log import Log
 from protocol.schema import Field, Schema
+from protocol.subscription import Event
 from protocol.zmq_transport import ServerSocket
 
 ANY_PORT = "tcp://127.0.0.1:*"
@@ -56,3 +57,11 @@ def serving(
         server.close()
     if errors:
         raise errors[0]
+
+
+def one_by_one(read: Iterator[list[Event]]) -> Generator[Event | None, None, None]:
+    """What a reader gives, an event at a time; None where it had none."""
+    for events in read:
+        yield from events
+        if not events:
+            yield None

@@ -152,6 +152,7 @@ class Simulation:
                 {"": self.log},
                 ServiceSettings(linger_s=0.01, silent_reader_s=self.draw.choice((5.0, 60.0))),
                 self.now_s,
+                clock_s=lambda: self.now_s,
             )
             self.service, self._server_s = (fresh, self.now_s) if lives else (None, float("inf"))
         for run in self.runs:

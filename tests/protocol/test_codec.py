@@ -1,6 +1,7 @@
 import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, get_args
 
 import msgpack
@@ -22,7 +23,19 @@ from protocol.codec import (
 )
 from protocol.dealing import MAX_PARTITIONS, Dealing
 from protocol.errors import MalformedMessage, OutOfRange, OversizedMessage, PeerError, UnknownMessage, VersionMismatch
-from protocol.messages import Bye, ChunkMessage, Commit, Credit, Description, Drop, Message, Reply, Request, Subscribe
+from protocol.messages import (
+    Bye,
+    ChunkMessage,
+    Commit,
+    Credit,
+    Description,
+    Drop,
+    Message,
+    Reply,
+    Request,
+    Status,
+    Subscribe,
+)
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from protocol.values import MAX_NUMBER, MAX_TEXT_LENGTH
@@ -65,6 +78,10 @@ def _description() -> Description:
 
 
 # --- what is said comes back --------------------------------------------------------------------------------------
+
+
+STATUS = Status(session=1, next={0: 4}, log_end={0: 8}, save_soon=False, source_s=1.5)
+CHUNK = ChunkMessage(session=1, partition=2, offset=3, count=4, first_time_ns=5, last_time_ns=6, source_s=1.5)
 
 
 def test_every_message_is_drawn() -> None:
@@ -121,6 +138,13 @@ def test_neither_side_takes_what_only_the_other_may_say(request: Request, reply:
         decode_reply(encode(request))
     with pytest.raises((UnknownMessage, OversizedMessage)):
         decode_request(encode(reply))
+
+
+@pytest.mark.parametrize("message", [STATUS, CHUNK], ids=["status", "chunk"])
+def test_a_server_of_an_earlier_minor_version_does_not_say_what_it_waits_for(message: Status | ChunkMessage) -> None:
+    header = msgpack.unpackb(bytes(encode(message)[0]))
+    assert header.pop("source_s") == 1.5
+    assert decode_reply([msgpack.packb(header)]) == replace(message, source_s=0.0)
 
 
 @pytest.mark.parametrize("name", ["session", "until", "trained", "durable"])

@@ -30,6 +30,7 @@ from protocol.schema import Field, Schema
 from protocol.show import LagView, plain
 from protocol.stream import StreamInfo
 from protocol.subscription import Subscription
+from tests.protocol.serving import one_by_one
 from tests.trainer.streams import computed, groups, serving
 
 RECORDS, STRIPE = 60, 4
@@ -361,7 +362,7 @@ def join(url: str, group: str, committed: dict[int, int]) -> None:
         said = reader.describe(timeout_s=60)
         start = dict.fromkeys(said.log_start, 0)
         asked = Subscription(split="", positions={**said.log_start, **start}, group=group)
-        for _ in reader.read(asked):
+        for _ in one_by_one(reader.read(asked)):
             break
         reader.commit(group, said.info.incarnation, committed, timeout_s=60)
 

@@ -96,8 +96,11 @@ class Talk:
         }
         return self.hear(ChunkMessage(**facts))
 
-    def status(self, sent: Positions, session: int | None = None) -> list[Event]:
-        return self.hear(Status(session=session or self.token, next=sent, log_end={0: 99, 1: 99}, save_soon=True))
+    def status(self, sent: Positions, session: int | None = None, source_s: float = 0.0) -> list[Event]:
+        end = {0: 99, 1: 99}
+        return self.hear(
+            Status(session=session or self.token, next=sent, log_end=end, save_soon=True, source_s=source_s)
+        )
 
     def refused(self, code: str, **facts: Any) -> list[Event]:
         return self.hear(Refusal(code=code, text="because", **{"session": self.token, **facts}))
@@ -515,3 +518,19 @@ def test_refusals_of_a_former_session_are_passed_over(talk: Talk, code: str) -> 
 
 def test_answers_to_questions_are_for_others(talk: Talk) -> None:
     assert talk.hear(Committed(request=1, group="g")) == []
+
+
+# --- what the server waits for ------------------------------------------------------------------------------------
+
+
+def test_what_the_server_waited_for_adds_up_over_sessions_whatever_comes_late_or_twice(talk: Talk) -> None:
+    talk.chunk(0, 0, 4, source_s=1.5)
+    talk.status({0: 4, 1: 0}, source_s=2.0)
+    talk.chunk(0, 0, 4, source_s=1.5)
+    assert talk.session.source_s == 2.0
+    talk.refused("no_session")
+    talk.subscribed()
+    talk.welcome()
+    talk.status({0: 4, 1: 0}, session=1, source_s=9.0)  # of the session before
+    talk.status({0: 4, 1: 0}, source_s=0.25)
+    assert talk.session.source_s == 2.25

@@ -125,6 +125,25 @@ def test_it_hungers_for_the_log_and_not_for_credit() -> None:
     assert not session.hungry({0: 1, 1: 0})
 
 
+def test_time_is_short_while_there_is_credit_and_the_log_ends_too_soon() -> None:
+    session = session_at({0: 0, 1: 0})
+
+    def short_s(log_end: Positions, seconds: float) -> float:
+        before_s = session.short_s
+        session.rest(log_end, 10.0)
+        session.resume(10.0 + seconds)
+        session.resume(20.0)
+        return session.short_s - before_s
+
+    assert short_s({0: 0, 1: 0}, 1.0) == 0, "it has no credit"
+    credit(session, {0: 4, 1: 2})
+    assert short_s({0: 0, 1: 0}, 1.0) == 1
+    assert short_s({0: 3, 1: 0}, 0.5) == 0.5, "a part of a stripe lingers for more"
+    assert short_s({0: 4, 1: 0}, 1.0) == 0, "a whole stripe is there, which somebody should send"
+    sent(session, {0: 4, 1: 2})
+    assert short_s({0: 4, 1: 2}, 1.0) == 0, "its credit is used up"
+
+
 def test_a_status_says_what_comes_next_once_in_a_while() -> None:
     session = session_at({1: 2})
     said = [

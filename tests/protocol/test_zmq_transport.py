@@ -23,9 +23,9 @@ from protocol.errors import OutOfRange, StreamTimeout, UnknownMessage, UsageErro
 from protocol.messages import Bye, Describe, Refusal, Subscribe
 from protocol.open_reader import open_reader
 from protocol.reader import Reader, read_split
-from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription
+from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription, Waited
 from protocol.zmq_transport import MAX_REQUEST_FRAME_BYTES, ServerSocket
-from tests.protocol.serving import ANY_PORT, ID, computed, numbered, serving
+from tests.protocol.serving import ANY_PORT, ID, computed, numbered, one_by_one, serving
 
 #: Away is seen soon, and credit is always short.
 QUICK = ReaderSettings(window_bytes=1, sign_of_life_s=0.1, away_after_s=0.4, retry_first_s=0.05, retry_most_s=0.1)
@@ -53,7 +53,7 @@ def ids(chunk: Chunk) -> list[int]:
 
 def read_all(reader: Reader, asked: Subscription) -> list[int]:
     """The ids of everything, in the order in which it came, up to the end."""
-    return [each for event in reader.read(asked) if isinstance(event, Chunk) for each in ids(event)]
+    return [each for event in one_by_one(reader.read(asked)) if isinstance(event, Chunk) for each in ids(event)]
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def answer(peer: "zmq.Socket[bytes]", frames: list[bytes]) -> Refusal:
 def reading_beside(url: str) -> Iterator[Callable[[], None]]:
     """An honest reader that is in the midst of the stream meanwhile, and gets all of it; ends at the call."""
     with open_reader(url, ReaderSettings(window_bytes=1)) as reader:
-        events = reader.read(everywhere())
+        events = one_by_one(reader.read(everywhere()))
         found = [each for event in islice((e for e in events if isinstance(e, Chunk)), 3) for each in ids(event)]
 
         def rest() -> None:
@@ -271,7 +271,7 @@ def test_what_is_refused_is_an_error_of_its_kind() -> None:
         with pytest.raises(OutOfRange, match="offset 999"):
             reader.commit("run", reader.describe(timeout_s=5).info.incarnation, {0: 999}, timeout_s=5)
         with pytest.raises(OutOfRange, match="partition 7"):
-            list(reader.read(Subscription(split="", positions={7: 0})))
+            list(one_by_one(reader.read(Subscription(split="", positions={7: 0}))))
 
 
 def test_splits_are_fetched_whole_and_in_order() -> None:
@@ -304,7 +304,7 @@ def test_readers_share_the_partitions_and_get_everything(scheme: str, tmp_path: 
 def test_a_slow_reader_is_sent_no_more_than_its_window() -> None:
     settings = ReaderSettings(window_bytes=100 * 8)
     with serving(computed(20_000)) as server, open_reader(server.address, settings) as reader:
-        events = reader.read(everywhere())
+        events = one_by_one(reader.read(everywhere()))
         assert any(isinstance(event, Chunk) for event in events)
         time.sleep(0.3)
         assert server.service.sent == 100
@@ -314,7 +314,7 @@ def test_a_record_that_was_just_appended_comes_at_once() -> None:
     log = MemoryLog(ID, Dealing(1, 16))
     with serving(log) as server, open_reader(server.address) as reader:
         log.on_append = server.wake
-        events = reader.read(everywhere(1))
+        events = one_by_one(reader.read(everywhere(1)))
         assert isinstance(next(events), Subscribed)
         ages_s = []
         for number in range(20):
@@ -335,17 +335,37 @@ def test_a_silent_stream_gives_empty_events() -> None:
     log = MemoryLog(ID, Dealing(1, 16))
     with serving(log, settings=ServiceSettings(sign_of_life_s=60.0)) as server, open_reader(server.address) as reader:
         started_s = time.monotonic()
-        events = [event for event in islice(reader.read(everywhere(1), idle_s=0.1), 6) if event is None]
+        events = [event for event in islice(one_by_one(reader.read(everywhere(1), idle_s=0.1)), 6) if event is None]
         assert len(events) >= 3
         assert 0.3 <= time.monotonic() - started_s < 2
 
 
+def test_a_reader_says_what_it_waited_for_and_its_time_is_accounted_for() -> None:
+    log = MemoryLog(ID, Dealing(1, 4))
+    with serving(log) as server, open_reader(server.address) as reader:
+        began_s = time.monotonic()
+        events = one_by_one(reader.read(Subscription(split="", positions={0: 0})))
+        waited = list(islice((event for event in events if isinstance(event, Waited)), 2))
+        all_s = time.monotonic() - began_s
+    source_s, wire_s = sum(each.source_s for each in waited), sum(each.wire_s for each in waited)
+    assert source_s > wire_s, "nothing was on its way"
+    assert source_s + wire_s + sum(each.reader_s for each in waited) <= all_s
+
+
+def test_a_producer_that_is_not_there_is_what_a_reader_waits_for(tmp_path: Path) -> None:
+    with open_reader(f"ipc://{tmp_path}/nobody") as reader:
+        events = one_by_one(reader.read(Subscription(split="", positions={0: 0})))
+        waited = next(event for event in events if isinstance(event, Waited))
+    assert waited.source_s > 0
+    assert waited.wire_s == 0
+
+
 def test_leaving_early_tells_the_server_so() -> None:
     with serving(computed()) as server, open_reader(server.address) as reader:
-        events = reader.read(everywhere(group="run"))
+        events = one_by_one(reader.read(everywhere(group="run")))
         next(events)
         assert len(server.service.sessions) == 1
-        events.close()  # type: ignore[attr-defined]  # it is a generator
+        events.close()  # it is a generator
         wait_until(lambda: len(server.service.sessions) == 0)
         assert len(server.service.groups) == 1
 
@@ -354,7 +374,7 @@ def test_a_restarted_server_is_noticed_and_nothing_comes_twice_or_never(tmp_path
     url = f"ipc://{tmp_path}/socket"
     found: list[int] = []
     with open_reader(url, QUICK) as reader:
-        events = reader.read(everywhere())
+        events = one_by_one(reader.read(everywhere()))
         for life in range(1, 4):
             with serving(computed(), url=url):
                 while len(found) < 250 * life:
@@ -372,7 +392,7 @@ def test_a_restarted_server_is_noticed_and_nothing_comes_twice_or_never(tmp_path
 def test_what_was_trained_is_reported_without_being_asked() -> None:
     progress = Progress()
     with serving(computed()) as server, open_reader(server.address, QUICK) as reader:
-        events = reader.read(everywhere(group="run"), progress=lambda: progress, idle_s=0.05)
+        events = one_by_one(reader.read(everywhere(group="run"), progress=lambda: progress, idle_s=0.05))
         for event in events:
             if isinstance(event, Chunk) and event.partition == 3:
                 break
@@ -390,7 +410,7 @@ def test_a_group_that_expires_is_named_in_the_log(caplog: pytest.LogCaptureFixtu
     settings = ServiceSettings(group_time_to_live_s=0.1)
     with serving(computed(), settings=settings) as server, caplog.at_level(logging.WARNING):
         with open_reader(server.address) as reader:
-            next(reader.read(everywhere(group="silent run")))
+            next(one_by_one(reader.read(everywhere(group="silent run"))))
         wait_until(lambda: "silent run" in caplog.text)
 
 

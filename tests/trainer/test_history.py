@@ -20,6 +20,7 @@ def report(samples: int, **train: float) -> Report:
         sample_age_ms_p50=None,
         sample_age_ms_p99=None,
         stream=stream,
+        stages={},
     )
 
 

@@ -35,6 +35,7 @@ def report(samples: int, loss: float = 0.5) -> Report:
         sample_age_ms_p50=1.0,
         sample_age_ms_p99=2.0,
         stream=stream,
+        stages={"step": 0.75, "source": 0.25},
     )
 
 
@@ -70,6 +71,7 @@ def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path: 
         "ledger": {"trained": 64},
         "balanced": True,
     }
+    assert lines[1]["stages"] == {"step": 0.75, "source": 0.25}
     assert lines[2]["metrics"] == {"loss": 0.4}
     assert lines[3]["text"] == "the producer\nis away"
 

@@ -46,6 +46,7 @@ def report(samples: int, *, lag: int | None = 3) -> Report:
         sample_age_ms_p50=1.0,
         sample_age_ms_p99=2.0,
         stream=stream,
+        stages={"step": 0.75, "source": 0.25},
     )
 
 
@@ -91,6 +92,7 @@ def test_every_number_of_a_report_and_a_validation_is_a_chart_over_samples(tmp_p
     assert set(read(tmp_path).Tags()["scalars"]) == {
         *("loss/train", "accuracy/train", "loss/validation", "accuracy/validation", "learning_rate", "lag"),
         *("throughput/samples_per_s", "sample_age_ms/p50", "sample_age_ms/p99", "ledger/trained", "ledger/lost"),
+        *("stages/step", "stages/source"),
     }
     assert points(tmp_path, "loss/train") == [(64, 1.0), (128, 0.5)]
     assert points(tmp_path, "loss/validation") == [(128, 0.25)]
@@ -108,6 +110,7 @@ def test_training_and_validation_loss_share_one_chart(tmp_path: Path) -> None:
     layout = layout_pb2.Layout.FromString(encoded)
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
     assert charts["loss"] == ["^loss/train$", "^loss/validation$"]
+    assert charts["where time goes, in shares"] == ["^stages/.*$"]
     assert {"accuracy", "learning rate", "samples per second", "sample age in ms", "lag in records"} < set(charts)
 
 

@@ -42,6 +42,7 @@ def report(samples: int = 64_000, *, state: str = "streaming", balanced: bool = 
         sample_age_ms_p50=1.2,
         sample_age_ms_p99=3.04,
         stream=Standing(state=state, lag=0, log_end=samples, ledger=ledger, balanced=balanced),
+        stages={"step": 0.31, "source": 0.62, "loader": 0.07},
     )
 
 
@@ -54,12 +55,13 @@ def plain(*facts: Fact) -> list[str]:
 
 
 def test_a_report_is_one_plain_line() -> None:
-    assert plain(report()) == ["samples 64000  loss 0.512  acc 0.810  lr 0.01  55012/s  age 1.2/3.0 ms  lag 0"]
+    numbers = "samples 64000  loss 0.512  acc 0.810  lr 0.01  55012/s  age 1.2/3.0 ms  lag 0"
+    assert plain(report()) == [f"{numbers}  waiting for the stream 62 %"]
 
 
 def test_a_plain_line_says_what_is_not_as_usual() -> None:
     (line,) = plain(report(state="away 12 s", balanced=False))
-    assert line.endswith("lag 0  away 12 s  LEDGER NOT BALANCED")
+    assert line.endswith("lag 0  waiting for the stream 62 %  away 12 s  LEDGER NOT BALANCED")
 
 
 def test_a_validation_and_a_notice_are_one_plain_line_each() -> None:

@@ -5,7 +5,20 @@ from hypothesis import strategies as st
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
-from trainer.wording import BLOCKS, age, clock, describe, ledger_terms, metric_names, one_line, sparkline
+from trainer.stages import STAGES
+from trainer.wording import (
+    BLOCKS,
+    DOING,
+    age,
+    busiest,
+    clock,
+    describe,
+    ledger_terms,
+    metric_names,
+    one_line,
+    sparkline,
+    time_went,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +100,13 @@ def test_a_sparkline_leaves_room_for_what_was_not_measured_yet_and_repeats_what_
 def test_a_sparkline_is_as_wide_as_asked(points: list[tuple[int, float]], width: int) -> None:
     values = [value for _, value in points]
     assert len(sparkline(points, width, (0, 100), (min(values), max(values)))) == width
+
+
+def test_what_took_most_of_the_time_is_said_in_words() -> None:
+    assert busiest({"step": 0.3, "source": 0.615, "loader": 0.085}) == "waiting for the stream 62 %"
+    assert set(DOING) == set(STAGES)
+
+
+def test_where_the_time_went_is_said_the_largest_first_and_without_crumbs() -> None:
+    shares = {"source": 0.2, "wire": 0.0, "loader": 0.004, "step": 0.706, "copy": 0.09}
+    assert time_went(shares) == "time went to: step 71 %, source 20 %, copy 9 %"
