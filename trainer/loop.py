@@ -19,10 +19,11 @@ from trainer.parts import Parts
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.splits import Batches
-from trainer.step import train_step
+from trainer.step import micro_batches, train_step
 from trainer.stopping import Stopping
-from trainer.task import Outcome
+from trainer.task import Outcome, Prepared
 from trainer.telemetry import Telemetry
+from trainer.transfer import Transfer
 from trainer.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Training:
     parts: Parts
     loader: StreamLoader
     device: torch.device
+    transfer: Transfer
+    accumulate: int
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
@@ -92,7 +95,10 @@ class Training:
             return
         for batch in self.loader:
             before, self.samples = self.samples, self.samples + batch.count
-            outcome = train_step(parts.model, parts.optimizer, parts.task, parts.task.prepare(batch, self.device))
+            prepared = self._prepare(batch)
+            outcome = train_step(
+                parts.model, parts.optimizer, parts.task, *prepared, count=batch.count, scaler=parts.scaler
+            )
             parts.step_schedule()
             self.loader.mark_trained(batch)
             self._count(batch, outcome)
@@ -106,6 +112,11 @@ class Training:
                 self._make_room()
             if self._enough():
                 return
+
+    def _prepare(self, batch: Batch) -> list[Prepared]:
+        """The batch on the device as the model wants it, in its micro-batches."""
+        parts = micro_batches(self.transfer(batch), batch.count, self.accumulate)
+        return [self.parts.task.prepare(part, self.device) for part in parts]
 
     def _count(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.count != batch.count:
@@ -242,6 +253,7 @@ class Training:
             "batches": self.loader.position.batches,
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
+            "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "scheduler": None if parts.scheduler is None else parts.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
@@ -259,9 +271,11 @@ class Training:
         parts.optimizer.load_state_dict(state["optimizer"])
         if parts.scheduler is not None:
             parts.scheduler.load_state_dict(state["scheduler"])
+        if parts.scaler is not None and (scaler := state.get("scaler")) is not None:  # the last life may have had none
+            parts.scaler.load_state_dict(scaler)
         self.samples = state["samples"]
-        self.reported.load_state_dict(state["windows"]["reported"])
-        self.since_validation.load_state_dict(state["windows"]["since_validation"])
+        self.reported.load_state_dict(state["windows"]["reported"], self.device)
+        self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

@@ -80,7 +80,7 @@ class Window:
         self.count = state["count"]
         self._loss = state["loss"].to(device)
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
-        if "kept" in state:  # version 0.1.0 kept nothing
+        if "kept" in state:  # in older states everything is added up
             kept = state["kept"]
             self._each = kept["each"]
             self._kept_losses = list(kept["losses"].to(device))

@@ -40,9 +40,7 @@ class StepSettings:
             raise UsageError(f"--accumulate {self.accumulate}: give the number of micro-batches of a batch, 1 or more")
 
 
-def micro_batches(
-    columns: Mapping[str, torch.Tensor], count: int, parts: int
-) -> Sequence[Mapping[str, torch.Tensor]]:
+def micro_batches(columns: Mapping[str, torch.Tensor], count: int, parts: int) -> Sequence[Mapping[str, torch.Tensor]]:
     """The columns of `count` records as up to `parts` views of near equal size, none of them empty."""
     if parts == 1:
         return (columns,)
@@ -52,7 +50,7 @@ def micro_batches(
     ]
 
 
-def train_step(  # noqa: PLR0913  (what a step is made of, each by itself)
+def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     task: Task,
