@@ -20,7 +20,8 @@ class StepSettings:
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Automatic mixed precision: the model and the loss compute in `bf16` or `fp16` where that is safe, in training and
     in the run's validation; weights stay float32. `fp16` scales the loss, and on CUDA it waits for the device at each
-    step unless the optimizer is `fused`; not for an optimizer that evaluates a batch more than once."""
+    step unless the optimizer is `fused`; not for an optimizer that evaluates a batch more than once. In a YAML file
+    'off' needs its quotes."""
 
     compile: bool = False
     """Compile the model with `torch.compile` at its first batches; needs a C++ compiler, on CUDA a C compiler."""

@@ -37,7 +37,8 @@ class CopyStream:
         """The columns, each copied when it is first looked at. Waits while `STEPS_AHEAD` earlier steps are not done."""
         while len(self._ends) >= STEPS_AHEAD:
             self._ends.popleft().synchronize()
-        end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # the waiting program leaves its core to the readers
+        # "blocking": while the program waits, its core is the readers'.
+        end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         end.record(torch.cuda.current_stream(self._device))
         self._ends.append(end)
         return _Copied(columns, self._copy)
