@@ -70,7 +70,7 @@ def train_step(
     evaluations: list[Outcome] = []
 
     def evaluate() -> torch.Tensor:
-        optimizer.zero_grad()
+        _drop_gradients(optimizer)
         outcomes = [_backward(task.evaluate(model, each), count, scaler) for each in prepared]
         evaluations.append(outcomes[0] if len(outcomes) == 1 else _whole(outcomes))
         return evaluations[-1].loss
@@ -82,6 +82,16 @@ def train_step(
         scaler.step(optimizer)
         scaler.update()
     return evaluations[0]
+
+
+def _drop_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """What `zero_grad()` does; of torch's own only the loop, since all around it costs more than a small batch may."""
+    if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
+        optimizer.zero_grad()
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def _backward(outcome: Outcome, count: int, scaler: GradScaler | None) -> Outcome:
