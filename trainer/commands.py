@@ -9,6 +9,7 @@ from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
 from trainer.parts import add_model, add_optimizer, check_classes
 from trainer.settings import TrainSettings
+from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
 from trainer.telemetry import TelemetrySettings
 from trainer.trace import TraceSettings
@@ -33,7 +34,15 @@ in the run directory.
 
   python -m trainer evaluate
   python -m trainer evaluate --run_dir runs/mine --json"""
-COMPONENTS = (TrainSettings, DeviceSettings, StoppingSettings, TelemetrySettings, CheckpointSettings, TraceSettings)
+COMPONENTS = (
+    TrainSettings,
+    DeviceSettings,
+    StepSettings,
+    StoppingSettings,
+    TelemetrySettings,
+    CheckpointSettings,
+    TraceSettings,
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,7 +1,9 @@
 """Which device the model trains on, and whether it computes the same bits each time."""
 
 import os
+import shutil
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -22,6 +24,10 @@ class DeviceSettings:
     """Processor threads of one operation; 0 leaves it to torch. Small models are as fast with 1, which leaves the other
     cores to the readers; the bits of a run depend on it."""
 
+    pin_memory: bool | Literal["auto"] = "auto"
+    """Whether batches lie in pinned memory, which CUDA copies from while it computes; `auto`: where the model is on
+    CUDA."""
+
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise UsageError(f"{self.threads} threads: give 1 or more, or 0 to leave it to torch")
@@ -41,6 +47,29 @@ def open_device(settings: DeviceSettings) -> torch.device:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     return device
+
+
+def pins_memory(settings: DeviceSettings, device: torch.device) -> bool:
+    """Whether batches lie in pinned memory. Raises `UsageError` where that is asked for and nothing copies from it."""
+    if settings.pin_memory == "auto":
+        return device.type == "cuda"
+    if settings.pin_memory and device.type != "cuda":
+        raise UsageError(
+            f"--pin_memory true is of use for CUDA only, and this run trains on {device}: give auto or false"
+        )
+    return settings.pin_memory
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise `UsageError` where torch.compile would find no compiler, which it says at the first batch in many words."""
+    if device.type == "cpu":
+        kind, variable, names = "C++", "CXX", ["g++"]
+    else:
+        kind, variable, names = "C", "CC", ["gcc", "clang"]
+    if variable in os.environ:
+        names = [os.environ[variable]]
+    if not any(map(shutil.which, names)):
+        raise UsageError(f"--compile needs a {kind} compiler, and there is no {' or '.join(names)} here: install one")
 
 
 def _resolve(name: str) -> torch.device:

@@ -21,11 +21,12 @@ from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.splits import Batches
 from trainer.stages import Stages
-from trainer.step import train_step
+from trainer.step import micro_batches, train_step
 from trainer.stopping import Stopping
 from trainer.task import Outcome
 from trainer.telemetry import Telemetry
 from trainer.trace import Trace
+from trainer.transfer import Transfer
 from trainer.validation import validate
 from trainer.wording import time_went
 
@@ -54,6 +55,8 @@ class Training:
     parts: Parts
     loader: StreamLoader
     device: torch.device
+    transfer: Transfer
+    accumulate: int
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
@@ -94,17 +97,21 @@ class Training:
         self._flush()
 
     def _train(self) -> None:
-        parts, intervals, enter = self.parts, self.intervals, self.stages.enter
+        parts, intervals, enter, accumulate = self.parts, self.intervals, self.stages.enter, self.accumulate
         self.parts.model.train()
         if self._enough():
             return
         enter("loader")
         for batch in self.loader:
             before, self.samples = self.samples, self.samples + batch.count
-            enter("copy")
-            prepared = parts.task.prepare(batch, self.device)
             enter("step")
-            outcome = train_step(parts.model, parts.optimizer, parts.task, prepared)
+            columns = self.transfer(batch)  # where the device is waited for
+            enter("copy")
+            micro = [parts.task.prepare(each, self.device) for each in micro_batches(columns, batch.count, accumulate)]
+            enter("step")
+            outcome = train_step(
+                parts.model, parts.optimizer, parts.task, *micro, count=batch.count, scaler=parts.scaler
+            )
             parts.step_schedule()
             enter("other")
             self.loader.mark_trained(batch)
@@ -268,6 +275,7 @@ class Training:
             "batches": self.loader.position.batches,
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
+            "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "scheduler": None if parts.scheduler is None else parts.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
@@ -285,9 +293,11 @@ class Training:
         parts.optimizer.load_state_dict(state["optimizer"])
         if parts.scheduler is not None:
             parts.scheduler.load_state_dict(state["scheduler"])
+        if parts.scaler is not None and (scaler := state.get("scaler")) is not None:  # the last life may have had none
+            parts.scaler.load_state_dict(scaler)
         self.samples = state["samples"]
-        self.reported.load_state_dict(state["windows"]["reported"])
-        self.since_validation.load_state_dict(state["windows"]["since_validation"])
+        self.reported.load_state_dict(state["windows"]["reported"], self.device)
+        self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

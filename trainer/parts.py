@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from protocol.class_path import add_class, class_path_in, import_class
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
+from trainer.device import check_compiler
+from trainer.precision import as_computed, scaler_of
+from trainer.step import StepSettings
 from trainer.task import Task
 
 DEFAULT_MODEL = "trainer.model.GarmentClassifier"
@@ -38,6 +42,7 @@ class Parts:
     task: Task
     optimizer: Optimizer
     scheduler: LRScheduler | None
+    scaler: GradScaler | None = None
 
     def step_schedule(self) -> None:
         """After each batch. Raises `UsageError` where the schedule was made for fewer of them."""
@@ -76,9 +81,11 @@ def add_optimizer(parser: ArgumentParser) -> None:
     parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})
 
 
-def assemble(made: Any, device: torch.device) -> Parts:
-    """Parameters go to the device before the optimizer sees them."""
+def assemble(made: Any, device: torch.device, step: StepSettings) -> Parts:
+    """Parameters go to the device before the optimizer sees them; a compiled model keeps its class and its names."""
     model: nn.Module = made.model.to(device)
+    if step.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     try:
         optimizer = made.optimizer(model.parameters())
         scheduler = None if made.lr_scheduler is None else made.lr_scheduler(optimizer)
@@ -86,7 +93,16 @@ def assemble(made: Any, device: torch.device) -> Parts:
         raise UsageError(f"the optimizer or its schedule cannot be made: {error}") from error
     if isinstance(scheduler, ReduceLROnPlateau):
         raise UsageError("--lr_scheduler: ReduceLROnPlateau steps by a loss: give a schedule that steps by itself")
-    return Parts(model=model, task=made.task, optimizer=optimizer, scheduler=scheduler)
+    if step.compile:
+        check_compiler(device)
+        model.compile()
+    return Parts(
+        model=model,
+        task=as_computed(made.task, step, device),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=scaler_of(step, optimizer, device),
+    )
 
 
 def meaning(config: Any) -> dict[str, Any]:

@@ -1,27 +1,116 @@
-"""One optimizer step on one batch."""
+"""One optimizer step on one batch, and how it is computed."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
+from protocol.errors import UsageError
 from trainer.task import Outcome, Prepared, Task
 
 
-def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, prepared: Prepared) -> Outcome:
-    """Train on a prepared batch and say what the model made of it before the step (test, then train).
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How a step is computed. A run may go on with other settings of these; its bits depend on them."""
 
-    The work lies in a closure because some optimizers (LBFGS) evaluate a batch more than once in a step; their
-    records still count once, as the first evaluation saw them. The outcome's loss is detached.
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """Automatic mixed precision: the model and the loss compute in `bf16` or `fp16` where that is safe, in training and
+    in the run's validation; weights stay float32. `fp16` scales the loss, and on CUDA it waits for the device at each
+    step unless the optimizer is `fused`; not for an optimizer that evaluates a batch more than once. In a YAML file
+    'off' needs its quotes."""
+
+    compile: bool = False
+    """Compile the model with `torch.compile` at its first batches; needs a C++ compiler, on CUDA a C compiler."""
+
+    channels_last: bool = False
+    """Lay the model's weights and its 4-D floating inputs out with the channels innermost: faster for convolutions on
+    many devices."""
+
+    accumulate: int = 1
+    """Micro-batches that a batch is split into inside its step: less memory, the same gradients up to rounding. A batch
+    is still one step. Layers that look at their whole batch, such as batch normalisation, see a micro-batch."""
+
+    def __post_init__(self) -> None:
+        if self.amp not in ("off", "bf16", "fp16"):
+            raise UsageError(f"--amp is off, bf16 or fp16, not {self.amp!r}")
+        if self.accumulate < 1:
+            raise UsageError(f"--accumulate {self.accumulate}: give the number of micro-batches of a batch, 1 or more")
+
+
+def micro_batches(columns: Mapping[str, torch.Tensor], count: int, parts: int) -> Sequence[Mapping[str, torch.Tensor]]:
+    """The columns of `count` records as up to `parts` views of near equal size, none of them empty."""
+    if parts == 1:
+        return (columns,)
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [
+        {name: column[begin:end] for name, column in columns.items()} for begin, end in pairwise(bounds) if begin < end
+    ]
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    *prepared: Prepared,
+    count: int = 0,
+    scaler: GradScaler | None = None,
+) -> Outcome:
+    """Train on a batch and say what the model made of it before the step (test, then train).
+
+    `prepared` is the batch, or its micro-batches; of several, `count` is the number of all their records, each of
+    which has the same weight in the gradients. The work lies in a closure because some optimizers (LBFGS) evaluate a
+    batch more than once in a step; their records still count once, as the first evaluation saw them. With a `scaler`
+    the optimizer gets no closure, and leaves the weights as they are where scaled gradients overflow. The outcome's
+    loss is detached.
     """
-    outcomes: list[Outcome] = []
+    evaluations: list[Outcome] = []
 
     def evaluate() -> torch.Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        outcome = task.evaluate(model, prepared)
-        outcome.loss.backward()  # type: ignore[no-untyped-call]
-        outcomes.append(replace(outcome, loss=outcome.loss.detach()))
-        return outcome.loss
+        _drop_gradients(optimizer)
+        outcomes = [_backward(task.evaluate(model, each), count, scaler) for each in prepared]
+        evaluations.append(outcomes[0] if len(outcomes) == 1 else _whole(outcomes))
+        return evaluations[-1].loss
 
-    optimizer.step(evaluate)  # type: ignore[arg-type]
-    return outcomes[0]
+    if scaler is None:
+        optimizer.step(evaluate)  # type: ignore[arg-type]
+    else:
+        evaluate()
+        scaler.step(optimizer)
+        scaler.update()
+    return evaluations[0]
+
+
+def _drop_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """What `zero_grad()` does; of torch's own only the loop, since all around it costs more than a small batch may."""
+    if type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
+        optimizer.zero_grad()
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
+def _backward(outcome: Outcome, count: int, scaler: GradScaler | None) -> Outcome:
+    """Add the gradients of an outcome, weighted by its share of `count` records (0: it is all of them)."""
+    loss = outcome.loss * (outcome.count / count) if count and outcome.count != count else outcome.loss
+    (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+    return Outcome(outcome.loss.detach(), outcome.count, outcome.sums, outcome.scores, outcome.targets)
+
+
+def _whole(outcomes: Sequence[Outcome]) -> Outcome:
+    """What micro-batches make together."""
+    count = sum(outcome.count for outcome in outcomes)
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.sums)
+    scores = [outcome.scores for outcome in outcomes if outcome.scores is not None]
+    targets = [outcome.targets for outcome in outcomes if outcome.targets is not None]
+    return Outcome(
+        loss=torch.stack([outcome.loss * (outcome.count / count) for outcome in outcomes]).sum(),
+        count=count,
+        sums={name: torch.stack([each.sums[name] for each in outcomes if name in each.sums]).sum() for name in names},
+        scores=torch.cat(scores) if scores else None,
+        targets=torch.cat(targets) if targets else None,
+    )

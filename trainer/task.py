@@ -16,6 +16,9 @@ from protocol.errors import DataFault, UsageError
 
 Prepared = dict[str, torch.Tensor]
 
+#: A class that no label has: by default cross-entropy leaves the label -100 out without a word.
+IGNORES_NONE = torch.iinfo(torch.int64).min
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -23,7 +26,8 @@ class Outcome:
 
     `loss` is their mean, a scalar to call `backward` on. `sums` are sums over the records, scalars on the model's
     device and without gradients: divided by the count they are reported under their names (`correct` as
-    `accuracy`). A task that tells classes apart adds its `scores` [count, classes] and `targets` [count].
+    `accuracy`). Neither may be changed in place afterwards: they are added up some steps later. A task that tells
+    classes apart adds its `scores` [count, classes] and `targets` [count].
     """
 
     loss: torch.Tensor
@@ -40,6 +44,7 @@ class Task(ABC):
     def prepare(self, columns: Mapping[str, torch.Tensor], device: torch.device) -> Prepared:
         """The columns that the task reads, on `device` and as the model wants them. The only place where this is done.
 
+        They come from the host or lie on the device already. A column travels when it is first looked at.
         Raises `DataFault` for values that must not be trained on, `UsageError` for a column that is not there.
         """
 
@@ -100,11 +105,13 @@ class Classification(Task):
                 f"the model gives {_describe(scores)} for {len(targets)} records: a classification needs a model "
                 "that gives [records, classes]"
             )
-        if targets.device.type == "cpu":  # elsewhere looking would mean waiting for the device
+        try:
+            loss = functional.cross_entropy(scores, targets, ignore_index=IGNORES_NONE)
+        except IndexError:  # on the CPU alone; on CUDA an assertion of the device ends the program
             _check_classes(targets, scores.shape[1])
-        loss = functional.cross_entropy(scores, targets)
+            raise
         scores = scores.detach()
-        correct = (scores.argmax(dim=1) == targets).sum()
+        correct = scores.argmax(dim=1).eq_(targets).sum()
         return Outcome(loss, len(targets), {"correct": correct}, scores, targets)
 
     @staticmethod

@@ -15,7 +15,7 @@ from protocol.command_line import located, settings_of
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
-from trainer.device import DeviceSettings, open_device
+from trainer.device import DeviceSettings, open_device, pins_memory
 from trainer.every import Every
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
@@ -26,9 +26,11 @@ from trainer.sealed import make_folder
 from trainer.settings import TrainSettings
 from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
 from trainer.stages import Stages
+from trainer.step import StepSettings
 from trainer.stopping import Stopping, StoppingSettings
 from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
 from trainer.trace import TraceSettings, open_trace
+from trainer.transfer import open_transfer
 
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
@@ -42,10 +44,12 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         checkpoint=Every(settings.checkpoint_every),
         max_samples=settings.max_samples,
     )
-    device = open_device(settings_of(DeviceSettings, config))
+    placed, step = settings_of(DeviceSettings, config), settings_of(StepSettings, config)
+    device = open_device(placed)
+    pin_memory = pins_memory(placed, device)
     seed_generators(settings.seed)
     made = make(config)
-    parts = assemble(made, device)
+    parts = assemble(made, device, step)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
     resumed = _resumed(run_dir, settings.resume, mean)
@@ -62,7 +66,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             idle_timeout_s=settings.idle_timeout or None,
             on_timeout="end",
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
-            pin_memory=device.type == "cuda",
+            pin_memory=pin_memory,
             stages=stages,
         )
         if resumed is not None:
@@ -80,6 +84,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 parts=parts,
                 loader=loader,
                 device=device,
+                transfer=open_transfer(device),
+                accumulate=step.accumulate,
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),

@@ -131,7 +131,7 @@ class Stream:
         arguments += ["--partitions", str(PARTITIONS)]
         self.producer = Started("producer", [*arguments, *source], folder / "producer.log")
 
-    def begin(self, run: str, model: str, workers: int) -> Forked:
+    def begin(self, run: str, model: str, workers: int, *options: str) -> Forked:
         """A life of the run."""
         schedule = "torch.optim.lr_scheduler.OneCycleLR"
         arguments = ["--stream", self._url, "--run_dir", str(self._folder / run), "--workers", str(workers)]
@@ -140,19 +140,19 @@ class Stream:
         arguments += ["--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.05", "--optimizer.momentum", "0.9"]
         arguments += ["--lr_scheduler", schedule, "--lr_scheduler.max_lr", "0.1"]
         arguments += ["--lr_scheduler.total_steps", str(STEPS), "--report_every", str(REPORT)]
-        arguments += ["--validate_every", str(VALIDATE), "--checkpoint_every", str(CHECKPOINT)]
+        arguments += ["--validate_every", str(VALIDATE), "--checkpoint_every", str(CHECKPOINT), *options]
         self._moment.begin()
         moment = {MOMENT_FILE: str(self._folder / "moment")}
         return self._nursery.train(arguments, self._folder / f"{run}.log", **moment)
 
-    def train(self, run: str, model: str, workers: int) -> None:
+    def train(self, run: str, model: str, workers: int, *options: str) -> None:
         """From wherever the run stands to the stream's end."""
-        life = self.begin(run, model, workers)
+        life = self.begin(run, model, workers, *options)
         assert wait(life) == 0, tail(life)
 
-    def kill_after(self, steps: int, run: str, model: str, workers: int) -> None:
+    def kill_after(self, steps: int, run: str, model: str, workers: int, *options: str) -> None:
         """One life up to so many steps of its own."""
-        life = self.begin(run, model, workers)
+        life = self.begin(run, model, workers, *options)
         wait_until(lambda: self._moment.steps >= steps or life.poll() is not None, "its steps")
         assert life.poll() is None, tail(life)
         end(life)
@@ -238,3 +238,18 @@ def test_a_run_that_was_killed_three_times_is_the_plain_loop(
         stream.kill_after(drawn.randint(8, 25), run, model, number)
     stream.train(run, model, workers[3])
     assert_same(stream, run, plain[model])
+
+
+@pytest.mark.slow
+def test_a_run_in_fp16_and_micro_batches_that_was_killed_is_the_one_that_was_not(stream: Stream, seed: int) -> None:
+    drawn = random.Random(seed)
+    model, options = next(iter(MODELS)), ("--amp", "fp16", "--accumulate", "3")
+    stream.train("whole-fp16", model, 0, *options)
+    stream.kill_after(3 * drawn.randint(10, 30), "killed-fp16", model, 0, *options)
+    stream.train("killed-fp16", model, 0, *options)
+    whole, killed = stream.state("whole-fp16"), stream.state("killed-fp16")
+    assert whole["samples"] == TOTAL
+    assert whole["scaler"]["_growth_tracker"] > 0
+    for name in ("model", "optimizer", "scaler", "rng"):
+        assert_same_tensors(killed[name], whole[name])
+    assert stream.curves("killed-fp16") == stream.curves("whole-fp16")

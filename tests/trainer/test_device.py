@@ -1,11 +1,12 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from protocol.errors import UsageError
-from trainer.device import DeviceSettings, open_device
+from trainer.device import DeviceSettings, check_compiler, open_device, pins_memory
 
 
 @pytest.fixture
@@ -64,3 +65,34 @@ def test_deterministic_makes_torch_refuse_what_is_not() -> None:
 def test_not_deterministic_leaves_torch_as_it_is() -> None:
     open_device(DeviceSettings(device="cpu"))
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_batches_are_pinned_where_they_go_to_cuda_unless_that_is_refused() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+    assert [pins_memory(DeviceSettings(), device) for device in (cpu, cuda)] == [False, True]
+    assert pins_memory(DeviceSettings(pin_memory=True), cuda)
+    assert not pins_memory(DeviceSettings(pin_memory=False), cuda)
+    assert not pins_memory(DeviceSettings(pin_memory=False), cpu)
+    with pytest.raises(UsageError, match=r"--pin_memory true is of use for CUDA only, .* on cpu: give auto or false"):
+        pins_memory(DeviceSettings(pin_memory=True), cpu)
+
+
+@pytest.mark.parametrize(
+    ("device", "missing"), [("cpu", r"C\+\+ compiler, .* no g\+\+"), ("cuda", "C compiler, .* no gcc or clang")]
+)
+def test_compiling_without_a_compiler_is_refused_before_the_first_batch(
+    device: str, missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("CC", "CXX"):
+        monkeypatch.setenv(variable, "to be removed")
+        monkeypatch.delenv(variable)
+    with pytest.raises(UsageError, match=f"--compile needs a {missing} here: install one"):
+        check_compiler(torch.device(device))
+    compiler = tmp_path / ("g++" if device == "cpu" else "clang")
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    check_compiler(torch.device(device))
+    monkeypatch.setenv("CXX" if device == "cpu" else "CC", "/nowhere/cc")
+    with pytest.raises(UsageError, match="no /nowhere/cc here"):
+        check_compiler(torch.device(device))

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.metrics import Window, all_finite
+from trainer.metrics import KEPT, Window, all_finite
+from trainer.snapshot import snapshot
 from trainer.task import Outcome
 
 
@@ -23,8 +24,13 @@ def through_a_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
     return loaded
 
 
-outcomes = st.lists(
-    st.builds(outcome, st.floats(0, 100, width=32), st.integers(1, 512), st.integers(0, 512)), min_size=1, max_size=30
+def runs(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[list[Outcome]]:
+    return st.lists(st.builds(outcome, st.floats(0, 100, width=32), sizes, st.integers(0, 512)), min_size=1)
+
+
+# Of any sizes, and mostly of one, in which more come than are kept.
+outcomes = runs(st.integers(1, 512)) | st.builds(
+    lambda pattern, last: pattern * 40 + last, runs(st.just(64)), runs(st.integers(1, 64))
 )
 
 
@@ -69,7 +75,7 @@ def test_an_empty_window_claims_nothing() -> None:
     assert window.read() == {"count": 0.0}
 
 
-@given(outcomes, st.integers(0, 30))
+@given(outcomes, st.integers(0, 3 * KEPT))
 def test_saved_anywhere_and_restored_it_gives_the_same_bits(given: list[Outcome], cut: int) -> None:
     whole, first = Window(), Window()
     for each in given:
@@ -81,6 +87,44 @@ def test_saved_anywhere_and_restored_it_gives_the_same_bits(given: list[Outcome]
     for each in given[cut:]:
         second.add(each)
     assert second.read() == whole.read()
+    assert_same(second.state_dict(), whole.state_dict())
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert_same(value, other[name])
+    else:
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+
+
+def test_no_more_is_kept_than_the_bound_and_reading_changes_nothing() -> None:
+    window, other = Window(), Window()
+    for number in range(3 * KEPT + 5):
+        window.add(outcome(0.1 * number, 7, number))
+        other.add(outcome(0.1 * number, 7, number))
+        kept = window.state_dict()["kept"]
+        assert len(kept["losses"]) == len(kept["sums"]["correct"]) <= KEPT
+        other.read()
+    assert_same(window.state_dict(), other.state_dict())
+
+
+def test_sums_that_not_every_outcome_has_are_added_up_too() -> None:
+    window = Window()
+    for number in range(2 * KEPT):
+        sums = {"correct": torch.tensor(1)} if number % 2 else {"error": torch.tensor(0.5)}
+        window.add(Outcome(torch.tensor(1.0), 1, sums))
+    assert window.read() == {"loss": 1.0, "accuracy": 0.5, "error": 0.25, "count": 2.0 * KEPT}
+
+
+def test_a_state_in_which_everything_was_added_up_is_still_read() -> None:
+    window = Window()
+    window.load_state_dict(
+        {"count": 4, "loss": torch.tensor(8.0, dtype=torch.float64), "sums": {"correct": torch.tensor(1.0)}}
+    )
+    window.add(outcome(2.0, 4, 1))
+    assert window.read() == {"loss": 2.0, "accuracy": 0.25, "count": 8.0}
 
 
 def test_what_state_dict_gave_out_does_not_change_afterwards() -> None:
@@ -128,11 +172,23 @@ def test_adding_never_waits_for_the_device() -> None:
     each = Outcome(torch.ones((), device="cuda"), 4, {"correct": torch.ones((), dtype=torch.int64, device="cuda")})
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(3):
+        for _ in range(3 * KEPT):
             window.add(each)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert window.read() == {"loss": 1.0, "accuracy": 0.25, "count": 12.0}
+    assert window.read() == {"loss": 1.0, "accuracy": 0.25, "count": 12.0 * KEPT}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_a_checkpoint_kept_goes_on_on_the_device() -> None:
+    device = torch.device("cuda", 0)
+    each = Outcome(torch.ones((), device=device), 4, {"correct": torch.ones((), dtype=torch.int64, device=device)})
+    window, resumed = Window(), Window()
+    window.add(each)
+    resumed.load_state_dict(snapshot(window.state_dict()), device)
+    resumed.add(each)
+    assert resumed.read() == {"loss": 1.0, "accuracy": 0.25, "count": 8.0}
 
 
 def test_reading_asks_for_numbers_once_and_adding_never() -> None:
@@ -147,7 +203,7 @@ def test_reading_asks_for_numbers_once_and_adding_never() -> None:
             return super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
     window = Window()
-    for _ in range(3):
+    for _ in range(3 * KEPT):
         window.add(Outcome(torch.ones(()).as_subclass(Asked), 1, {"correct": torch.ones(()).as_subclass(Asked)}))
     assert asked == 0
     window.read()

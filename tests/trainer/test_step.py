@@ -4,10 +4,15 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from protocol.errors import UsageError
+from trainer.metrics import KEPT, Window
 from trainer.model import GarmentClassifier
-from trainer.step import train_step
+from trainer.precision import as_computed
+from trainer.step import StepSettings, micro_batches, train_step
 from trainer.task import Classification, Outcome, Prepared
+from trainer.transfer import open_transfer
 
 CPU = torch.device("cpu")
 
@@ -82,3 +87,119 @@ def test_an_optimizer_that_evaluates_a_batch_often_counts_its_records_once() -> 
     assert outcome.count == 16
     assert outcome.loss.item() == expected
     assert task.evaluate(model, prepared).loss.item() < expected
+
+
+def prepared_in(parts: int, columns: dict[str, torch.Tensor], task: Classification) -> list[Prepared]:
+    return [task.prepare(part, CPU) for part in micro_batches(columns, len(columns["label"]), parts)]
+
+
+@pytest.mark.parametrize(("count", "parts"), [(16, 1), (16, 4), (16, 5), (7, 3), (3, 16), (1, 2)])
+def test_micro_batches_are_views_of_all_records_in_their_order_and_none_is_empty(count: int, parts: int) -> None:
+    columns = batches(1, count)[0]
+    found = micro_batches(columns, count, parts)
+    sizes = [len(part["label"]) for part in found]
+    assert len(sizes) == min(count, parts)
+    assert max(sizes) - min(sizes) <= 1
+    for name, column in columns.items():
+        assert torch.equal(torch.cat([part[name] for part in found]), column)
+        assert all(part[name].untyped_storage().data_ptr() == column.untyped_storage().data_ptr() for part in found)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(16, 4), (16, 5), (3, 16)])
+def test_micro_batches_give_the_gradients_and_the_outcome_of_the_whole_batch(count: int, parts: int) -> None:
+    task, columns = Classification(), batches(1, count)[0]
+    outcomes, gradients = [], []
+    for number in (1, parts):
+        model = model_of_seed_1()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        outcomes.append(train_step(model, optimizer, task, *prepared_in(number, columns, task), count=count))
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    whole, split = outcomes
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(split.loss, whole.loss)
+    assert split.loss.grad_fn is None
+    assert split.count == whole.count == count
+    assert split.sums.keys() == whole.sums.keys()
+    assert torch.equal(split.sums["correct"], whole.sums["correct"])
+    assert torch.equal(split.targets, columns["label"])  # type: ignore[arg-type]
+    torch.testing.assert_close(split.scores, whole.scores)
+
+
+def test_micro_batches_are_one_step_of_an_optimizer_that_evaluates_them_often() -> None:
+    task, columns = Classification(), batches(1)[0]
+    found = []
+    for parts in (1, 3):
+        model = model_of_seed_1()
+        optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
+        outcome = train_step(model, optimizer, task, *prepared_in(parts, columns, task), count=16)
+        assert outcome.count == 16
+        assert optimizer.state[next(model.parameters())]["func_evals"] >= 3
+        found.append([outcome.loss, *model.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [0, -1])
+def test_fewer_than_one_micro_batch_is_the_users_mistake(parts: int) -> None:
+    with pytest.raises(UsageError, match=f"--accumulate {parts}: give the number of micro-batches"):
+        StepSettings(accumulate=parts)
+
+
+def test_an_optimizer_that_drops_gradients_in_its_own_way_is_asked_to() -> None:
+    asked = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002  (torch's signature)
+            asked.append(set_to_none)
+            super().zero_grad(set_to_none)
+
+    task, model = Classification(), model_of_seed_1()
+    train_step(model, Own(model.parameters(), lr=0.1), task, task.prepare(batches(1)[0], CPU))
+    assert asked == [True]
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook
+    """Notes the names of all that torch computes, below autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_and_its_account_ask_for_no_number() -> None:
+    """Asking is `_local_scalar_dense`: on CUDA it waits for the device."""
+    task, model, window = Classification(), nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), Window()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    with Operations() as operations:
+        for columns in batches(KEPT + 2, count=1):
+            window.add(train_step(model, optimizer, task, task.prepare(columns, CPU)))
+    assert "addmm" in operations.names
+    assert "_local_scalar_dense" not in operations.names
+    with Operations() as operations:
+        window.finite()
+    assert "_local_scalar_dense" in operations.names
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("settings", [StepSettings(), StepSettings(amp="bf16", channels_last=True, accumulate=3)])
+def test_a_step_never_waits_for_the_device(settings: StepSettings) -> None:
+    device = torch.device("cuda", 0)
+    transfer, task, model = open_transfer(device), as_computed(Classification(), settings, device), model_of_seed_1()
+    optimizer = torch.optim.SGD(model.to(device).parameters(), lr=0.01, momentum=0.9)
+    window = Window()
+    given = [{name: column.pin_memory() for name, column in columns.items()} for columns in batches(6)]
+    try:
+        for columns in given:  # the first step may: it loads what it computes with
+            parts = micro_batches(transfer(columns), 16, settings.accumulate)
+            prepared = [task.prepare(part, device) for part in parts]
+            window.add(train_step(model, optimizer, task, *prepared, count=16))
+            torch.cuda.set_sync_debug_mode("error")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert window.finite()

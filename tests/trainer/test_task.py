@@ -100,6 +100,16 @@ def test_a_label_that_the_model_has_no_score_for_stops_before_it_is_learnt(label
         task.evaluate(GarmentClassifier(), task.prepare(columns, CPU))
 
 
+def test_a_fault_of_the_model_is_not_taken_for_one_of_the_labels() -> None:
+    class Broken(nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return functional.one_hot(torch.zeros(len(pictures), dtype=torch.int64), 10).float()[:, [10]]
+
+    task = Classification()
+    with pytest.raises(IndexError, match="index 10 is out of bounds"):
+        task.evaluate(Broken(), task.prepare(batch(), CPU))
+
+
 def test_a_model_of_another_kind_is_the_users_mistake() -> None:
     task = Classification()
     with pytest.raises(UsageError, match=r"gives float32 \[4, 1, 28, 28\] for 4 records"):
