@@ -57,9 +57,10 @@ def cache() -> Path:
 
 def make(folder: Path, requirements: Sequence[str], parents: Sequence[str]) -> None:
     """Raises `EnvironmentFailed`, or `OSError` where the folder cannot be written."""
-    run("virtual environment", sys.executable, "-m", "venv", str(folder))
+    run("virtual environment", sys.executable, "-m", "venv", "--without-pip", str(folder))
     python = str(folder / "bin" / "python")
-    run(f"install of {requirements[0]}", python, "-I", "-m", "pip", "install", *INSTALL, *requirements)
+    pip = (sys.executable, "-I", "-m", "pip", "--python", python)
+    run(f"install of {requirements[0]}", *pip, "install", *INSTALL, *requirements)
     # Written last, so that pip saw an empty environment.
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout.strip()

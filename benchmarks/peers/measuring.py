@@ -105,9 +105,7 @@ def until(end_s: float, batches: Iterator[Any]) -> Iterator[Any]:
         yield next(batches)
 
 
-def verify(
-    side: tuple[Bytes, Bytes], batches: Iterable[tuple[Any, Any]], restore: Restore | None = None
-) -> None:
+def verify(side: tuple[Bytes, Bytes], batches: Iterable[tuple[Any, Any]], restore: Restore | None = None) -> None:
     """Raises `MismatchError` unless every image of (images, labels) is one of the side's and bears its label."""
     known: dict[bytes, set[int]] = {}
     for picture, label in zip(*side, strict=True):

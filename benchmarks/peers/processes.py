@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-SHARED_MEMORY = "/dev/shm/"
+SHARED_MEMORY = "/dev/shm/"  # noqa: S108  (only names that processes show there are touched)
 PATIENCE_S = 10.0
 
 # A process may go between being listed and being read; then its files do, or reading them fails.

@@ -65,7 +65,8 @@ _HF_DATASETS = (
     "datasets==5.2.0",
     *("pyarrow==26.0.1", "pandas==3.1.1", "dill==0.4.1", "multiprocess==0.70.19", "xxhash==4.1.0", "tqdm==4.70.1"),
     *("huggingface-hub==2.4.0", "hf-xet==1.8.0", "httpx2==2.16.2", "httpcore2==2.16.2", "h11==0.16.0"),
-    *("anyio==4.16.0", "idna==3.20", "truststore==0.10.5", "click==8.5.1", "python-dateutil==2.9.0.post0", "six==1.17.0"),
+    *("anyio==4.16.0", "idna==3.20", "truststore==0.10.5", "click==8.5.1"),
+    *("python-dateutil==2.9.0.post0", "six==1.17.0"),
 )
 
 PEERS: tuple[Peer, ...] = (
@@ -98,7 +99,7 @@ PEERS: tuple[Peer, ...] = (
 )
 
 
-def run_peer(
+def run_peer(  # noqa: PLR0913  (each is a thing to choose)
     peer: Peer,
     *,
     data: Path,
