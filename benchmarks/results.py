@@ -1,0 +1,64 @@
+"""What all cells of a run gave, round by round, and the arithmetic on it: medians, extremes, ratios."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.cell import Cell, Outcome
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A number over the rounds."""
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass
+class Results:
+    """The outcomes of each cell, one a round; None where it was not its turn."""
+
+    rounds: dict[Key, list[Outcome | None]] = field(default_factory=dict)
+    finished: int = 0
+
+    def add(self, cell: Cell, outcome: Outcome, number: int) -> None:
+        """What came of a cell in a round."""
+        outcomes = self.rounds.setdefault((cell.group, cell.name), [])
+        outcomes.extend([None] * (number + 1 - len(outcomes)))
+        outcomes[number] = outcome
+
+    def rows(self, group: str) -> list[str]:
+        """The rows of a group, in their order."""
+        return [name for of, name in self.rounds if of == group]
+
+    def values(self, group: str, row: str, number: str = "rate") -> list[float]:
+        """A number of a row in each round that gave it."""
+        return [value for value in self.by_round(group, row, number) if value is not None]
+
+    def by_round(self, group: str, row: str, number: str = "rate") -> list[float | None]:
+        """A number of a row in each round; None where the cell failed or was not played."""
+        outcomes = self.rounds.get((group, row), [])
+        return [None if outcome is None else outcome.numbers.get(number) for outcome in outcomes]
+
+    def summary(self, group: str, row: str, number: str = "rate") -> Summary | None:
+        """Median and extremes; None where no round gave the number."""
+        return summary(self.values(group, row, number))
+
+    def ratios(self, over: tuple[str, str, str], under: tuple[str, str, str]) -> list[float]:
+        """`over` by `under`, (group, row, number) each, of those rounds in which both were measured."""
+        pairs = zip(self.by_round(*over), self.by_round(*under), strict=False)
+        return [top / bottom for top, bottom in pairs if top is not None and bottom]
+
+    def error(self, group: str, row: str) -> str:
+        """Why the cell failed when it last did; empty where it never did."""
+        outcomes = self.rounds.get((group, row), [])
+        return next((outcome.error for outcome in reversed(outcomes) if outcome is not None and outcome.error), "")
+
+
+def summary(values: Sequence[float]) -> Summary | None:
+    """Median and extremes; None of nothing."""
+    return Summary(statistics.median(values), min(values), max(values)) if values else None
