@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import groups, machine, report
-from benchmarks.bars import bars, judge
+from benchmarks.bars import judge
 from benchmarks.cell import Cells
 from benchmarks.session import measure_all
 from benchmarks.settings import Settings
@@ -71,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
                 progress.update(task, completed=done, total=due, description=text)
 
             results = measure_all(chosen, settings, cells.play, on_cell)
-    verdicts = [judge(bar, results) for bar in bars()]
+    from benchmarks.promises import bars  # the rows import torch
+
+    verdicts = [judge(bar, results) for bar in bars(settings.device)]
     told = machine.describe(settings.device), shlex.join(["python", "-m", "benchmarks", *arguments])
     text = report.markdown(chosen, results, verdicts, *told)
     print(text)

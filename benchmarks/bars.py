@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.results import Results
-
-#: (group, row, number)
-Figure = tuple[str, str, str]
+from benchmarks.results import Figure, Results
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One of the figures that must clear a bar: a number, or its ratio to another of the same round."""
+    """One of the figures that must clear a bar: a number, or its ratio to others of the same round."""
 
     label: str
     over: Figure
-    under: Figure | None = None
+    under: Sequence[Figure] = ()
+    """The largest of these divides; none: the number stands for itself."""
 
     def median(self, results: Results) -> float | None:
         """The median over the rounds, of ratios within a round where it is one; None where it was not measured."""
-        values = results.values(*self.over) if self.under is None else results.ratios(self.over, self.under)
+        values = results.ratios(self.over, self.under) if self.under else results.values(*self.over)
         return statistics.median(values) if values else None
 
 
@@ -58,34 +56,3 @@ def judge(bar: Bar, results: Results) -> Verdict:
     known = [value for _, value in figures if value is not None]
     cleared = [value >= bar.bound if bar.side == "≥" else value <= bar.bound for value in known]
     return Verdict(bar=bar, figures=figures, met=all(cleared) if known else None)
-
-
-def _delivered(batch_size: int) -> list[tuple[str, Figure]]:
-    from benchmarks.rows.delivered import WORKERS, row
-
-    return [(f"{workers} workers", ("delivered", row(workers, batch_size), "rate")) for workers in WORKERS]
-
-
-def bars() -> list[Bar]:
-    """All of them, in the order of the report."""
-    wire: Figure = ("limits", "raw wire, 1024 a message", "rate")
-    return [
-        *(
-            Bar(
-                measure=f"delivered, batch {size}: share of the raw wire at 1024 a message",
-                side="≥",
-                bound=0.5,
-                parts=[Part(label=label, over=figure, under=wire) for label, figure in _delivered(size)],
-            )
-            for size in (64, 256, 1024)
-        ),
-        Bar(
-            measure="delivered, batch 4: share of an empty loop that slices the same columns",
-            side="≥",
-            bound=0.8,
-            parts=[
-                Part(label=label, over=figure, under=("limits", "empty loop, slices, batch 4", "rate"))
-                for label, figure in _delivered(4)
-            ],
-        ),
-    ]

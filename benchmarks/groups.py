@@ -8,7 +8,10 @@ from benchmarks.rows.group import Group
 from protocol.errors import UsageError
 
 #: Their modules in `benchmarks/rows`, in the order of the report.
-NAMES: Final = ("limits", "delivered")
+NAMES: Final = (
+    *("limits", "delivered", "peers", "prepared", "training", "records", "age", "overhead", "memory", "growth"),
+    *("startup", "options"),
+)
 
 
 def chosen(only: str) -> Sequence[str]:

@@ -6,10 +6,14 @@ from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from benchmarks.cell import Numbers
 from benchmarks.processes import cpu_s, memory_bytes
 from producer.computed_log import pass_order
+
+Columns = dict[str, npt.NDArray[Any]]
+Indices = npt.NDArray[np.int64]
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -64,54 +68,69 @@ def run(take: Callable[[], Any], check: Check[Any], seconds: float) -> tuple[int
     taken, clock = 0, time.perf_counter
     begin_s = clock()
     until_s = begin_s + seconds
-    while (now_s := clock()) < until_s:
+    while clock() < until_s:
         take()
         taken += 1
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()  # what was taken may still be on its way
+    wall_s = clock() - begin_s
     check.skip(taken)
-    return taken, now_s - begin_s
+    return taken, wall_s
 
 
 class InOrder:
-    """Batches of a source, pass after pass in the order of `seed`: each record and its content.
+    """Batches of known records in a known order, pass after pass: each record and its content.
 
-    `columns` are the source's own, one of them `id`, the record's index in them. `seed` None is the source's own
-    order. `prepared` turns what is due into what a batch should hold.
+    `columns` are those of the source; `order` gives the indices of a pass, equally many in each. `prepared` turns the
+    columns that are due into what a batch should hold.
     """
 
     def __init__(
         self,
-        columns: Mapping[str, npt.NDArray[Any]],
+        columns: Columns,
         batch_size: int,
+        order: Callable[[int], Indices],
         *,
-        seed: int | None = 0,
+        prepared: Callable[[Columns], Columns] | None = None,
         first: int = 0,
-        prepared: Callable[[dict[str, npt.NDArray[Any]]], Mapping[str, Any]] = lambda due: due,
     ) -> None:
-        self._columns, self._batch_size, self._seed, self._prepared = columns, batch_size, seed, prepared
+        self._columns, self._batch_size, self._order, self._prepared = columns, batch_size, order, prepared
         self._next = first
-        self._orders: dict[int, npt.NDArray[np.int64]] = {}
+        self._pass_size = len(order(0))
+        self._passes: dict[int, Indices] = {}
 
-    def __call__(self, batch: Mapping[str, Any]) -> None:
-        ids = self._due(self._batch_size)
-        for name, due in self._prepared({name: column[ids] for name, column in self._columns.items()}).items():
-            found = np.asarray(batch[name])
-            if found.dtype != np.asarray(due).dtype or not np.array_equal(found, due):
+    def __call__(self, batch: Mapping[str, torch.Tensor]) -> None:
+        rows = self._due(self._batch_size)
+        due = {name: column[rows] for name, column in self._columns.items()}
+        for name, column in (due if self._prepared is None else self._prepared(due)).items():
+            found = batch[name].cpu().numpy()
+            if found.dtype != column.dtype or not np.array_equal(found, column):
                 raise WrongRecords(f"column {name!r} of records {self._next} and the following is not what is due")
-        self._next += self._batch_size
+        self.skip(1)
 
     def skip(self, count: int) -> None:
         self._next += count * self._batch_size
 
-    def _due(self, count: int) -> npt.NDArray[np.int64]:
-        size, parts, first = len(self._columns["id"]), [], self._next
+    def _due(self, count: int) -> Indices:
+        parts, first = [], self._next
         while count > 0:
-            number, row = divmod(first, size)
-            parts.append(self._order(number, size)[row : row + count])
+            number, row = divmod(first, self._pass_size)
+            parts.append(self._pass(number)[row : row + count])
             first, count = first + len(parts[-1]), count - len(parts[-1])
         return np.concatenate(parts)
 
-    def _order(self, number: int, size: int) -> npt.NDArray[np.int64]:
-        if number not in self._orders:
-            order = np.arange(size) if self._seed is None else pass_order(size, self._seed, number)
-            self._orders = {number: order, **dict(list(self._orders.items())[:1])}
-        return self._orders[number]
+    def _pass(self, number: int) -> Indices:
+        if number not in self._passes:
+            before = self._passes.get(number - 1)
+            self._passes = {number: self._order(number)} | ({} if before is None else {number - 1: before})
+        return self._passes[number]
+
+
+def stream_order(size: int, seed: int = 0) -> Callable[[int], Indices]:
+    """The order in which a computed log serves each pass."""
+    return lambda number: pass_order(size, seed, number)
+
+
+def in_place(size: int) -> Callable[[int], Indices]:
+    """The source's own order, in each pass."""
+    return lambda _number: np.arange(size)

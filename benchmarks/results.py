@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from benchmarks.cell import Cell, Outcome
 
 Key = tuple[str, str]
+#: (group, row, number)
+Figure = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,6 @@ class Results:
     """The outcomes of each cell, one a round; None where it was not its turn."""
 
     rounds: dict[Key, list[Outcome | None]] = field(default_factory=dict)
-    finished: int = 0
 
     def add(self, cell: Cell, outcome: Outcome, number: int) -> None:
         """What came of a cell in a round."""
@@ -48,10 +49,14 @@ class Results:
         """Median and extremes; None where no round gave the number."""
         return summary(self.values(group, row, number))
 
-    def ratios(self, over: tuple[str, str, str], under: tuple[str, str, str]) -> list[float]:
-        """`over` by `under`, (group, row, number) each, of those rounds in which both were measured."""
-        pairs = zip(self.by_round(*over), self.by_round(*under), strict=False)
-        return [top / bottom for top, bottom in pairs if top is not None and bottom]
+    def ratios(self, over: Figure, under: Sequence[Figure]) -> list[float]:
+        """`over` by the largest of `under`, of those rounds in which all of them were measured."""
+        found = []
+        for top, *bottoms in zip(self.by_round(*over), *(self.by_round(*each) for each in under), strict=False):
+            known = [each for each in bottoms if each is not None]
+            if top is not None and len(known) == len(bottoms) and max(known) > 0:
+                found.append(top / max(known))
+        return found
 
     def error(self, group: str, row: str) -> str:
         """Why the cell failed when it last did; empty where it never did."""

@@ -1,6 +1,7 @@
 """One run of the benchmarks: all cells of the chosen groups, round after round, each in its turn."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from benchmarks.cell import Cell, Outcome
 from benchmarks.results import Results
@@ -11,13 +12,13 @@ from benchmarks.settings import Settings
 OnCell = Callable[[int, int, str], None]
 
 
-def turns(groups: Sequence[Group], settings: Settings) -> list[tuple[int, Cell]]:
-    """(round, cell) in the order in which they are played: what drifts meanwhile drifts for all alike."""
-    cells = [cell for group in groups for cell in group.cells(settings)]
+def turns(groups: Sequence[Group], settings: Settings) -> list[tuple[int, Group, Cell]]:
+    """(round, group, cell) in the order in which they are played: what drifts meanwhile drifts for all alike."""
+    cells = [(group, cell) for group in groups for cell in group.cells(settings)]
     return [
-        (number, cell)
+        (number, group, cell)
         for number in range(settings.rounds_due)
-        for cell in cells
+        for group, cell in cells
         if cell.rounds == 0 or number < cell.rounds
     ]
 
@@ -27,7 +28,8 @@ def measure_all(
 ) -> Results:
     """Play every cell in its turn; one that fails is a result as well."""
     results, due = Results(), turns(groups, settings)
-    for done, (number, cell) in enumerate(due):
-        on_cell(done, len(due), f"{cell.group}: {cell.name}")
-        results.add(cell, play(cell), number)
+    for done, (number, group, cell) in enumerate(due):
+        say = partial(on_cell, done, len(due))
+        say(f"{cell.group}: {cell.name}")
+        results.add(cell, play(cell) if group.play is None else group.play(cell, say), number)
     return results

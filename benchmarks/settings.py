@@ -21,6 +21,8 @@ class Settings:
     """Fewer cells, one round."""
     long: bool = False
     """What takes minutes as well."""
+    peers: bool = False
+    """All peers, not only those that need nothing more."""
     rounds: int = 0
     """Rounds over all cells; 0: as many as fit the run."""
     seconds: float = 0.6

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from benchmarks.measure import Columns
 from producer.computed_log import ComputedLog, stripe_of
 from producer.fashion_mnist import SCHEMA
 from producer.fashion_mnist_files import read_side
@@ -26,8 +25,6 @@ from protocol.zmq_transport import ServerSocket
 
 ANY_PORT = "tcp://127.0.0.1:*"
 PARTITIONS = 8
-
-Columns = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
 """What headrace delivers: uint8 batches of FashionMNIST into a loop that does nothing with them."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from benchmarks.cell import Cell, Numbers
-from benchmarks.measure import InOrder, measure
+from benchmarks.reading import read
 from benchmarks.rows.group import Group
 from benchmarks.settings import Settings
 from benchmarks.streams import endless, picture_source, pictures, serving
-from trainer.batch import Batch
-from trainer.loader import StreamLoader
 
 NAME: Final = "delivered"
 WORKERS: Final = (0, 1, 2)
@@ -48,17 +46,8 @@ GROUP: Final = Group(
 
 def delivered(*, data: str, workers: int, batch_size: int, seconds: float, warm_s: float) -> Numbers:
     """Batches from a producer process."""
-    with serving(endless(picture_source(data))) as producer:
-        loader = StreamLoader(producer.url, batch_size=batch_size, num_workers=workers)
-        batches = marked(loader)
-        check = InOrder(pictures(data), batch_size)
-        numbers = measure(batches.__next__, check, records=batch_size, seconds=seconds, warm_s=warm_s)
-        batches.close()
-        return numbers
-
-
-def marked(loader: StreamLoader) -> Generator[Batch]:
-    """Each batch once it was marked as trained."""
-    for batch in loader:
-        loader.mark_trained(batch)
-        yield batch
+    source = picture_source(data)
+    with serving(endless(source)) as producer:
+        return read(
+            producer.url, pictures(data), batch_size=batch_size, workers=workers, seconds=seconds, warm_s=warm_s
+        )

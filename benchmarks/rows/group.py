@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.cell import Cell
+from benchmarks.cell import Cell, Outcome
 from benchmarks.settings import Settings
 
 
@@ -36,3 +36,5 @@ class Group:
     """One or two sentences above the table: what is measured."""
     cells: Callable[[Settings], Sequence[Cell]]
     columns: Sequence[Column] = DELIVERY
+    play: Callable[[Cell, Callable[[str], None]], Outcome] | None = None
+    """Plays its cells where they are not functions for a fork; told where to say what takes long."""

@@ -6,14 +6,14 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import numpy as np
-import torch
 import zmq
 
 from benchmarks.cell import Cell, Numbers
-from benchmarks.measure import InOrder, WrongRecords, measure
+from benchmarks.measure import InOrder, WrongRecords, in_place, measure
+from benchmarks.memory import shuffled, shuffles, sliced, tensors
 from benchmarks.rows.group import Group
 from benchmarks.settings import Settings
-from benchmarks.streams import ANY_PORT, Columns, pictures
+from benchmarks.streams import ANY_PORT, pictures
 
 NAME: Final = "limits"
 #: A FashionMNIST record: 785 bytes of picture and label, 8 of id.
@@ -139,62 +139,17 @@ class _Numbered:
 def memory(*, data: str, batch_size: int, seconds: float, warm_s: float) -> Numbers:
     """Shuffled batches of what lies in memory."""
     columns = pictures(data)
-    batches = shuffled(columns, batch_size)
-    return measure(batches.__next__, Shuffled(columns, batch_size), records=batch_size, seconds=seconds, warm_s=warm_s)
-
-
-def shuffled(columns: Columns, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches: a new permutation each pass, gathered by index; what does not fill a batch is left out."""
-    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
-    generator = torch.Generator().manual_seed(0)
-    size = len(columns["id"])
-    while True:
-        order = torch.randperm(size, generator=generator)
-        for first in range(0, size - batch_size + 1, batch_size):
-            rows = order[first : first + batch_size]
-            yield {name: tensor[rows] for name, tensor in tensors.items()}
-
-
-class Shuffled:
-    """Batches whose order is random: within a pass no record comes twice, and each is what its id says."""
-
-    def __init__(self, columns: Columns, batch_size: int) -> None:
-        self._columns, self._batch_size = columns, batch_size
-        self._batches = len(columns["id"]) // batch_size
-        self._seen = np.zeros(len(columns["id"]), bool)
-        self._count = 0
-
-    def __call__(self, batch: dict[str, torch.Tensor]) -> None:
-        ids = batch["id"].numpy()
-        for name, column in self._columns.items():
-            if not np.array_equal(batch[name].numpy(), column[ids]):
-                raise WrongRecords(f"column {name!r} of records {ids[:3]} … is not theirs")
-        if len(ids) != self._batch_size or len(np.unique(ids)) != len(ids) or self._seen[ids].any():
-            raise WrongRecords(f"of the records {ids[:3]} … some came twice in a pass")
-        self._seen[ids] = True
-        self.skip(1)
-
-    def skip(self, count: int) -> None:
-        before, self._count = self._count // self._batches, self._count + count
-        if self._count // self._batches > before:
-            self._seen[:] = False
+    batches = shuffled(tensors(columns), batch_size)
+    check = InOrder(columns, batch_size, shuffles(len(columns["id"]), batch_size))
+    return measure(batches.__next__, check, records=batch_size, seconds=seconds, warm_s=warm_s)
 
 
 def slices(*, data: str, batch_size: int, seconds: float, warm_s: float) -> Numbers:
     """The least that a Python loop over batches costs: slices of the columns, in their own order."""
     columns = pictures(data)
-    batches = _slices(columns, batch_size)
-    size = len(columns["id"]) // batch_size * batch_size
-    check = InOrder({name: column[:size] for name, column in columns.items()}, batch_size, seed=None)
+    batches = sliced(tensors(columns), batch_size)
+    check = InOrder(columns, batch_size, in_place(len(columns["id"]) // batch_size * batch_size))
     return measure(batches.__next__, check, records=batch_size, seconds=seconds, warm_s=warm_s)
-
-
-def _slices(columns: Columns, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
-    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
-    size = len(columns["id"])
-    while True:
-        for first in range(0, size - batch_size + 1, batch_size):
-            yield {name: tensor[first : first + batch_size] for name, tensor in tensors.items()}
 
 
 def copy(*, seconds: float, warm_s: float) -> Numbers:
