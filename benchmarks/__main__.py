@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import groups, machine, report
 from benchmarks.bars import judge
 from benchmarks.cell import Cells
+from benchmarks.results import Results
 from benchmarks.session import measure_all
 from benchmarks.settings import Settings
 from producer.fashion_mnist_files import read_side
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     if config.json:
         write(Path(config.json), json.dumps(report.as_json(results, verdicts, *told), indent=1, ensure_ascii=False))
     if config.out:
-        save(Path(config.out), text)
+        save(Path(config.out), text, results)
     print(f"took {time.monotonic() - begin_s:.0f} s", file=sys.stderr)
     return 0
 
@@ -112,9 +113,12 @@ def shown() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def save(folder: Path, text: str) -> None:
-    """The Markdown."""
-    write(folder / "benchmarks.md", text)
+def save(folder: Path, text: str, results: Results) -> None:
+    """The Markdown, with the plots at its end."""
+    from benchmarks.plots import draw
+
+    pictures = [f"![{path.stem}]({path.name})" for path in draw(results, folder)]
+    write(folder / "benchmarks.md", "\n\n".join([text, *pictures]))
 
 
 def write(path: Path, text: str) -> None:

@@ -97,4 +97,4 @@ def one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # taking torch apart would take a second, and nothing of it is in use

@@ -19,7 +19,7 @@ def bars(device: str) -> list[Bar]:
 
 def _workers(counts: Sequence[int], group: str, suffix: str, under: Sequence[Figure]) -> list[Part]:
     """A part for each number of workers, of rows called `N workers<suffix>`."""
-    return [Part(label=f"{n} workers", over=(group, f"{n} workers{suffix}", "rate"), under=under) for n in counts]
+    return [Part(label=f"workers {n}", over=(group, f"workers {n}{suffix}", "rate"), under=under) for n in counts]
 
 
 def _delivered() -> Iterator[Bar]:
@@ -42,14 +42,14 @@ def _steps(device: str) -> Iterator[Bar]:
         parts = _workers(prepared.WORKERS, prepared.NAME, f", batch {size}", [_in_memory(prepared.NAME, size)])
         yield Bar(measure=f"prepared float32 at batch {size}, of in memory", side="≥", bound=0.9, parts=parts)
     on_cpu = device == "cpu"
-    for model in training.MODELS:
+    for model in training.MODELS[:1] if on_cpu else training.MODELS:
         for size in training.BATCH_SIZES if on_cpu else training.GPU_BATCH_SIZES:
             memory, *streamed = [
                 (training.NAME, training.row(model, fed, size), "rate")
-                for fed in ("in memory", *(f"{n} workers" for n in training.WORKERS))
+                for fed in ("in memory", *(f"workers {n}" for n in training.WORKERS))
             ]
             parts = [
-                Part(label=f"{n} workers", over=over, under=[memory])
+                Part(label=f"workers {n}", over=over, under=[memory])
                 for n, over in zip(training.WORKERS, streamed, strict=True)
             ]
             measure = f"{model} training at batch {size}, of in memory"
@@ -63,21 +63,21 @@ def _in_memory(group: str, size: int) -> Figure:
 def _records() -> Iterator[Bar]:
     parts = [
         Part(
-            label=f"{n} workers",
-            over=(records.NAME, f"large: {n} workers", "bytes_per_s"),
+            label=f"workers {n}",
+            over=(records.NAME, f"large: workers {n}", "bytes_per_s"),
             under=[(records.NAME, "large: raw wire", "bytes_per_s")],
         )
         for n in records.WORKERS
     ]
     yield Bar(measure="large records, bytes/s of the raw wire", side="≥", bound=0.7, parts=parts)
-    parts = [Part(label=f"{n} workers", over=(records.NAME, f"small: {n} workers", "rate")) for n in records.WORKERS]
+    parts = [Part(label=f"workers {n}", over=(records.NAME, f"small: workers {n}", "rate")) for n in records.WORKERS]
     yield Bar(measure="small records at batch 1024", side="≥", bound=3.0, parts=parts, unit=" M/s", scale=1e-6)
 
 
 def _latency() -> Iterator[Bar]:
     for number, name, bound in (("age_p50_ms", "p50", 5.0), ("age_p99_ms", "p99", 10.0)):
         parts = [
-            Part(label=f"{rate // 1000} k, {n} workers", over=(age.NAME, age.row(rate, n), number))
+            Part(label=f"{rate // 1000} k, workers {n}", over=(age.NAME, age.row(rate, n), number))
             for rate in age.RATES
             for n in age.WORKERS
         ]
@@ -97,7 +97,7 @@ def _overhead() -> Iterator[Bar]:
 def _memory() -> Iterator[Bar]:
     for last in (memory.QUICK_MARKS[1], memory.MARKS[1], memory.LONG_MARK):
         parts = [
-            Part(label=f"{side}, {n} workers", over=(memory.NAME, memory.row(n, last), f"{side}_growth"))
+            Part(label=f"{side}, workers {n}", over=(memory.NAME, memory.row(n, last), f"{side}_growth"))
             for n in memory.WORKERS
             for side in ("trainer", "producer")
         ]
@@ -119,6 +119,6 @@ def _growth() -> Iterator[Bar]:
 
 
 def _start() -> Iterator[Bar]:
-    rows = ("0 workers", "2 workers, forkserver has imported")
+    rows = ("workers 0", "workers 2, forkserver has imported")
     parts = [Part(label=row, over=("startup", row, "first_step_s")) for row in rows]
     yield Bar(measure="start to first step, after torch is imported", side="≤", bound=1.0, parts=parts, unit=" s")

@@ -26,7 +26,7 @@ WARM_S: Final = 1.5
 
 def row(rate: int, workers: int) -> str:
     """The name of a row."""
-    return f"{rate:,} records/s, {workers} workers"
+    return f"{rate:,} records/s, workers {workers}"
 
 
 def cells(settings: Settings) -> Sequence[Cell]:

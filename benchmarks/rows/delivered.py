@@ -16,7 +16,7 @@ BATCH_SIZES: Final = (4, 64, 256, 1024)
 
 def row(workers: int, batch_size: int) -> str:
     """The name of a row."""
-    return f"{workers} workers, batch {batch_size}"
+    return f"workers {workers}, batch {batch_size}"
 
 
 def cells(settings: Settings) -> Sequence[Cell]:

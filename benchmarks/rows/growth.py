@@ -53,7 +53,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def row(label: str, value: int) -> str:
     """The name of a row."""
-    return f"{value:,} {label}"
+    return f"{label} {value:,}"
 
 
 GROUP: Final = Group(

@@ -43,7 +43,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def row(workers: int, records: int) -> str:
     """The name of a row."""
-    return f"{workers} workers, {records:,} records"
+    return f"workers {workers}, {records:,} records"
 
 
 GROUP: Final = Group(

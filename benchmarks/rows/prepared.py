@@ -34,7 +34,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
         for size in sizes
         for each in (
             cell(f"in memory, batch {size}", "memory", batch_size=size),
-            *(cell(f"{n} workers, batch {size}", "streamed", batch_size=size, workers=n) for n in WORKERS),
+            *(cell(f"workers {n}, batch {size}", "streamed", batch_size=size, workers=n) for n in WORKERS),
         )
     ]
 

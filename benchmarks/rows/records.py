@@ -34,7 +34,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
     def streamed(kind: str, workers: int) -> Cell:
         arguments: dict[str, Any] = {"workers": workers, **settings.times()}
-        return Cell(group=NAME, name=f"{kind}: {workers} workers", function=f"{__name__}:{kind}", arguments=arguments)
+        return Cell(group=NAME, name=f"{kind}: workers {workers}", function=f"{__name__}:{kind}", arguments=arguments)
 
     return [
         wire("large", LARGE),

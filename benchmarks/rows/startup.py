@@ -13,7 +13,7 @@ from benchmarks.streams import endless, picture_source, serving
 
 NAME: Final = "startup"
 #: Row, workers, and whether the workers' forkserver has imported torch before the clock starts.
-ROWS: Final = (("0 workers", 0, False), ("2 workers", 2, False), ("2 workers, forkserver has imported", 2, True))
+ROWS: Final = (("workers 0", 0, False), ("workers 2", 2, False), ("workers 2, forkserver has imported", 2, True))
 
 
 def cells(settings: Settings) -> Sequence[Cell]:

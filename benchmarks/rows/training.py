@@ -57,11 +57,11 @@ def cells(settings: Settings) -> Sequence[Cell]:
         for size in sizes:
             same: dict[str, Any] = {"model": model, "batch_size": size, **times}
             found.append(cell(row(model, "in memory", size), "memory", **same))
-            found += [cell(row(model, f"{n} workers", size), "streamed", workers=n, **same) for n in WORKERS]
+            found += [cell(row(model, f"workers {n}", size), "streamed", workers=n, **same) for n in WORKERS]
     if not settings.quick:
         size = 64 if on_cpu else 1024
         whole: dict[str, Any] = {"batch_size": size, "samples": TRAINER_SAMPLES if on_cpu else GPU_TRAINER_SAMPLES}
-        found.append(cell(row("python -m trainer", "0 workers", size), "whole", rounds=TRAINER_ROUNDS, **whole))
+        found.append(cell(row("python -m trainer", "workers 0", size), "whole", rounds=TRAINER_ROUNDS, **whole))
     return found
 
 
