@@ -15,7 +15,7 @@ class Part:
     label: str
     over: Figure
     under: Sequence[Figure] = ()
-    """The largest of these divides; none: the number stands for itself."""
+    """The largest of these that was measured divides; none: the number stands for itself."""
 
     def median(self, results: Results) -> float | None:
         """The median over the rounds, of ratios within a round where it is one; None where it was not measured."""

@@ -37,7 +37,7 @@ def bar_table(verdicts: Sequence[Verdict]) -> str:
         figures = [f"{label}: {number(value)}{bar.unit}" for label, value in verdict.figures if value is not None]
         if figures:
             met = "met" if verdict.met else "**not met**"
-            rows.append([bar.measure, f"{bar.side} {number(bar.bound)}{bar.unit}", ", ".join(figures), met])
+            rows.append([bar.measure, f"{bar.side} {number(bar.bound)}{bar.unit}", "; ".join(figures), met])
     title = "## Bars\n\nMedians over the rounds; ratios are taken within a round.\n\n"
     return title + (_grid(["measure", "bar", "measured", ""], rows) if rows else "None was measured.") + "\n"
 

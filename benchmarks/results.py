@@ -50,11 +50,12 @@ class Results:
         return summary(self.values(group, row, number))
 
     def ratios(self, over: Figure, under: Sequence[Figure]) -> list[float]:
-        """`over` by the largest of `under`, of those rounds in which all of them were measured."""
+        """`over` by the largest of `under`, of those rounds in which it and one of them were measured."""
+        measured = [rates for each in under if (rates := self.by_round(*each))]
         found = []
-        for top, *bottoms in zip(self.by_round(*over), *(self.by_round(*each) for each in under), strict=False):
-            known = [each for each in bottoms if each is not None]
-            if top is not None and len(known) == len(bottoms) and max(known) > 0:
+        for number, top in enumerate(self.by_round(*over)):
+            known = [rate for rates in measured for rate in rates[number : number + 1] if rate is not None]
+            if top is not None and known and max(known) > 0:
                 found.append(top / max(known))
         return found
 

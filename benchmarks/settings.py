@@ -1,12 +1,15 @@
 """What a run of the benchmarks is told, and what each group of rows receives of it."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 from protocol.errors import UsageError
 
 ROUNDS: Final = 3
 QUICK_ROUNDS: Final = 1
+#: A further round is begun only where it is done within this time.
+BUDGET_S: Final = 690.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,11 @@ class Settings:
     def rounds_due(self) -> int:
         """Rounds over all cells."""
         return self.rounds or (QUICK_ROUNDS if self.quick else ROUNDS)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds within which a run of all cells ends; as long as it takes where the rounds were asked for."""
+        return inf if self.rounds else BUDGET_S
 
     def times(self) -> dict[str, Any]:
         """Arguments that every cell with a clock takes."""

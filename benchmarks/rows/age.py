@@ -19,9 +19,10 @@ NAME: Final = "age"
 WORKERS: Final = (0, 2)
 RATES: Final = (1_000, 10_000, 50_000)
 BATCH_SIZE: Final = 64
-SECONDS: Final = 2.0
+ROUNDS: Final = 2
+SECONDS: Final = 1.5
 #: What piled up while the readers started must be worked off before ages mean something.
-WARM_S: Final = 1.5
+WARM_S: Final = 1.0
 
 
 def row(rate: int, workers: int) -> str:
@@ -37,6 +38,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
             name=row(rate, workers),
             function=f"{__name__}:age",
             arguments={"data": settings.data, "rate": rate, "workers": workers, "seconds": SECONDS, "warm_s": WARM_S},
+            rounds=ROUNDS,
         )
         for rate in (RATES[1:2] if settings.quick else RATES)
         for workers in WORKERS

@@ -22,7 +22,7 @@ READERS: Final = (1, 2, 4, 8)
 GROUPS: Final = (1, 8, 32)
 #: Records before the first that is read.
 STARTS: Final = (0, 1_000_000_000)
-ROUNDS: Final = 2
+ROUNDS: Final = 1
 START_TIMEOUT_S: Final = 60.0
 
 

@@ -10,7 +10,7 @@ from benchmarks.streams import endless, picture_source, serving
 from benchmarks.whole_trainer import train
 
 NAME: Final = "options"
-SAMPLES: Final = 18_000
+SAMPLES: Final = 12_000
 GPU_SAMPLES: Final = 600_000
 BATCH_SIZE: Final = 64
 #: Compiling alone takes most of a minute.

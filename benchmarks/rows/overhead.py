@@ -14,7 +14,7 @@ from benchmarks.whole_trainer import train
 
 NAME: Final = "overhead"
 BATCH_SIZE: Final = 64
-SAMPLES: Final = 40_000
+SAMPLES: Final = 30_000
 QUICK_SAMPLES: Final = 20_000
 ROUNDS: Final = 2
 

@@ -17,6 +17,7 @@ from protocol.schema import Field, Schema
 
 NAME: Final = "records"
 WORKERS: Final = (0, 2)
+ROUNDS: Final = 2
 LARGE: Final = Schema((Field("id", "int64"), Field("image", "uint8", (3, 224, 224))))
 SMALL: Final = Schema((Field("id", "int64"), Field("values", "float32", (8,))))
 #: How many there are, and in how large batches they are read.
@@ -30,11 +31,23 @@ def cells(settings: Settings) -> Sequence[Cell]:
     def wire(kind: str, schema: Schema) -> Cell:
         message = {"message_records": stripe_for(schema.record_bytes), "record_bytes": schema.record_bytes}
         arguments = {**message, **settings.times()}
-        return Cell(group=NAME, name=f"{kind}: raw wire", function="benchmarks.rows.limits:wire", arguments=arguments)
+        return Cell(
+            group=NAME,
+            name=f"{kind}: raw wire",
+            function="benchmarks.rows.limits:wire",
+            arguments=arguments,
+            rounds=ROUNDS,
+        )
 
     def streamed(kind: str, workers: int) -> Cell:
         arguments: dict[str, Any] = {"workers": workers, **settings.times()}
-        return Cell(group=NAME, name=f"{kind}: workers {workers}", function=f"{__name__}:{kind}", arguments=arguments)
+        return Cell(
+            group=NAME,
+            name=f"{kind}: workers {workers}",
+            function=f"{__name__}:{kind}",
+            arguments=arguments,
+            rounds=ROUNDS,
+        )
 
     return [
         wire("large", LARGE),

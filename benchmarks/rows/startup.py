@@ -12,6 +12,7 @@ from benchmarks.settings import Settings
 from benchmarks.streams import endless, picture_source, serving
 
 NAME: Final = "startup"
+ROUNDS: Final = 2
 #: Row, workers, and whether the workers' forkserver has imported torch before the clock starts.
 ROWS: Final = (("workers 0", 0, False), ("workers 2", 2, False), ("workers 2, forkserver has imported", 2, True))
 
@@ -24,6 +25,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
             name=name,
             function=f"{__name__}:startup",
             arguments={"data": settings.data, "workers": workers, "imported": imported},
+            rounds=ROUNDS,
         )
         for name, workers, imported in ROWS
         if imported or not (settings.quick and workers)
