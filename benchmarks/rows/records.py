@@ -28,26 +28,16 @@ SMALL_COUNT, SMALL_BATCH = 200_000, 1024
 def cells(settings: Settings) -> Sequence[Cell]:
     """Large and small: the wire, then streams."""
 
+    def cell(name: str, function: str, **arguments: Any) -> Cell:
+        arguments |= settings.times()
+        return Cell(group=NAME, name=name, function=function, arguments=arguments, rounds=ROUNDS)
+
     def wire(kind: str, schema: Schema) -> Cell:
         message = {"message_records": stripe_for(schema.record_bytes), "record_bytes": schema.record_bytes}
-        arguments = {**message, **settings.times()}
-        return Cell(
-            group=NAME,
-            name=f"{kind}: raw wire",
-            function="benchmarks.rows.limits:wire",
-            arguments=arguments,
-            rounds=ROUNDS,
-        )
+        return cell(f"{kind}: raw wire", "benchmarks.rows.limits:wire", **message)
 
     def streamed(kind: str, workers: int) -> Cell:
-        arguments: dict[str, Any] = {"workers": workers, **settings.times()}
-        return Cell(
-            group=NAME,
-            name=f"{kind}: workers {workers}",
-            function=f"{__name__}:{kind}",
-            arguments=arguments,
-            rounds=ROUNDS,
-        )
+        return cell(f"{kind}: workers {workers}", f"{__name__}:{kind}", workers=workers)
 
     return [
         wire("large", LARGE),

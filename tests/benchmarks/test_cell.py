@@ -1,13 +1,15 @@
 """Cells: fresh processes that give numbers, or are rows that say why not."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.cell import Cell, Cells, Outcome
+from benchmarks.cell import Cell, Cells, ForkerDied, Outcome
+from tests.programs import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,20 @@ def test_a_batch_that_is_lost_while_nobody_looks_fails_the_cell(cells: Cells, *,
     outcome = cells.play(cell("loses", lost=lost))
     assert outcome.error.startswith("WrongRecords: column") is lost
     assert bool(outcome.numbers) is not lost
+
+
+def test_a_cell_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
+    pids, said = tmp_path / "pids", list[str]()
+
+    def play(cells: Cells) -> None:
+        with pytest.raises(ForkerDied) as died:
+            cells.play(cell("hangs", pids=str(pids)))
+        said.append(str(died.value))
+
+    with Cells() as cells:
+        thread = threading.Thread(target=play, args=(cells,))
+        thread.start()
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "the cell's processes")
+    thread.join()
+    assert len(said) == 1
+    assert not any(alive(int(pid)) for pid in pids.read_text().split())
