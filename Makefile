@@ -2,6 +2,7 @@
 # make test        installs the development extra too and runs the tests, at most 8 minutes on two cores
 # make test-long   what takes longer            make test-faults   what breaks things at length
 # make test-lowest the lower bounds of pyproject.toml, proved in an environment of their own
+# make bench       what streaming costs on this machine: limits, headrace, peers; at most 12 minutes
 # make lint        ruff, mypy, import-linter    make clean         removes everything that make made but ./data and ./runs
 #
 # PYTHON=python3.12 picks the interpreter, DATA=DIR the folder of FashionMNIST.
@@ -15,14 +16,14 @@ PYTHON ?= python3
 DATA ?= data
 VENV := .venv
 LOWEST := .venv-lowest
-CODE := protocol producer trainer tests $(wildcard examples/*.py) $(wildcard benchmarks/*.py)
+CODE := protocol producer trainer tests benchmarks $(wildcard examples/*.py)
 
 # Downloads show their progress to a person and stay quiet in a log.
 PIP_INSTALL = -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)
 PYTEST := -m pytest
 COVERAGE := --cov --cov-report=term
 
-.PHONY: demo test test-long test-faults test-lowest lint venv data clean
+.PHONY: demo test test-long test-faults test-lowest bench lint venv data clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.train data
@@ -43,6 +44,9 @@ test-lowest: $(LOWEST)/.installed data
 
 # pytest's status 5 says that no test carries the marker, which is no failure of a test.
 none-marked = { status=$$?; [ $$status -eq 5 ] && echo "no test is marked '$(1)' yet" || exit $$status; }
+
+bench: $(VENV)/.dev data
+	@$(VENV)/bin/python -m benchmarks --data $(DATA)
 
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .

@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: what streaming costs, measured on this machine. See docs/performance.md."""
