@@ -77,7 +77,7 @@ class ReaderItems(IterableDataset[list[Item]]):
                 if ready and not slots.room(worker):
                     yield ready
                     ready = []
-                slotted = slots.put(worker, self._info.schema, item, self._stay)
+                slotted = slots.put(worker, item, self._stay)
                 if slotted is None:
                     return
                 ready.append(slotted)

@@ -247,7 +247,7 @@ class StreamLoader:
             case SlottedChunk():
                 slots = self._readers.slots if self._readers is not None else None
                 assert slots is not None
-                self._buffer(slots.view(self.info.schema, item), lambda: slots.free(item))
+                self._buffer(slots.view(item), lambda: slots.free(item))
             case Chunk():
                 self._buffer(item, None)
             case Subscribed() | Heard() | Away() | Ended():

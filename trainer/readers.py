@@ -48,7 +48,7 @@ class Readers:
         if not self.count:
             self._iterator: Iterator[list[Item]] | None = iter(ReaderItems(url, info, positions, group, board, None))
             return
-        self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema.record_bytes * info.dealing.stripe)
+        self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema, info.dealing.stripe)
         items = ReaderItems(url, info, positions, group, board, self.slots)
         others = set(multiprocessing.active_children())
         with warnings.catch_warnings():

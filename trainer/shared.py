@@ -8,19 +8,22 @@ nothing stays behind a killed process.
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate
+from math import prod
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from protocol.chunk import Chunk, from_frames, to_frames
+from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Schema
 from protocol.subscription import Progress
 
-SLOT_POLL_S = 0.0005
+SLOT_POLL_S: Final = 0.0005
+ALIGNMENT: Final = 64
 
 
 @dataclass(frozen=True)
@@ -34,58 +37,55 @@ class SlottedChunk:
     count: int
     first_time_ns: int
     last_time_ns: int
-    sizes: tuple[int, ...]
 
 
 class Slots:
-    """`per_worker` slots of `slot_bytes` for each worker; a worker fills its own in a ring, the loader frees them."""
+    """`per_worker` slots for each worker, each with room for `rows` records of `schema`, whose fields have fixed sizes.
 
-    def __init__(self, workers: int, per_worker: int, slot_bytes: int) -> None:
-        self._memory = _shared(torch.empty((workers, per_worker, slot_bytes), dtype=torch.uint8))
+    A worker fills its own in a ring, the loader frees them.
+    """
+
+    def __init__(self, workers: int, per_worker: int, schema: Schema, rows: int) -> None:
+        self._rows, self._fields = rows, schema.fields
+        #: A field's place in a slot, in bytes; each begins where every dtype may.
+        sizes = [-(-rows * field.item_bytes // ALIGNMENT) * ALIGNMENT for field in schema.fields]
+        self._places = [0, *accumulate(sizes)]
+        self._memory = _shared(torch.empty((workers, per_worker, self._places[-1]), dtype=torch.uint8))
         self._busy = _shared(torch.zeros((workers, per_worker), dtype=torch.uint8))
         self._closed = _shared(torch.zeros(1, dtype=torch.uint8))
+        self._columns: dict[tuple[int, int], dict[str, npt.NDArray[Any]]] = {}
         self._next = 0
 
     def room(self, worker: int) -> bool:
         """Whether this worker's next slot is free."""
         return not self._busy.numpy()[worker, self._next]
 
-    def put(
-        self, worker: int, schema: Schema, chunk: Chunk, while_full: Callable[[], None] = lambda: None
-    ) -> SlottedChunk | None:
+    def put(self, worker: int, chunk: Chunk, while_full: Callable[[], None] = lambda: None) -> SlottedChunk | None:
         """Copy a chunk into this worker's next slot. None once the loader has closed.
 
         Waits until that slot is free, and calls `while_full` again and again meanwhile.
         """
-        frames = [np.frombuffer(frame, np.uint8) for frame in to_frames(schema, chunk.columns)]
-        sizes = tuple(len(frame) for frame in frames)
-        memory = self._memory.numpy()
-        if sum(sizes) > memory.shape[2]:
-            raise OversizedMessage(f"a chunk of {sum(sizes)} bytes does not fit a slot of {memory.shape[2]}")
+        count = chunk.count
+        if count > self._rows:
+            raise OversizedMessage(f"a chunk of {count} records does not fit a slot of {self._rows}")
         slot = self._next
-        self._next = (slot + 1) % memory.shape[1]
+        self._next = (slot + 1) % self._busy.shape[1]
         busy = self._busy.numpy()
         while busy[worker, slot]:
             if self._closed.item():
                 return None
             while_full()
             time.sleep(SLOT_POLL_S)
-        at = 0
-        for frame, size in zip(frames, sizes, strict=True):
-            memory[worker, slot, at : at + size] = frame
-            at += size
+        for name, column in self._columns_of(worker, slot).items():
+            column[:count] = chunk.columns[name]
         busy[worker, slot] = 1
-        return SlottedChunk(
-            worker, slot, chunk.partition, chunk.offset, chunk.count, chunk.first_time_ns, chunk.last_time_ns, sizes
-        )
+        return SlottedChunk(worker, slot, chunk.partition, chunk.offset, count, chunk.first_time_ns, chunk.last_time_ns)
 
-    def view(self, schema: Schema, slotted: SlottedChunk) -> Chunk:
+    def view(self, slotted: SlottedChunk) -> Chunk:
         """The chunk over the slot's memory, which stays as it is until `free`."""
-        memory = self._memory.numpy()[slotted.worker, slotted.slot]
-        ends = np.cumsum((0, *slotted.sizes))
-        frames = [memory[start:end].data for start, end in pairwise(ends)]
-        columns = from_frames(schema, slotted.count, frames, memory.nbytes)
-        return Chunk(slotted.partition, slotted.offset, columns, slotted.first_time_ns, slotted.last_time_ns)
+        columns = self._columns_of(slotted.worker, slotted.slot)
+        shown = {name: column[: slotted.count] for name, column in columns.items()}
+        return Chunk(slotted.partition, slotted.offset, shown, slotted.first_time_ns, slotted.last_time_ns)
 
     def free(self, slotted: SlottedChunk) -> None:
         """The last copy out of the slot is done."""
@@ -94,6 +94,19 @@ class Slots:
     def close(self) -> None:
         """Let workers that wait for a slot go."""
         self._closed.fill_(1)
+
+    def _columns_of(self, worker: int, slot: int) -> dict[str, npt.NDArray[Any]]:
+        """Arrays [rows, *shape] over a slot, by field; made once in each process."""
+        columns = self._columns.get((worker, slot))
+        if columns is None:
+            memory = self._memory.numpy()[worker, slot]
+            columns = self._columns[worker, slot] = {
+                field.name: np.frombuffer(memory, field.numpy_dtype, self._rows * prod(field.item_shape), at).reshape(
+                    self._rows, *field.item_shape
+                )
+                for field, at in zip(self._fields, self._places, strict=False)
+            }
+        return columns
 
 
 class ProgressBoard:

@@ -9,68 +9,82 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from protocol.chunk import Chunk, Ragged
+from protocol.chunk import Chunk
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.lives import SHARED_MEMORY, shared_memory
-from trainer.shared import ProgressBoard, Slots
+from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
-SCHEMA = Schema((Field("id", "int64", ()), Field("text", "uint8", (None,))))
+SCHEMA = Schema((Field("flag", "bool", ()), Field("id", "int64", ()), Field("x", "float32", (2, 3))))
+
+
+SCHEMA_DTYPES = {field.name: field.numpy_dtype for field in SCHEMA.fields}
 
 
 def chunk(first: int, count: int = 3) -> Chunk:
-    lengths = np.arange(1, count + 1, dtype=np.uint32)
-    texts = Ragged(lengths, np.full(int(lengths.sum()), first, np.uint8))
-    return Chunk(5, first, {"id": np.arange(first, first + count), "text": texts}, 1_000, 2_000)
+    ids = np.arange(first, first + count)
+    x = np.repeat(ids, 6).reshape(count, 2, 3).astype(np.float32)
+    return Chunk(5, first, {"flag": ids % 2 == 1, "id": ids, "x": x}, 1_000, 2_000)
 
 
-def test_a_chunk_comes_out_of_its_slot_as_it_went_in() -> None:
-    slots = Slots(workers=2, per_worker=2, slot_bytes=256)
-    slotted = slots.put(1, SCHEMA, chunk(7))
+def slots_of(workers: int = 1, per_worker: int = 2, rows: int = 5) -> Slots:
+    return Slots(workers, per_worker, SCHEMA, rows)
+
+
+def first_id(slots: Slots, slotted: SlottedChunk) -> int:
+    return int(np.asarray(slots.view(slotted).columns["id"])[0])
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_chunk_comes_out_of_its_slot_as_it_went_in(count: int) -> None:
+    slots = slots_of(workers=2)
+    slotted = slots.put(1, chunk(7, count))
     assert slotted is not None
-    found = slots.view(SCHEMA, slotted)
-    assert (found.partition, found.offset, found.count) == (5, 7, 3)
+    found = slots.view(slotted)
+    assert (found.partition, found.offset, found.count) == (5, 7, count)
     assert (found.first_time_ns, found.last_time_ns) == (1_000, 2_000)
-    assert np.array_equal(found.columns["id"], [7, 8, 9])  # type: ignore[arg-type]
-    texts = found.columns["text"]
-    assert isinstance(texts, Ragged)
-    assert texts.lengths.tolist() == [1, 2, 3]
-    assert texts.values.tolist() == [7] * 6
+    assert list(found.columns) == ["flag", "id", "x"]
+    for name, column in chunk(7, count).columns.items():
+        here = found.columns[name]
+        assert isinstance(here, np.ndarray)
+        assert here.dtype == SCHEMA_DTYPES[name]
+        assert here.flags.aligned
+        assert np.array_equal(here, column)  # type: ignore[arg-type]
 
 
 def test_a_worker_waits_until_the_slot_that_is_next_is_free() -> None:
-    slots = Slots(workers=1, per_worker=2, slot_bytes=256)
-    first, second = slots.put(0, SCHEMA, chunk(0)), slots.put(0, SCHEMA, chunk(10))
+    slots = slots_of()
+    first, second = slots.put(0, chunk(0)), slots.put(0, chunk(10))
     assert first is not None
     assert second is not None
     put: list[int] = []
-    waiting = threading.Thread(target=lambda: put.append(slots.put(0, SCHEMA, chunk(20)).slot))  # type: ignore[union-attr]
+    waiting = threading.Thread(target=lambda: put.append(slots.put(0, chunk(20)).slot))  # type: ignore[union-attr]
     waiting.start()
     slots.free(second)  # not the one that is next
     time.sleep(0.05)
     assert put == []
-    assert np.asarray(slots.view(SCHEMA, first).columns["id"])[0] == 0
+    assert first_id(slots, first) == 0
     slots.free(first)
     waiting.join(5)
     assert put == [first.slot]
-    assert np.asarray(slots.view(SCHEMA, first).columns["id"])[0] == 20
+    assert first_id(slots, first) == 20
 
 
 def test_a_worker_that_waits_for_a_slot_leaves_when_the_loader_closes() -> None:
-    slots = Slots(workers=1, per_worker=1, slot_bytes=256)
-    slots.put(0, SCHEMA, chunk(0))
+    slots = slots_of(per_worker=1)
+    slots.put(0, chunk(0))
     threading.Timer(0.05, slots.close).start()
-    assert slots.put(0, SCHEMA, chunk(10)) is None
+    assert slots.put(0, chunk(10)) is None
 
 
 def test_a_chunk_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(OversizedMessage, match="does not fit a slot of 16"):
-        Slots(workers=1, per_worker=1, slot_bytes=16).put(0, SCHEMA, chunk(0))
+    with pytest.raises(OversizedMessage, match="a chunk of 3 records does not fit a slot of 2"):
+        slots_of(rows=2).put(0, chunk(0))
 
 
 def test_nothing_of_it_has_a_name_that_a_killed_process_could_leave() -> None:
     before = shared_memory()
-    slots, board = Slots(workers=3, per_worker=8, slot_bytes=1 << 16), ProgressBoard(8)
+    slots, board = slots_of(workers=3, per_worker=8, rows=1 << 10), ProgressBoard(8)
     own = {name for name in shared_memory() - before if name.startswith("torch_")}
     assert own == set(), (slots, board)
 
@@ -79,8 +93,8 @@ def test_without_room_in_shared_memory_the_mend_is_said() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
-        with pytest.raises(UsageError, match="no room for 16 MiB: use fewer workers, or enlarge /dev/shm"):
-            Slots(workers=2, per_worker=8, slot_bytes=1 << 20)
+        with pytest.raises(UsageError, match="no room for 33 MiB: use fewer workers, or enlarge /dev/shm"):
+            slots_of(workers=2, per_worker=8, rows=1 << 16)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         for left in SHARED_MEMORY.glob(f"torch_{os.getpid()}_*"):  # torch forgets it where it finds no room
@@ -104,7 +118,7 @@ def test_the_board_tells_each_reader_of_its_own_partitions() -> None:
 
 
 def test_a_worker_sees_what_the_loader_writes() -> None:
-    board, slots = ProgressBoard(2), Slots(workers=1, per_worker=1, slot_bytes=256)
+    board, slots = ProgressBoard(2), slots_of(per_worker=1)
     board.mark({0: 1 << 40, 1: 3})
     board.make_durable()
     context = get_context("forkserver")
@@ -113,10 +127,10 @@ def test_a_worker_sees_what_the_loader_writes() -> None:
     worker.start()
     trained, durable, slotted = answers.get(timeout=60)
     assert (trained, durable) == ({0: 1 << 40, 1: 3}, True)
-    assert np.asarray(slots.view(SCHEMA, slotted).columns["id"]).tolist() == [40, 41, 42]
+    assert np.asarray(slots.view(slotted).columns["id"]).tolist() == [40, 41, 42]
     worker.join(10)
 
 
 def _work(board: ProgressBoard, slots: Slots, answers) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     progress = board.of([0, 1])
-    answers.put((progress.trained, progress.durable, slots.put(0, SCHEMA, chunk(40))))
+    answers.put((progress.trained, progress.durable, slots.put(0, chunk(40))))
