@@ -1,18 +1,23 @@
 """The results as Markdown and as JSON: the same figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.bars import Verdict
 from benchmarks.results import Results, Summary, summary
 from benchmarks.rows.group import Column, Group
+
+READING: Final = (
+    "Medians over the rounds with (the least – the most). CPU seconds and memory are those of all processes of a row, "
+    "the producer too; a page of memory that several of them share is divided among them (PSS)."
+)
 
 
 def markdown(
     groups: Sequence[Group], results: Results, verdicts: Sequence[Verdict], machine: Mapping[str, str], command: str
 ) -> str:
     """The whole report."""
-    parts = [f"# Benchmarks\n\n`{command}`\n", _machine(machine)]
+    parts = [f"# Benchmarks\n\n`{command}`\n\n{READING}\n", _machine(machine)]
     parts += [table(group, results) for group in groups if results.rows(group.name)]
     parts.append(bar_table(verdicts))
     return "\n".join(parts)
