@@ -82,7 +82,7 @@ def number(value: float) -> str:
     """Three digits, with thousands apart."""
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:  # three digits of it are a thousand
         digits = len(str(int(abs(value)))) - 3
         return f"{round(value, -digits):,.0f}"
     return f"{value:.3g}"
