@@ -30,7 +30,8 @@ class Bar:
     measure: str
     """What is measured."""
     side: Literal["≥", "≤"]
-    bound: float
+    bound: float | None
+    """None: the figure is shown and judged by nobody."""
     parts: Sequence[Part]
     unit: str = ""
     """Stands behind the numbers."""
@@ -46,7 +47,7 @@ class Verdict:
     figures: Sequence[tuple[str, float | None]]
     """By label; None where it was not measured."""
     met: bool | None
-    """None where nothing was measured."""
+    """None where nothing was measured, or there is nothing to hold it against."""
 
 
 def judge(bar: Bar, results: Results) -> Verdict:
@@ -54,5 +55,7 @@ def judge(bar: Bar, results: Results) -> Verdict:
     medians = [(part.label, part.median(results)) for part in bar.parts]
     figures = [(label, None if value is None else value * bar.scale) for label, value in medians]
     known = [value for _, value in figures if value is not None]
+    if bar.bound is None:
+        return Verdict(bar=bar, figures=figures, met=None)
     cleared = [value >= bar.bound if bar.side == "≥" else value <= bar.bound for value in known]
     return Verdict(bar=bar, figures=figures, met=all(cleared) if known else None)

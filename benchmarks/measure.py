@@ -45,14 +45,14 @@ def measure(take: Callable[[], T], check: Check[T], *, records: int, seconds: fl
     what follows must be exactly what is due after that number, so none was lost and none came twice.
 
     Gives `rate` in records/s, `cpu_s` of all processes for a million records, `memory` in bytes (the larger of two
-    looks, before and after).
+    looks, before and after; see `memory_bytes`).
     """
     until_s = time.perf_counter() + warm_s * CHECKING
     check(take())
     while time.perf_counter() < until_s:
         check(take())
-    run(take, check, warm_s * (1 - CHECKING))
     memory = memory_bytes()
+    run(take, check, warm_s * (1 - CHECKING))  # works off what has piled up meanwhile
     before_cpu_s = cpu_s()
     taken, wall_s = run(take, check, seconds)
     used_cpu_s = cpu_s() - before_cpu_s

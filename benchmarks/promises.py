@@ -54,6 +54,13 @@ def _steps(device: str) -> Iterator[Bar]:
             ]
             measure = f"{model} training at batch {size}, of in memory"
             yield Bar(measure=measure, side="≥", bound=0.97 if on_cpu else 0.95, parts=parts)
+    size = training.WHOLE_BATCH if on_cpu else training.GPU_WHOLE_BATCH
+    whole = (training.NAME, training.row("python -m trainer", "workers 0", size), "rate")
+    plain = (training.NAME, training.row("LeNet", "in memory", size), "rate")
+    parts = [Part(label="workers 0", over=whole, under=[plain])]
+    yield Bar(
+        measure=f"the whole trainer at batch {size}, of the plain loop in memory", side="≥", bound=None, parts=parts
+    )
 
 
 def _in_memory(group: str, size: int) -> Figure:

@@ -1,18 +1,23 @@
 """The results as Markdown and as JSON: the same figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from benchmarks.bars import Verdict
+from benchmarks.bars import Bar, Verdict
 from benchmarks.results import Results, Summary, summary
 from benchmarks.rows.group import Column, Group
+
+READING: Final = (
+    "Medians over the rounds with (the least – the most). CPU seconds and memory are those of all processes of a row, "
+    "the producer too; a page of memory that several of them share is divided among them (PSS)."
+)
 
 
 def markdown(
     groups: Sequence[Group], results: Results, verdicts: Sequence[Verdict], machine: Mapping[str, str], command: str
 ) -> str:
     """The whole report."""
-    parts = [f"# Benchmarks\n\n`{command}`\n", _machine(machine)]
+    parts = [f"# Benchmarks\n\n`{command}`\n\n{READING}\n", _machine(machine)]
     parts += [table(group, results) for group in groups if results.rows(group.name)]
     parts.append(bar_table(verdicts))
     return "\n".join(parts)
@@ -36,8 +41,8 @@ def bar_table(verdicts: Sequence[Verdict]) -> str:
         bar = verdict.bar
         figures = [f"{label}: {number(value)}{bar.unit}" for label, value in verdict.figures if value is not None]
         if figures:
-            met = "met" if verdict.met else "**not met**"
-            rows.append([bar.measure, f"{bar.side} {number(bar.bound)}{bar.unit}", "; ".join(figures), met])
+            met = {True: "met", False: "**not met**", None: ""}[verdict.met]
+            rows.append([bar.measure, _bound(bar), "; ".join(figures), met])
     title = "## Bars\n\nMedians over the rounds; ratios are taken within a round.\n\n"
     return title + (_grid(["measure", "bar", "measured", ""], rows) if rows else "None was measured.") + "\n"
 
@@ -51,7 +56,7 @@ def as_json(results: Results, verdicts: Sequence[Verdict], machine: Mapping[str,
         "bars": [
             {
                 "measure": each.bar.measure,
-                "bar": f"{each.bar.side} {each.bar.bound:g}{each.bar.unit}",
+                "bar": _bound(each.bar),
                 "measured": dict(each.figures),
                 "met": each.met,
             }
@@ -77,10 +82,14 @@ def number(value: float) -> str:
     """Three digits, with thousands apart."""
     if value == 0:
         return "0"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:  # three digits of it are a thousand
         digits = len(str(int(abs(value)))) - 3
         return f"{round(value, -digits):,.0f}"
     return f"{value:.3g}"
+
+
+def _bound(bar: Bar) -> str:
+    return "" if bar.bound is None else f"{bar.side} {number(bar.bound)}{bar.unit}"
 
 
 def _figure(found: Summary | None, column: Column) -> str:

@@ -32,6 +32,7 @@ SECONDS: Final = 1.0
 TRAINER_SAMPLES: Final = 30_000
 GPU_TRAINER_SAMPLES: Final = 600_000
 TRAINER_ROUNDS: Final = 2
+WHOLE_BATCH, GPU_WHOLE_BATCH = 64, 1024
 #: What a ResNet-18 learns: random pictures, for their size alone.
 COLOURED: Final = Schema((Field("id", "int64"), Field("image", "uint8", (3, 32, 32)), Field("label", "int64")))
 COLOURED_COUNT: Final = 50_000
@@ -59,7 +60,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
             found.append(cell(row(model, "in memory", size), "memory", **same))
             found += [cell(row(model, f"workers {n}", size), "streamed", workers=n, **same) for n in WORKERS]
     if not settings.quick:
-        size = 64 if on_cpu else 1024
+        size = WHOLE_BATCH if on_cpu else GPU_WHOLE_BATCH
         whole: dict[str, Any] = {"batch_size": size, "samples": TRAINER_SAMPLES if on_cpu else GPU_TRAINER_SAMPLES}
         found.append(cell(row("python -m trainer", "workers 0", size), "whole", rounds=TRAINER_ROUNDS, **whole))
     return found

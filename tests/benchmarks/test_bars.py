@@ -73,6 +73,13 @@ def test_what_was_not_measured_is_no_verdict_and_no_line() -> None:
     assert "None was measured" in bar_table([verdict])
 
 
+def test_a_figure_without_a_bound_is_shown_and_not_judged() -> None:
+    verdict = judge(Bar(measure="m", side="≥", bound=None, parts=[part("a")]), results(a=[0.5]))
+    assert verdict.met is None
+    assert "| a: 0.5" in bar_table([verdict])
+    assert "met" not in bar_table([verdict])
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_bar_is_held_against_rows_that_exist(device: str) -> None:
     rows = {
