@@ -6,6 +6,7 @@
 import multiprocessing
 import warnings
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
@@ -92,6 +93,12 @@ class Readers:
         if self.slots is not None:
             self.slots.close()
         self._iterator = None  # DataLoader ends its workers when its iterator goes, the thread ends with its own
+
+
+def prepare_workers() -> None:
+    """Start what workers will be forked from, so that it imports torch while this process does other things."""
+    _forkserver()
+    forkserver.ensure_running()
 
 
 def _forkserver() -> BaseContext:

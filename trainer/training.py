@@ -20,6 +20,7 @@ from trainer.every import Every
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
 from trainer.parts import assemble, check_same, fitting, meaning
+from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
 from trainer.sealed import make_folder
@@ -47,6 +48,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     placed, step = settings_of(DeviceSettings, config), settings_of(StepSettings, config)
     device = open_device(placed)
     pin_memory = pins_memory(placed, device)
+    if settings.workers:
+        prepare_workers()
     seed_generators(settings.seed)
     made = make(config)
     parts = assemble(made, device, step)
