@@ -8,7 +8,7 @@ lets the producer forget.
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from protocol.chunk import Chunk
@@ -23,12 +23,12 @@ from protocol.zmq_transport import new_token
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.dataset import Failed, Item
+from trainer.handed_out import HandedOut
 from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
 from trainer.readers import AllEnded, Readers, WorkerDied
 from trainer.shared import ProgressBoard, SlottedChunk
 from trainer.stages import WAITING, Stages
-from trainer.trail import Trail
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +87,7 @@ class StreamLoader:
         self._futile = 0
         self._merge: Merge | None = None
         self._iterations = 0
-        #: Where rows came from that were copied and are not marked; `_handed_rows` of this iteration were handed out,
-        #: the first `_marked_rows` of them are marked. `_before` batches came before this iteration.
-        self._trail = Trail()
-        self._copied_rows = self._handed_rows = self._marked_rows = 0
-        self._before = self._number = self._marked = 0
+        self._handed_out = HandedOut(batch_size)
         self._account_at_s = 0.0
 
     # --- what the stream is --------------------------------------------------------------------------------------
@@ -133,33 +129,29 @@ class StreamLoader:
         self._iterations += 1
         iteration = self._iterations
         self._close_readers()
-        self._account()
-        if self._handed_rows > self._marked_rows:
-            count = self._handed_rows - self._marked_rows
+        trained = self.position.trained
+        if count := self._handed_out.unmarked_rows:
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
-        self._throw_away(self._copied_rows - self._marked_rows)
+        self._throw_away(self._handed_out.drop_unmarked())
         self._stopping = False
-        self._merge = Merge(info.dealing, self.position.trained)
-        self._assembly.begin(self.position.trained)
-        self._before = self._number = self._marked = self._position.batches
-        self._copied_rows = self._handed_rows = self._marked_rows = 0
+        self._merge = Merge(info.dealing, trained)
+        self._assembly.begin(trained)
+        self._handed_out.begin(self._position.batches)
         self._open_readers()
         try:
-            number = -1
-            while iteration == self._iterations and number != self._number:
-                number = self._number
+            handed = -1
+            while iteration == self._iterations and handed != self._handed_out.number:
+                handed = self._handed_out.number
                 for batch in self._next_batches():
                     if self._stopping or iteration != self._iterations:
                         break
-                    self._number = batch.number
-                    self._handed_rows += batch.count
+                    self._handed_out.hand(batch)
                     yield batch
             self._release()
         finally:
             if iteration == self._iterations:
                 self._close_readers()
-                self._throw_away(self._copied_rows - self._handed_rows)
-                self._copied_rows = self._handed_rows
+                self._throw_away(self._handed_out.drop_unhanded())
 
     def stop(self) -> None:
         """End the iteration at the next opportunity; what is buffered is read again another time."""
@@ -169,10 +161,9 @@ class StreamLoader:
         """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
         if not isinstance(batch, Batch):
             raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
-        if batch.number > self._marked:
-            self._marked = min(batch.number, self._number)
-            if time.monotonic() > self._account_at_s:
-                self._account()
+        self._handed_out.mark(batch.number)
+        if time.monotonic() > self._account_at_s:
+            self._account()
 
     @property
     def position(self) -> RunPosition:
@@ -183,14 +174,10 @@ class StreamLoader:
     def _account(self) -> None:
         """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
         self._account_at_s = time.monotonic() + ACCOUNT_S
-        # All batches of an iteration but its last have the same size, so a number says how many rows came before.
-        rows = min((self._marked - self._before) * self.batch_size, self._handed_rows) - self._marked_rows
-        if rows > 0:
-            self._marked_rows += rows
-            taken = self._trail.take(rows)
-            self._position.mark(self._marked, taken)
+        if rows := self._handed_out.take_marked():
+            self._position.mark(self._handed_out.marked, rows)
             trained = self._position.trained
-            self._board.mark({partition: trained[partition] for partition, _ in taken})
+            self._board.mark({partition: trained[partition] for partition, _ in rows})
 
     def _next_batches(self) -> Iterator[Batch]:
         """All batches that are complete, at least one; none where nothing more will come or the end was asked for."""
@@ -198,10 +185,10 @@ class StreamLoader:
         while not self._stopping:
             self._copy()
             if self._assembly.complete:
-                return self._assembly.batches(self._number + 1)
+                return self._assembly.batches(self._handed_out.number + 1)
             if not self._pull():
                 break
-        return iter(()) if self._stopping else self._assembly.rest(self._number + 1)
+        return iter(()) if self._stopping else self._assembly.rest(self._handed_out.number + 1)
 
     def _copy(self) -> None:
         """Copy what has come into the block, as far as that has room."""
@@ -211,8 +198,7 @@ class StreamLoader:
             assembly.begin(merge.positions)
         while (room := assembly.room) and (piece := merge.take(room)) is not None:
             assembly.add(piece)
-            self._trail.add(piece.chunk.partition, piece.stop - piece.start)
-            self._copied_rows += piece.stop - piece.start
+            self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
 
     def _pull(self) -> bool:
         """Take in what the readers have; false where nothing will ever come."""
@@ -273,10 +259,10 @@ class StreamLoader:
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
-    def _throw_away(self, rows: int) -> None:
-        """The newest rows that were copied count as not received: they are read again."""
-        for partition, count in self._trail.drop(rows):
-            self.position.ledger.receive(partition, -count)
+    def _throw_away(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Rows that came count as not received: they are read again."""
+        for partition, count in rows:
+            self._position.ledger.receive(partition, -count)
 
     def _be_idle(self, now_s: float) -> None:
         if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
@@ -297,8 +283,7 @@ class StreamLoader:
 
     def _close_readers(self) -> None:
         if self._merge is not None:
-            for partition, records in self._merge.clear().items():
-                self.position.ledger.receive(partition, -records)
+            self._throw_away(self._merge.clear().items())
         if self._readers is not None:
             with self._stages.of("reader"):
                 self._readers.close()
@@ -318,7 +303,7 @@ class StreamLoader:
     def _in_hand(self) -> tuple[Positions, Positions]:
         """Records in no batch that was handed out, and those handed out and not marked, by partition."""
         self._account()
-        unmarked, buffered = self._trail.counts(self._handed_rows - self._marked_rows)
+        buffered, unmarked = self._handed_out.counts()
         for partition, records in ({} if self._merge is None else self._merge.buffered()).items():
             buffered[partition] = buffered.get(partition, 0) + records
         return buffered, unmarked

@@ -1,7 +1,6 @@
 """The trail of the rows that were copied for batches: where they came from, until they are marked as trained."""
 
 from collections import deque
-from collections.abc import Iterator
 
 from protocol.dealing import Positions
 
@@ -33,16 +32,18 @@ class Trail:
                 run[1] -= part
         return taken
 
-    def drop(self, rows: int) -> Iterator[tuple[int, int]]:
+    def drop(self, rows: int) -> list[tuple[int, int]]:
         """The newest rows were copied in vain: (partition, rows) of each run."""
+        dropped = []
         while rows > 0:
             run = self._runs[-1]
             part = min(rows, run[1])
-            yield run[0], part
+            dropped.append((run[0], part))
             rows -= part
             run[1] -= part
             if not run[1]:
                 self._runs.pop()
+        return dropped
 
     def counts(self, rows: int) -> tuple[Positions, Positions]:
         """Rows by partition: of the oldest `rows`, and of the others."""

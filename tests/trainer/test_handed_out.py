@@ -1,0 +1,79 @@
+"""Rows are copied, handed out and marked, each once: what is counted agrees with what was done, at every moment."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.dealing import Dealing
+from trainer.batch import Batch, Block
+from trainer.handed_out import HandedOut
+
+SIZE = 3
+
+
+def batch(number: int, count: int = SIZE) -> Batch:
+    return Batch(Block({"x": torch.zeros(SIZE)}, SIZE, Dealing(1, 4), {0: 0}), 0, count, number)
+
+
+def rows_of(pairs: list[tuple[int, int]]) -> list[int]:
+    return [partition for partition, rows in pairs for _ in range(rows)]
+
+
+@given(
+    before=st.integers(0, 5),
+    runs=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 7)), max_size=12),
+    steps=st.lists(st.tuples(st.sampled_from(["hand", "mark", "take"]), st.integers(0, 12)), max_size=30),
+    partial=st.integers(1, SIZE),
+)
+def test_every_row_is_in_one_place(
+    before: int, runs: list[tuple[int, int]], steps: list[tuple[str, int]], partial: int
+) -> None:
+    handed_out = HandedOut(SIZE)
+    handed_out.begin(before)
+    for partition, rows in runs:
+        handed_out.copy(partition, rows)
+    copied = rows_of(runs)
+    handed, marked, taken, whole = 0, 0, 0, True
+    for what, number in steps:
+        match what:
+            case "hand" if whole and handed < len(copied):
+                count = min(SIZE if number else partial, len(copied) - handed)
+                whole = count == SIZE
+                handed += count
+                handed_out.hand(batch(handed_out.number + 1, count))
+            case "mark":
+                handed_out.mark(before + number)
+                marked = max(marked, min(number * SIZE, handed))
+            case "take":
+                assert rows_of(handed_out.take_marked()) == copied[taken:marked]
+                taken = marked
+        unhanded, unmarked = handed_out.counts()
+        assert unhanded == dict(Counter(copied[handed:]))
+        assert unmarked == dict(Counter(copied[taken:handed]))
+        assert handed_out.unmarked_rows == handed - taken
+    assert Counter(rows_of(handed_out.drop_unhanded())) == Counter(copied[handed:])
+    assert Counter(rows_of(handed_out.drop_unmarked())) == Counter(copied[taken:handed])
+    assert handed_out.counts() == ({}, {})
+
+
+def test_what_was_never_handed_out_cannot_be_marked() -> None:
+    handed_out = HandedOut(SIZE)
+    handed_out.copy(0, 9)
+    handed_out.hand(batch(1))
+    handed_out.mark(7)
+    assert handed_out.marked == 1
+    assert handed_out.take_marked() == [(0, 3)]
+
+
+@pytest.mark.parametrize("again", [1, 0])
+def test_marking_again_counts_nothing(again: int) -> None:
+    handed_out = HandedOut(SIZE)
+    handed_out.copy(2, 3)
+    handed_out.hand(batch(1))
+    handed_out.mark(1)
+    assert handed_out.take_marked() == [(2, 3)]
+    handed_out.mark(again)
+    assert handed_out.take_marked() == []
