@@ -51,7 +51,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--long", action="store_true", help="what takes minutes, too: memory after 100 million records")
     parser.add_argument("--device", type=str, default="cpu", help="where steps are computed: cpu, cuda or cuda:N")
     parser.add_argument("--data", type=str, default="data", help="folder of FashionMNIST")
-    parser.add_argument("--seconds", type=float, default=0.6, help="measured time of one cell")
+    parser.add_argument("--seconds", type=float, default=0.0, help="measured time of one cell; 0: as fits the run")
     parser.add_argument("--warm_s", type=float, default=0.5, help="seconds before it, in which records are checked")
     return parser
 

@@ -8,6 +8,8 @@ from protocol.errors import UsageError
 
 ROUNDS: Final = 3
 QUICK_ROUNDS: Final = 1
+SECONDS: Final = 0.6
+QUICK_SECONDS: Final = 0.3
 #: A further round is begun only where it is done within this time.
 BUDGET_S: Final = 690.0
 
@@ -28,21 +30,26 @@ class Settings:
     """All peers, not only those that need nothing more."""
     rounds: int = 0
     """Rounds over all cells; 0: as many as fit the run."""
-    seconds: float = 0.6
-    """Measured time of one cell."""
+    seconds: float = 0.0
+    """Measured time of one cell; 0: as long as fits the run."""
     warm_s: float = 0.5
     """Time before it, part of which goes into checking."""
 
     def __post_init__(self) -> None:
         if self.rounds < 0:
             raise UsageError(f"--rounds {self.rounds}: give 1 or more, or 0 for as many as fit the run")
-        if not (self.seconds > 0 and self.warm_s > 0):
-            raise UsageError("--seconds and --warm_s are above 0")
+        if not (self.seconds >= 0 and self.warm_s > 0):
+            raise UsageError("--seconds is 0 or more and --warm_s above 0")
 
     @property
     def rounds_due(self) -> int:
         """Rounds over all cells."""
         return self.rounds or (QUICK_ROUNDS if self.quick else ROUNDS)
+
+    @property
+    def seconds_due(self) -> float:
+        """Measured time of one cell."""
+        return self.seconds or (QUICK_SECONDS if self.quick else SECONDS)
 
     @property
     def budget_s(self) -> float:
@@ -51,4 +58,4 @@ class Settings:
 
     def times(self) -> dict[str, Any]:
         """Arguments that every cell with a clock takes."""
-        return {"seconds": self.seconds, "warm_s": self.warm_s}
+        return {"seconds": self.seconds_due, "warm_s": self.warm_s}

@@ -47,7 +47,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
     """By batch sizes: in memory, streamed, so that what is compared is measured one after the other."""
     on_cpu = settings.device == "cpu"
     sizes = (BATCH_SIZES[1:2] if settings.quick else BATCH_SIZES) if on_cpu else GPU_BATCH_SIZES
-    times = {"seconds": max(SECONDS, settings.seconds), "warm_s": settings.warm_s}
+    times = {"seconds": settings.seconds or SECONDS, "warm_s": settings.warm_s}
 
     def cell(name: str, function: str, *, rounds: int = 0, **arguments: Any) -> Cell:
         arguments = {"data": settings.data, "device": settings.device, **arguments}
