@@ -282,6 +282,8 @@ class StreamLoader:
             )
 
     def _close_readers(self) -> None:
+        if self._readers is not None:
+            self._account()  # readers that leave say once more what was trained
         if self._merge is not None:
             self._throw_away(self._merge.clear().items())
         if self._readers is not None:
