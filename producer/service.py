@@ -243,6 +243,8 @@ class Service:
             self.sessions.close(peer)
 
     def _trim(self) -> None:
+        if self.stream.filled == 0:
+            return  # it keeps nothing that could be forgotten
         floor = self.groups.floor()
         if floor is not None:
             self.stream.trim(floor)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Chunk:
     first_time_ns: int
     last_time_ns: int
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Number of records."""
         return len(next(iter(self.columns.values())))

@@ -5,7 +5,7 @@ raw frames. Keys that are not known are passed over, so that a minor version may
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Final
 
 import msgpack
@@ -42,7 +42,7 @@ from protocol.messages import (
 )
 from protocol.schema import MAX_CLASSES
 from protocol.stream import StreamInfo
-from protocol.values import entries, flag, mapping, number, seconds, shown, text
+from protocol.values import MAX_NUMBER, entries, flag, mapping, number, seconds, shown, text
 
 VERSION: Final = 1
 
@@ -137,31 +137,36 @@ def _header(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> dict[
 # --- fields, by their annotations --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A field of a message on the wire: its name, how it is read, and what it is where it is left out."""
+
+    name: str
+    read: Callable[[Any], Any]
+    default: Any
+
+
 def _write(message: Message | GroupState) -> dict[str, Any]:
-    return {
-        each.name: _to_wire(getattr(message, each.name)) for each in fields(message) if each.metadata.get("wire", True)
-    }
+    return {each.name: _to_wire(getattr(message, each.name)) for each in _ENTRIES[type(message)]}
 
 
 def _to_wire(value: Any) -> Any:
+    if type(value) in (int, str, float, bool, type(None)):
+        return value
     if isinstance(value, dict):
-        return [[partition, offset] for partition, offset in value.items()]
+        return list(value.items())
     if isinstance(value, StreamInfo):
         return value.to_wire()
-    if isinstance(value, tuple):
-        return [_write(group) for group in value]
-    return value
+    assert isinstance(value, tuple)
+    return [_write(group) for group in value]
 
 
 def _read(cls: type[Any], wire: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for each in fields(cls):
-        if not each.metadata.get("wire", True):
-            continue
+    for each in _ENTRIES[cls]:
         if each.name in wire:
             try:
-                read = each.metadata.get("read") or _READERS[each.type]
-                values[each.name] = read(wire[each.name])
+                values[each.name] = each.read(wire[each.name])
             except PeerError as error:
                 raise type(error)(f"{each.name!r}: {error}") from error
         elif each.default is MISSING:
@@ -170,7 +175,10 @@ def _read(cls: type[Any], wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _positions(value: Any) -> Positions:
-    positions: Positions = {}
+    positions = _plain_positions(value)
+    if positions is not None:
+        return positions
+    positions = {}
     for pair in entries(value, MAX_PARTITIONS):
         if not isinstance(pair, list) or len(pair) != 2:
             raise MalformedMessage(f"{shown(pair)} is not [partition, offset]")
@@ -181,6 +189,22 @@ def _positions(value: Any) -> Positions:
             raise MalformedMessage(f"partition {partition} stands twice")
         positions[partition] = offset
     return positions
+
+
+def _plain_positions(value: Any) -> Positions | None:
+    """Positions checked as a whole; None where each pair must be looked at to say what is wrong."""
+    if type(value) is not list or len(value) > MAX_PARTITIONS:
+        return None
+    try:
+        positions: Positions = dict(value)
+    except (TypeError, ValueError):
+        return None
+    plain = all(type(each) is int for pair in positions.items() for each in pair)
+    if not plain or len(positions) != len(value):
+        return None
+    if positions and not (min(positions) >= 0 <= min(positions.values()) and max(positions) < MAX_PARTITIONS):
+        return None
+    return positions if max(positions.values(), default=0) <= MAX_NUMBER else None
 
 
 def _groups(value: Any) -> tuple[GroupState, ...]:
@@ -202,4 +226,14 @@ _READERS: Mapping[Any, Callable[[Any], Any]] = {
     Positions | None: _or_none(_positions),
     StreamInfo: StreamInfo.from_wire,
     tuple[GroupState, ...]: _groups,
+}
+
+#: The fields of each kind of message, worked out once: every chunk has a header.
+_ENTRIES: Mapping[type[Any], tuple[_Entry, ...]] = {
+    cls: tuple(
+        _Entry(each.name, each.metadata.get("read") or _READERS[each.type], each.default)
+        for each in fields(cls)
+        if each.metadata.get("wire", True)
+    )
+    for cls in (*TYPES.values(), GroupState)
 }

@@ -7,6 +7,7 @@ positions, which needs no stamp on the wire.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heapify, heapreplace
 
 #: partition → offset
@@ -52,12 +53,7 @@ class Dealing:
 
     def ends(self, records: int) -> Positions:
         """The log end of each partition once `records` records have been dealt."""
-        blocks, rows = divmod(records, self.stripe)
-        turns, full = divmod(blocks, self.partitions)
-        return {
-            p: turns * self.stripe + (self.stripe if p < full else rows if p == full else 0)
-            for p in range(self.partitions)
-        }
+        return dict(_ends(self, records))
 
     def owned(self, reader: int, readers: int) -> range:
         """The partitions of reader k of n: those with p mod n == k."""
@@ -112,3 +108,14 @@ class Turns:
 def distance(start: Mapping[int, int], end: Mapping[int, int], partitions: Iterable[int] | None = None) -> int:
     """Records from `start` to `end`, over the partitions of `start` unless others are named."""
     return sum(end[p] - start[p] for p in (start if partitions is None else partitions))
+
+
+@lru_cache(maxsize=16)
+def _ends(dealing: Dealing, records: int) -> Positions:
+    """A server asks for the same ends several times a turn, one at rate 0 for a whole pass."""
+    blocks, rows = divmod(records, dealing.stripe)
+    turns, full = divmod(blocks, dealing.partitions)
+    return {
+        p: turns * dealing.stripe + (dealing.stripe if p < full else rows if p == full else 0)
+        for p in range(dealing.partitions)
+    }

@@ -60,9 +60,9 @@ class ReaderSession:
         self._granted_at = 0
         self._taken_count = 0
         self._away = False
-        #: Seconds for which the server had nothing to send, as far as it has said so; and when it last said anything.
+        #: Seconds for which the server had nothing to send, as far as it has said so.
         self.source_s = self._session_source_s = 0.0
-        self.heard_s = self._checked_s = now_s
+        self._heard_s = self._checked_s = now_s
         self._retry_pause_s = settings.retry_first_s
         self._subscribe(now_s)
 
@@ -72,14 +72,14 @@ class ReaderSession:
         """Let the time pass: retries, signs of life, and the notice that the server is away."""
         events: list[Event] = []
         if now_s - self._checked_s > self.settings.away_after_s:
-            self.heard_s = now_s  # this side was not listening: the silence is its own
+            self._heard_s = now_s  # this side was not listening: the silence is its own
         self._checked_s = now_s
         if self.state is State.ENDED:
             return events
-        if now_s - self.heard_s > self.settings.away_after_s and not self._away:
+        if now_s - self._heard_s > self.settings.away_after_s and not self._away:
             self._away = True
             self.state = State.SUBSCRIBING
-            events.append(Away(now_s - self.heard_s))
+            events.append(Away(now_s - self._heard_s))
         if now_s >= self._due_s:
             if self.state is State.STREAMING:
                 self._grant(now_s)
@@ -127,7 +127,7 @@ class ReaderSession:
             raise VersionMismatch(reply.text)  # it names no session: the server could not read the message
         if getattr(reply, "session", None) != self._session or self.state is State.ENDED:
             return []
-        self.heard_s = now_s
+        self._heard_s = now_s
         match reply:
             case Welcome():
                 return self._welcome(reply, now_s)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -55,22 +56,22 @@ class Field:
         if self.item_bytes > MAX_RECORD_BYTES:
             raise ValueError(f"field {self.name!r}: {self.item_bytes} bytes a record, over {MAX_RECORD_BYTES}")
 
-    @property
+    @cached_property
     def ragged(self) -> bool:
         """Whether the length differs from record to record."""
         return bool(self.shape) and self.shape[0] is None
 
-    @property
+    @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The dtype as it lies in memory and on the wire (little-endian)."""
         return DTYPES[self.dtype]
 
-    @property
+    @cached_property
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one record's value; of one *element* of it where the field is ragged."""
         return tuple(size for size in self.shape if size is not None)
 
-    @property
+    @cached_property
     def item_bytes(self) -> int:
         """Bytes of one `item_shape`."""
         return self.numpy_dtype.itemsize * prod(self.item_shape)

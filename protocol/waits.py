@@ -22,13 +22,13 @@ class Waits:
         self._polled_s += polled_s
         self._worked_s += worked_s
 
-    def take(self, now_s: float, *, source_s: float, heard_s: float, alone: bool) -> Waited | None:
+    def take(self, now_s: float, *, source_s: float, heard: bool, alone: bool) -> Waited | None:
         """What is to be told now, if anything.
 
-        `source_s` is what the server has said over the whole subscription, `heard_s` when it last said something;
+        `source_s` is what the server has said over the whole subscription, `heard` whether it has just said something;
         while it does not answer (`alone`) the producer is waited for.
         """
-        if now_s - self._said_s < SAY_EVERY_S or not (alone or heard_s > self._said_s):
+        if now_s - self._said_s < SAY_EVERY_S or not (alone or heard):
             return None
         source = self._polled_s if alone else min(self._polled_s, source_s - self._source_s)
         waited = Waited(source_s=source, wire_s=self._polled_s - source, reader_s=self._worked_s)

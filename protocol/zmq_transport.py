@@ -170,6 +170,8 @@ class ZmqReader(Reader):
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
         self.url = url
         try:
             self._socket.connect(url)
@@ -210,7 +212,7 @@ class ZmqReader(Reader):
                 asked_s = time.monotonic()
                 wait_s = min(session.due_s(), said_s + idle_s) - asked_s
                 events: list[Event] = []
-                arrived = self._socket.poll(max(0, int(wait_s * 1000 + 0.999)))
+                arrived = self._wait(wait_s)
                 polled_s = time.monotonic()
                 if arrived:
                     failure = self._take_in(session, events)
@@ -218,7 +220,7 @@ class ZmqReader(Reader):
                 events += session.advance(now_s)
                 waits.add(polled_s=polled_s - asked_s, worked_s=now_s - polled_s)
                 alone = session.state is State.SUBSCRIBING
-                waited = waits.take(now_s, source_s=session.source_s, heard_s=session.heard_s, alone=alone)
+                waited = waits.take(now_s, source_s=session.source_s, heard=arrived, alone=alone)
                 if waited is not None:
                     events.append(waited)
                 if events or now_s - said_s >= idle_s:
@@ -240,7 +242,7 @@ class ZmqReader(Reader):
         try:
             for _ in range(TOGETHER):
                 events += session.receive(decode_reply(self._receive()), time.monotonic())
-                if session.state is State.ENDED or not self._socket.poll(0):
+                if session.state is State.ENDED or not self._wait(0):
                     break
         except HeadraceError as error:
             return error
@@ -270,11 +272,19 @@ class ZmqReader(Reader):
             return False
         return True
 
+    def _wait(self, timeout_s: float) -> bool:
+        """Whether a message has come within the time."""
+        return bool(self._poller.poll(max(0, int(timeout_s * 1000 + 0.999))))
+
     def _receive(self) -> list[Buffer]:
-        frames = self._socket.recv_multipart(copy=False)
+        frame = self._socket.recv(copy=False)
+        frames: list[Buffer] = [frame.buffer]
+        while frame.more:
+            frame = self._socket.recv(copy=False)
+            frames.append(frame.buffer)
         if len(frames) > MAX_FRAMES:
             raise OutOfRange(f"a message of {len(frames)} frames")
-        return [frame.buffer for frame in frames]
+        return frames
 
     def _ask(self, make: Callable[[int], Any], timeout_s: float | None, on_wait: OnWait | None = None) -> Reply:
         """Ask until the answer comes: asking twice does no harm. Raises `StreamTimeout` or what was refused."""
@@ -286,7 +296,7 @@ class ZmqReader(Reader):
             if timeout_s is not None:
                 retry_s = min(retry_s, started_s + timeout_s)
             while (left_s := retry_s - time.monotonic()) > 0:
-                if not self._socket.poll(int(left_s * 1000 + 0.999)):
+                if not self._wait(left_s):
                     break
                 reply = decode_reply(self._receive())
                 if isinstance(reply, Refusal) and reply.code == VersionMismatch.code:

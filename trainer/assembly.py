@@ -1,14 +1,13 @@
 """Slicing: rows of chunks are copied into a block, and batches are parts of it.
 
-The only copy between received frame (or slot) and batch. A block holds many small batches, so that neither copying nor
-allocating is done for each of them.
+The only copy between received frame (or slot) and batch, and where a frame fits not even that. A block holds many small
+batches, so that neither copying nor allocating is done for each of them.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from protocol.chunk import Chunk
@@ -24,45 +23,73 @@ BLOCK_BATCHES: Final = 256
 
 
 class Assembly:
-    """Fills one block after another with the fields of `schema`; none of them may be ragged."""
+    """Fills one block after another with the fields of `schema`; none of them may be ragged.
 
-    def __init__(self, schema: Schema, dealing: Dealing, batch_size: int, *, pin_memory: bool) -> None:
+    Where chunks have memory of their own (`owned`) and the rows of one are whole batches, it becomes the block itself.
+    """
+
+    def __init__(
+        self, schema: Schema, dealing: Dealing, batch_size: int, *, owned: bool = False, pin_memory: bool = False
+    ) -> None:
         self._schema, self._dealing, self._batch_size = schema, dealing, batch_size
-        self._pin_memory = pin_memory
+        self._owned, self._pin_memory = owned and not pin_memory, pin_memory
         self._dtypes = {field.name: torch.from_numpy(np.empty(0, field.numpy_dtype)).dtype for field in schema.fields}
         batches = BLOCK_BYTES // max(1, schema.record_bytes * batch_size)
         self._block_rows = batch_size * max(1, min(BLOCK_BATCHES, batches))
+        self.begin()
 
-    def begin(self, positions: Positions) -> None:
-        """A new block, in memory of its own, whose first row is the next record after these positions."""
-        self._filled = self._batched = 0
-        tensors = {
+    def begin(self) -> None:
+        """What had come for a batch that is not complete is forgotten."""
+        self._rows = self._filled = self._batched = 0
+
+    def room(self, waiting: int) -> int:
+        """How many of the rows that wait may be added at once; none while a full block has batches to hand out."""
+        if self._filled < self._rows:
+            return self._rows - self._filled
+        if self.complete:
+            return 0
+        whole = waiting // self._batch_size * self._batch_size
+        return whole if self._becomes_block(whole) else self._block_rows
+
+    def add(self, piece: Piece, after: Positions) -> None:
+        """Take the next rows in; `after` are the positions behind them."""
+        rows = piece.stop - piece.start
+        offset = piece.chunk.offset + piece.start
+        if self._filled == self._rows:
+            whole = rows % self._batch_size == 0 and self._becomes_block(rows)
+            tensors = self._own(piece) if whole else self._empty()
+            self._rows, self._filled, self._batched = (rows if whole else self._block_rows), 0, 0
+            self._block = Block(tensors, self._batch_size, self._dealing, {**after, piece.chunk.partition: offset})
+            self._arrays = {} if whole else {name: tensor.numpy() for name, tensor in tensors.items()}
+        first = self._filled
+        self._filled = end = first + rows
+        for name, array in self._arrays.items():
+            array[first:end] = piece.chunk.columns[name][piece.start : piece.stop]
+        times_ns = piece.chunk.time_ns(piece.start), piece.chunk.time_ns(piece.stop - 1)
+        self._block.add(first, Span(piece.chunk.partition, offset, rows, *times_ns))
+        if piece.release is not None:
+            piece.release()
+
+    def _becomes_block(self, rows: int) -> bool:
+        """Copying is cheaper where a chunk holds a few batches only."""
+        return self._owned and 2 * rows >= self._block_rows
+
+    def _own(self, piece: Piece) -> dict[str, torch.Tensor]:
+        tensors = {}
+        for name, column in piece.chunk.columns.items():
+            assert isinstance(column, np.ndarray)
+            rows = column[piece.start : piece.stop]
+            good = rows.flags.aligned and rows.flags.writeable  # as torch wants it
+            tensors[name] = torch.from_numpy(rows if good else rows.copy())
+        return tensors
+
+    def _empty(self) -> dict[str, torch.Tensor]:
+        return {
             field.name: torch.empty(
                 (self._block_rows, *field.item_shape), dtype=self._dtypes[field.name], pin_memory=self._pin_memory
             )
             for field in self._schema.fields
         }
-        self._arrays: dict[str, npt.NDArray[np.generic]] = {name: tensor.numpy() for name, tensor in tensors.items()}
-        self._block = Block(tensors, self._batch_size, self._dealing, dict(positions))
-
-    @property
-    def room(self) -> int:
-        """Rows that the block has left; at 0 a new one must `begin`."""
-        return self._block_rows - self._filled
-
-    def add(self, piece: Piece) -> None:
-        """Copy the next rows in."""
-        chunk, start, stop = piece.chunk, piece.start, piece.stop
-        first = self._filled
-        self._filled = end = first + stop - start
-        for name, array in self._arrays.items():
-            column = chunk.columns[name]
-            assert isinstance(column, np.ndarray)
-            array[first:end] = column[start:stop]
-        times_ns = chunk.time_ns(start), chunk.time_ns(stop - 1)
-        self._block.add(first, Span(chunk.partition, chunk.offset + start, stop - start, *times_ns))
-        if piece.release is not None:
-            piece.release()
 
     def batches(self, number: int) -> Iterator[Batch]:
         """Those that have become complete, numbered from `number` on."""

@@ -116,7 +116,9 @@ class StreamLoader:
         self._board.mark(self._position.trained)
         if self._resumed is not None:
             self._board.make_durable()
-        self._assembly = Assembly(info.schema, info.dealing, self.batch_size, pin_memory=self._pin_memory)
+        self._assembly = Assembly(
+            info.schema, info.dealing, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory
+        )
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -135,7 +137,7 @@ class StreamLoader:
         self._throw_away(self._handed_out.drop_unmarked())
         self._stopping = False
         self._merge = Merge(info.dealing, trained)
-        self._assembly.begin(trained)
+        self._assembly.begin()
         self._handed_out.begin(self._position.batches)
         self._open_readers()
         try:
@@ -194,10 +196,10 @@ class StreamLoader:
         """Copy what has come into the block, as far as that has room."""
         assembly, merge = self._assembly, self._merge
         assert merge is not None
-        if not assembly.room:
-            assembly.begin(merge.positions)
-        while (room := assembly.room) and (piece := merge.take(room)) is not None:
-            assembly.add(piece)
+        while (waiting := merge.waiting) and (room := assembly.room(waiting)):
+            piece = merge.take(room)
+            assert piece is not None
+            assembly.add(piece, merge.positions)
             self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
 
     def _pull(self) -> bool:

@@ -54,6 +54,15 @@ class Merge:
         turns.move(stop - start)
         return Piece(chunk, start, stop, release if last else None)
 
+    @property
+    def waiting(self) -> int:
+        """Rows that `take` can give at once now; at least 1 where it has something to say."""
+        turns = self._turns
+        chunks = self._chunks[turns.partition]
+        if not chunks:
+            return 0
+        return max(1, min(chunks[0][0].end, turns.stripe_end) - self.positions[turns.partition])
+
     def buffered(self) -> Positions:
         """Records that have arrived and were not handed out, by partition."""
         return {
