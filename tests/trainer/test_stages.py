@@ -18,6 +18,7 @@ from producer.dataset_source import DatasetSource
 from protocol import zmq_transport
 from protocol.chunk import Buffer
 from protocol.codec import decode_reply
+from protocol.dealing import Positions
 from protocol.messages import ChunkMessage, Reply
 from protocol.subscription import Waited
 from tests.trainer.slowness import Pictures, SlowClassifier
@@ -267,9 +268,9 @@ def test_a_reader_with_much_work_is_named(run: Run, monkeypatch: pytest.MonkeyPa
 def test_a_loader_with_much_work_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     add = Assembly.add
 
-    def slowly(self: Assembly, piece: Piece) -> None:
+    def slowly(self: Assembly, piece: Piece, after: Positions) -> None:
         time.sleep((piece.stop - piece.start) * SLOW_S / RECORDS)
-        add(self, piece)
+        add(self, piece, after)
 
     monkeypatch.setattr(Assembly, "add", slowly)
     with serving(computed(pictures(), passes=0)) as url:
