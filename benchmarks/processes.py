@@ -11,6 +11,7 @@ TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/PID/stat after the name: state, session, and the times of the process and of those it has reaped.
 STATE, SESSION, TIMES = 0, 3, slice(11, 15)
 GONE_TIMEOUT_S: Final = 10.0
+SHARED_MEMORY: Final = "/dev/shm/"  # noqa: S108  (only names that processes show there are touched)
 
 
 def members(session: int) -> dict[int, list[str]]:
@@ -48,8 +49,24 @@ def process_cpu_s(pid: int) -> float:
     return sum(int(ticks) for ticks in fields[TIMES][:2]) / TICKS_A_SECOND
 
 
+def forget_peaks() -> None:
+    """Let `peak_bytes` count from now on."""
+    for pid in members(os.getsid(0)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """Peaks of what this session's processes held (VmHWM), added up: a page that two of them share counts twice."""
+    return sum(_kilobytes(pid, "status", "VmHWM:") for pid in members(os.getsid(0))) << 10
+
+
 def kill_session(session: int) -> None:
-    """End every process of a session, those too that it forks meanwhile. Raises `TimeoutError` where one stays."""
+    """End every process of a session, those too that it forks meanwhile, and remove the shared memory that they held.
+
+    Raises `TimeoutError` where one stays.
+    """
+    held = {name for pid in members(session) for name in _shared_memory(pid)}
     deadline_s = time.monotonic() + GONE_TIMEOUT_S
     while alive := members(session):
         if time.monotonic() > deadline_s:
@@ -58,6 +75,18 @@ def kill_session(session: int) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+    for name in held:
+        Path(name).unlink(missing_ok=True)
+
+
+def _shared_memory(pid: int) -> set[str]:
+    """The files in shared memory that a process has mapped and that still have a name."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return set()
+    names = {line[line.index(SHARED_MEMORY) :] for line in lines if SHARED_MEMORY in line}
+    return {name for name in names if not name.endswith(" (deleted)")}
 
 
 def _kilobytes(pid: int, file: str, name: str) -> int:

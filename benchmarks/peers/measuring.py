@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.peers import processes
+from benchmarks import processes
 
 Bytes = npt.NDArray[np.uint8]
 Restore = Callable[[torch.Tensor], torch.Tensor]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers import environment, processes
+from benchmarks.peers import environment
+from benchmarks.processes import kill_session
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -154,7 +155,7 @@ def _run(command: list[str], folder: Path, timeout_s: float) -> tuple[int, str, 
         except subprocess.TimeoutExpired as error:
             raise PeerFailed(f"no figures within {timeout_s:g} s") from error
         finally:
-            processes.end(process.pid)
+            kill_session(process.pid)
             process.wait()
     return status, out.read_text(errors="replace"), err.read_text(errors="replace")
 

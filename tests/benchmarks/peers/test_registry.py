@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.peers import processes, registry
+from benchmarks import processes
+from benchmarks.peers import registry
 from benchmarks.peers.registry import PEERS, Peer, PeerFailed, PeerResult, run_peer
 from tests.programs import wait_until
 
@@ -145,7 +146,7 @@ def test_nothing_is_left_of_a_script(then: str, complaint: str, tmp_path: Path, 
     with pytest.raises(PeerFailed, match=complaint):
         measured(family, timeout_s=5)
     session, name = note.read_text().split()
-    assert processes.running(int(session)) == []
+    assert processes.members(int(session)) == {}
     assert not Path("/dev/shm", name).exists()
     assert not list(temporary.iterdir())
 
@@ -162,7 +163,7 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("subprocess.Popen.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measured(family)
-    assert processes.running(int(note.read_text().split()[0])) == []
+    assert processes.members(int(note.read_text().split()[0])) == {}
 
 
 def test_every_peer_has_its_script_and_a_name_of_its_own() -> None:
