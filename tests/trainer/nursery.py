@@ -25,14 +25,13 @@ def main() -> None:
     import torch.utils.tensorboard  # a second of imports that the first report would wait for
 
     from trainer.commands import main as command
-    from trainer.readers import _forkserver
+    from trainer.readers import prepare_workers
 
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports torch's compiler
     with suppress(SystemExit), redirect_stdout(io.StringIO()):
         command(["train", "--print_config"])  # what parsing looks up is kept
-    _forkserver()
-    forkserver.ensure_running()
+    prepare_workers()
     answer({"forkserver": forkserver._forkserver._forkserver_pid})  # type: ignore[attr-defined]
     living: set[int] = set()
     for line in sys.stdin:
@@ -87,6 +86,8 @@ def settle(request: dict[str, Any]) -> None:
     if tracker._fd is not None:  # type: ignore[attr-defined]
         os.close(tracker._fd)  # type: ignore[attr-defined]
     tracker._fd = tracker._pid = None  # type: ignore[attr-defined]
+    # The one that it shares runs; waiting for it as for a child of its own would fail.
+    forkserver.ensure_running = resource_tracker.ensure_running
     forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
 
 
