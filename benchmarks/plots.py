@@ -1,5 +1,6 @@
 """The report's figures as pictures. The only module that needs matplotlib."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -87,9 +88,8 @@ def draw_training(axes: Any, results: Results) -> bool:
             under = [(training.NAME, training.row(model, "in memory", size), "rate")]
             for place, workers in enumerate(training.WORKERS):
                 over = (training.NAME, training.row(model, f"workers {workers}", size), "rate")
-                ratios = sorted(results.ratios(over, under))
-                if ratios:
-                    bars.append((f"{model}\nbatch {size}", place, ratios[len(ratios) // 2]))
+                if ratios := results.ratios(over, under):
+                    bars.append((f"{model}\nbatch {size}", place, statistics.median(ratios)))
     labels = list(dict.fromkeys(label for label, _, _ in bars))
     if not labels:
         return False
