@@ -1,5 +1,6 @@
 # make demo        from nothing to a trained model: installs, fetches FashionMNIST, runs producer and trainer
 # make test        installs the development extra too and runs the tests, at most 8 minutes on two cores
+# make coverage    the same with a coverage report, twice as long
 # make test-long   what takes longer            make test-faults   what breaks things at length
 # make test-lowest the lower bounds of pyproject.toml, proved in an environment of their own
 # make bench       what streaming costs on this machine: limits, headrace, peers; at most 12 minutes
@@ -23,13 +24,16 @@ PIP_INSTALL = -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --q
 PYTEST := -m pytest
 COVERAGE := --cov --cov-report=term
 
-.PHONY: demo test test-long test-faults test-lowest bench lint venv data clean
+.PHONY: demo test coverage test-long test-faults test-lowest bench lint venv data clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.train data
 	@$(VENV)/bin/python examples/demo.py --data $(DATA)
 
 test: $(VENV)/.dev data
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST)
+
+coverage: $(VENV)/.dev data
 	@rm -f .coverage .coverage.*  # processes that were killed in the last run left theirs
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(COVERAGE)
 

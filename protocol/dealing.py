@@ -64,9 +64,20 @@ class Dealing:
         return (offset // self.stripe + 1) * self.stripe
 
     def advance(self, positions: Mapping[int, int], records: int) -> Positions:
-        """The positions after `records` more records in stream order of these partitions."""
-        turns = Turns(self, positions)
-        turns.advance(records)
+        """The positions after `records` more records in stream order of these partitions.
+
+        Once all stand at the same stripe, whole rounds move each by a stripe: a window may be a million records.
+        """
+        turns, first = Turns(self, positions), min(positions)
+        while records > 0:
+            if turns.partition == first and turns.level:
+                rounds, records = divmod(records, len(positions) * self.stripe)
+                turns = Turns(self, {p: offset + rounds * self.stripe for p, offset in turns.positions.items()})
+                turns.advance(records)
+                break
+            step = min(records, turns.stripe_end - turns.positions[turns.partition])
+            turns.move(step)
+            records -= step
         return turns.positions
 
 
@@ -99,6 +110,12 @@ class Turns:
             step = min(records, self.stripe_end - self.positions[self.partition])
             self.move(step)
             records -= step
+
+    @property
+    def level(self) -> bool:
+        """Whether all partitions stand at the beginning of the same stripe."""
+        beginning = self.stripe_end - self._stripe
+        return all(position == beginning for position in self.positions.values())
 
     def _take_turn(self) -> None:
         turn, self.partition = self._order[0]

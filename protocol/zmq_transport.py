@@ -218,7 +218,7 @@ class ZmqReader(Reader):
                     failure = self._take_in(session, events)
                 now_s = time.monotonic()
                 events += session.advance(now_s)
-                waits.add(polled_s=polled_s - asked_s, worked_s=now_s - polled_s)
+                waits.add(polled_s=polled_s - asked_s, worked_s=time.monotonic() - polled_s)
                 alone = session.state is State.SUBSCRIBING
                 waited = waits.take(now_s, source_s=session.source_s, heard=arrived, alone=alone)
                 if waited is not None:

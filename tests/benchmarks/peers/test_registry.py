@@ -53,7 +53,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "workers"), [("torchvision", 0), ("torchvision", 2), ("naive", 2)])
 def test_what_is_always_measured_delivers_the_training_side(name: str, workers: int, temporary: Path) -> None:
     result = measured(peer(name), workers)
@@ -67,7 +67,7 @@ def test_what_is_always_measured_delivers_the_training_side(name: str, workers: 
     assert not list(temporary.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_paced_peer_keeps_its_pace_and_tells_the_age_of_its_records() -> None:
     rate, start_s = 100, time.monotonic()
     result = measured(peer("naive"), rate=rate)
