@@ -93,6 +93,8 @@ class Assembly:
 
     def batches(self, number: int) -> Iterator[Batch]:
         """Those that have become complete, numbered from `number` on."""
+        if not self.complete:
+            return
         block, size, first = self._block, self._batch_size, self._batched
         self._batched = self._filled // size
         for index in range(first, self._batched):

@@ -224,6 +224,18 @@ def test_credit_is_said_again_in_full_as_a_sign_of_life(talk: Talk) -> None:
         talk.status({0: 0, 1: 0})
 
 
+def test_while_nothing_can_be_taken_signs_of_life_go_on_and_silence_is_not_judged(talk: Talk) -> None:
+    talk.chunk(0, 0, 4)
+    talk.progress = Progress(trained={0: 2})
+    for _ in range(20):
+        talk.now_s += 0.25
+        talk.session.stay(talk.now_s)
+    said = talk.said()
+    assert len(said) == 10, "one each half second"
+    assert {(each.trained[0], each.until[0]) for each in said if isinstance(each, Credit)} == {(2, 8)}
+    assert talk.wait(0.25) == [], "five seconds are more than what makes a server that is listened to away"
+
+
 def test_credit_grows_once_half_a_window_has_been_taken(talk: Talk) -> None:
     talk.chunk(0, 0, 4)
     talk.session.take(0, 4, talk.now_s)
