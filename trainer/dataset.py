@@ -68,6 +68,8 @@ class ReaderItems(IterableDataset[list[Item]]):
             return
         for items in self._items(worker.id, worker.num_workers):
             yield from self._slotted(worker.id, self._slots, items)
+            if self._slots.closed:
+                return
 
     def _slotted(self, worker: int, slots: Slots, items: list[Item]) -> Iterator[list[Item]]:
         """The items with their chunks in slots; what is slotted does not wait for those that find no room yet."""

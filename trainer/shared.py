@@ -60,6 +60,11 @@ class Slots:
         """Whether this worker's next slot is free."""
         return not self._busy.numpy()[worker, self._next]
 
+    @property
+    def closed(self) -> bool:
+        """Whether the loader takes nothing any more."""
+        return bool(self._closed.item())
+
     def put(self, worker: int, chunk: Chunk, while_full: Callable[[], None] = lambda: None) -> SlottedChunk | None:
         """Copy a chunk into this worker's next slot. None once the loader has closed.
 
@@ -72,7 +77,7 @@ class Slots:
         self._next = (slot + 1) % self._busy.shape[1]
         busy = self._busy.numpy()
         while busy[worker, slot]:
-            if self._closed.item():
+            if self.closed:
                 return None
             while_full()
             time.sleep(SLOT_POLL_S)

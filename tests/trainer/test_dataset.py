@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from protocol.errors import StreamTimeout, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
-from trainer.dataset import StreamDataset, in_thread
+from trainer import dataset
+from trainer.dataset import ReaderItems, StreamDataset, in_thread
+from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
 RECORDS = 500
 
@@ -112,3 +115,17 @@ def test_the_reading_thread_runs_no_farther_ahead_than_it_may_and_ends_with_its_
     found.close()  # type: ignore[attr-defined]
     assert closed.is_set()
     assert not any(thread.name == "headrace-reader" for thread in threading.enumerate())
+
+
+def test_a_worker_with_full_slots_leaves_when_the_loader_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = computed(NumberedRecords(1000, validation=0), passes=0)
+    positions, info = log.log_start(), log.info
+    slots = Slots(workers=1, per_worker=2, schema=info.schema, rows=info.dealing.stripe)
+    monkeypatch.setattr(dataset, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
+    with serving(log) as url:
+        items = iter(ReaderItems(url, info, positions, "group", ProgressBoard(info.dealing.partitions), slots))
+        slotted = 0
+        while slotted < 2:
+            slotted += sum(isinstance(item, SlottedChunk) for item in next(items))
+        slots.close()
+        assert not any(isinstance(item, SlottedChunk) for rest in items for item in rest)
