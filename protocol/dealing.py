@@ -13,15 +13,15 @@ from heapq import heapify, heapreplace
 #: partition → offset
 Positions = dict[int, int]
 
-TARGET_STRIPE_BYTES = 1 << 20
-MAX_STRIPE = 1024
+TARGET_STRIPE_BYTES = 4 << 20
+MAX_STRIPE = 4096
 #: Where records differ in size and nobody has said how large they are.
-RAGGED_STRIPE = 64
+RAGGED_STRIPE = 256
 MAX_PARTITIONS = 4096
 
 
 def stripe_for(record_bytes: int, *, ragged: bool = False) -> int:
-    """The power of two nearest under 1 MiB of records, at most 1024; 64 of ragged ones, whose size is not known."""
+    """The power of two nearest under 4 MiB of records, at most 4096; 256 of ragged ones, whose size is not known."""
     if ragged:
         return RAGGED_STRIPE
     fitting = max(1, TARGET_STRIPE_BYTES // max(1, record_bytes))

@@ -13,7 +13,7 @@ class ReaderSettings:
 
     window_bytes: int = 8 << 20
     """Records in flight to this reader, in bytes; at least two stripes. Where records differ in size, a stripe counts
-    as 1 MiB."""
+    as 4 MiB."""
     sign_of_life_s: float = 0.5
     """Credit and trained positions are said again this often."""
     away_after_s: float = 4.0

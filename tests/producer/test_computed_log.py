@@ -132,7 +132,7 @@ def test_a_split_is_complete_at_once_and_in_the_sources_order() -> None:
     log = split_log(numbered(2500))
     assert log.ended
     assert log.log_end() == {0: 2500}
-    assert log.info.dealing == Dealing(1, 1024)
+    assert log.info.dealing == Dealing(1, 4096)
     assert ids_of(log, {0: 0}, 2500, iter(lambda: 999, 0)) == list(range(2500))
     assert split_log(numbered(2500), stripe=16).info.dealing.stripe == 16
 
@@ -141,7 +141,7 @@ def test_the_stripe_of_a_ragged_split_follows_the_size_of_its_records() -> None:
     lengths = np.full(20, 50_000, np.uint32)
     column = Ragged(lengths, np.zeros(1_000_000, np.uint8))
     source = ColumnSource("texts", Schema((Field("text", "uint8", (None,)),)), {"text": column})
-    assert split_log(source).info.dealing.stripe == 16
+    assert split_log(source).info.dealing.stripe == 64
 
 
 def test_the_log_end_advances_with_the_clock_and_stays_at_the_streams_end() -> None:

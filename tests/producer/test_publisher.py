@@ -263,11 +263,11 @@ def test_several_groups_read_independently_and_completely() -> None:
 
 def record_of(number: int) -> dict[str, Any]:
     """Stripes of 64 such records, so that a small log has room for a few of them."""
-    return {"id": number, "payload": np.zeros(1 << 13, np.uint8)}
+    return {"id": number, "payload": np.zeros(1 << 15, np.uint8)}
 
 
 def test_a_full_log_makes_the_sender_wait_for_commits() -> None:
-    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=2 << 20)
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=8 << 20)
     sent: list[int] = []
 
     def send() -> None:
@@ -301,7 +301,7 @@ def test_a_full_log_makes_the_sender_wait_for_commits() -> None:
 
 
 def test_drop_oldest_counts_exactly_what_nobody_had_trained() -> None:
-    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=2 << 20, full="drop-oldest")
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=8 << 20, full="drop-oldest")
     for number in range(100):
         publisher.send(**record_of(number))
     loader = StreamLoader(publisher.address, batch_size=20, group="slow")

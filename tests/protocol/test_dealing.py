@@ -91,9 +91,9 @@ def test_the_readers_share_the_partitions_out_among_themselves(partitions: int, 
 
 @pytest.mark.parametrize(
     ("record_bytes", "stripe"),
-    [(0, 1024), (1, 1024), (800, 1024), (1024, 1024), (1025, 512), (3 * 1024, 256), (1 << 20, 1), (1 << 30, 1)],
+    [(0, 4096), (1, 4096), (800, 4096), (1024, 4096), (1025, 2048), (3 * 1024, 1024), (4 << 20, 1), (1 << 30, 1)],
 )
-def test_a_stripe_is_the_power_of_two_nearest_under_a_mebibyte(record_bytes: int, stripe: int) -> None:
+def test_a_stripe_is_the_power_of_two_nearest_under_four_mebibytes(record_bytes: int, stripe: int) -> None:
     assert stripe_for(record_bytes) == stripe
 
 

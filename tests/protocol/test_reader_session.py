@@ -266,7 +266,7 @@ def test_records_that_differ_in_size_are_counted_in_stripes() -> None:
     talk.said()
     talk.welcome()
     assert talk.credit().until == {0: 4, 1: 4}
-    settings = ReaderSettings(window_bytes=8 << 20)
+    settings = ReaderSettings(window_bytes=32 << 20)
     session = ReaderSession(talk.session.subscription, settings, lambda: 1, 0.0)
     session.receive(Welcome(session=1, info=talk.info, log_end={}), 0.0)
     credit = session.outbox[-1]

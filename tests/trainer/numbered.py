@@ -10,7 +10,7 @@ from protocol.schema import Field, Schema
 class NumberedRecords(Source):
     """Records with an id each; `size` bytes of payload make the stripes short. All of it follows from the id."""
 
-    def __init__(self, records: int = 6000, size: int = 1 << 14, validation: int = 200) -> None:
+    def __init__(self, records: int = 6000, size: int = 1 << 16, validation: int = 200) -> None:
         self.name = "numbered records"
         self.schema = Schema(
             (Field("id", "int64", ()), Field("payload", "uint8", (size,)), Field("label", "int64", ())),
@@ -43,7 +43,7 @@ class NumberedPictures(Source):
     """
 
     def __init__(
-        self, records: int = 2000, padding: int = 1 << 14, validation: int = 300, noise: int = 0, first: int = 0
+        self, records: int = 2000, padding: int = 1 << 16, validation: int = 300, noise: int = 0, first: int = 0
     ) -> None:
         self.name = "numbered pictures"
         self.schema = Schema(

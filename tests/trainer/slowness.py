@@ -15,7 +15,7 @@ from trainer.task import Classification, Prepared
 class Pictures:
     """A map-style dataset; each record takes `record_s` to read."""
 
-    def __init__(self, records: int, record_s: float = 0.0, padding: int = 1 << 14) -> None:
+    def __init__(self, records: int, record_s: float = 0.0, padding: int = 1 << 16) -> None:
         self._records, self._record_s, self._padding = records, record_s, padding
 
     def __len__(self) -> int:

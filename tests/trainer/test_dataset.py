@@ -38,7 +38,7 @@ def test_a_plain_dataloader_gets_every_sample_once(stream: str, workers: int) ->
     batches = list(loader)
     assert sorted(record for batch in batches for record in batch["id"].tolist()) == list(range(RECORDS))
     for batch in batches:
-        assert batch["payload"].shape == (len(batch["id"]), 1 << 14)
+        assert batch["payload"].shape == (len(batch["id"]), 1 << 16)
         assert batch["payload"].dtype == torch.uint8
         assert torch.equal(batch["payload"][:, 0], (batch["id"] % 251).to(torch.uint8))
 

@@ -110,7 +110,7 @@ def test_a_batch_says_what_it_is_made_of(stream: str) -> None:
         assert batch.positions == dealing.ends(at)
         assert abs(time.time_ns() - batch.newest_time_ns) < 60e9
         assert set(batch) == {"id", "payload", "label"}
-        assert batch["payload"].shape == (50, 1 << 14)
+        assert batch["payload"].shape == (50, 1 << 16)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -419,12 +419,12 @@ def test_a_stream_that_is_replaced_while_it_is_read_is_refused() -> None:
 
 
 def test_positions_that_retention_has_passed_are_refused_with_their_number() -> None:
-    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=1 << 21, full="drop-oldest")
-    publisher.send_columns(id=np.arange(10), payload=np.zeros((10, 1 << 13), np.uint8))
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=1 << 23, full="drop-oldest")
+    publisher.send_columns(id=np.arange(10), payload=np.zeros((10, 1 << 15), np.uint8))
     loader = StreamLoader(publisher.address, batch_size=5)
     take(loader, 1)
     state = loader.state_dict()
-    publisher.send_columns(id=np.arange(1000), payload=np.zeros((1000, 1 << 13), np.uint8))
+    publisher.send_columns(id=np.arange(1000), payload=np.zeros((1000, 1 << 15), np.uint8))
     start = publisher._log.log_start()  # type: ignore[union-attr]
     resumed = StreamLoader(publisher.address, batch_size=5)
     resumed.load_state_dict(state)

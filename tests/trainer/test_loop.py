@@ -145,7 +145,7 @@ def test_a_live_stream_that_is_replaced_under_a_run_leaves_what_was_trained_save
 def test_a_log_that_holds_less_than_the_stream_is_trained_though_no_checkpoint_is_due(
     nursery: Nursery, tmp_path: Path
 ) -> None:
-    records, room = 6000, 3 * 1024 * 900  # three stripes of small pictures
+    records, room = 20_000, 3 * 4096 * 850  # three stripes of small pictures
     pictures = NumberedPictures(records, padding=1, validation=0).take(np.arange(records))
     publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=room)
     life = begin(nursery, tmp_path, publisher.address, "--checkpoint_every", "0")
