@@ -22,6 +22,8 @@ CODE := protocol producer trainer tests benchmarks $(wildcard examples/*.py)
 # Downloads show their progress to a person and stay quiet in a log.
 PIP_INSTALL = -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)
 PYTEST := -m pytest
+# Half of the tests' time is waiting for processes, so two run at once; more would wait for two cores.
+TWO := -n 2 --dist worksteal
 COVERAGE := --cov --cov-report=term
 
 .PHONY: demo test coverage test-long test-faults test-lowest bench lint venv data clean
@@ -31,11 +33,11 @@ demo: $(VENV)/.train data
 	@$(VENV)/bin/python examples/demo.py --data $(DATA)
 
 test: $(VENV)/.dev data
-	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST)
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(TWO)
 
 coverage: $(VENV)/.dev data
 	@rm -f .coverage .coverage.*  # processes that were killed in the last run left theirs
-	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(COVERAGE)
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(TWO) $(COVERAGE)
 
 test-long: $(VENV)/.dev data
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m long --timeout 1800 || $(call none-marked,long)
@@ -44,7 +46,7 @@ test-faults: $(VENV)/.dev data
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m faults --timeout 1800 || $(call none-marked,faults)
 
 test-lowest: $(LOWEST)/.installed data
-	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) -m "not slow and not long and not faults" -W default
+	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) $(TWO) -m "not slow and not long and not faults" -W default
 
 # pytest's status 5 says that no test carries the marker, which is no failure of a test.
 none-marked = { status=$$?; [ $$status -eq 5 ] && echo "no test is marked '$(1)' yet" || exit $$status; }
