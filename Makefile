@@ -1,6 +1,6 @@
 # make demo        from nothing to a trained model: installs, fetches FashionMNIST, runs producer and trainer
 # make test        installs the development extra too and runs the tests, at most 8 minutes on two cores
-# make coverage    the same with a coverage report, twice as long
+# make coverage    the same with a coverage report, one after the other
 # make test-long   what takes longer            make test-faults   what breaks things at length
 # make test-lowest the lower bounds of pyproject.toml, proved in an environment of their own
 # make bench       what streaming costs on this machine: limits, headrace, peers; at most 12 minutes
@@ -37,7 +37,7 @@ test: $(VENV)/.dev data
 
 coverage: $(VENV)/.dev data
 	@rm -f .coverage .coverage.*  # processes that were killed in the last run left theirs
-	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(TWO) $(COVERAGE)
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(COVERAGE)
 
 test-long: $(VENV)/.dev data
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m long --timeout 1800 || $(call none-marked,long)

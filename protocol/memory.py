@@ -14,7 +14,7 @@ TRIM_THRESHOLD_BYTES: Final = 64 << 20
 def keep_freed_memory() -> bool:
     """Let glibc keep up to 64 MiB that were freed, for this whole process; false where there is no glibc to ask.
 
-    By default it gives a chunk's 1 MiB back to the system each time and asks for it anew: the page faults cost an
+    By default it gives a chunk's memory back to the system each time and asks for it anew: the page faults cost an
     eighth of what the path of a sample costs on both sides.
     """
     if not sys.platform.startswith("linux"):

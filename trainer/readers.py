@@ -21,7 +21,8 @@ from trainer.dataset import Item, ReaderItems, guard_worker
 from trainer.shared import ProgressBoard, Slots
 
 PREFETCH: Final = 4
-SLOTS_PER_WORKER: Final = 8
+#: At 4 MiB at most; a container has 64 MiB of shared memory unless somebody asks for more.
+SLOTS_PER_WORKER: Final = 4
 #: DataLoader looks after its workers when nothing came for this long (by default only after 5 s).
 LATE_S: Final = 1
 #: How DataLoader begins to say that; it has no type of its own for it.

@@ -241,7 +241,7 @@ def test_a_server_that_is_not_there_is_waited_for_as_long_as_was_said() -> None:
         started_s = time.monotonic()
         with pytest.raises(StreamTimeout, match=r"no producer answered at tcp://127.0.0.1:9 within 0.3 s"):
             reader.describe(timeout_s=0.3, on_wait=waited.append)
-        assert 0.3 <= time.monotonic() - started_s < 5
+        assert 0.3 <= time.monotonic() - started_s < 0.9
         with pytest.raises(KeyboardInterrupt):
             reader.describe(on_wait=give_up)
 
@@ -325,11 +325,11 @@ def test_a_record_that_was_just_appended_comes_at_once() -> None:
             (chunk,) = islice((event for event in events if isinstance(event, Chunk)), 1)
             ages_s.append(time.monotonic() - sent_s)
             assert ids(chunk) == [number]
-        assert sorted(ages_s)[10] < 5, "half of them would be a minute old if nobody had woken the server"
+        assert sorted(ages_s)[10] < 0.1, "half of them would be a minute old if nobody had woken the server"
         log.end()
         ended_s = time.monotonic()
         assert isinstance(list(events)[-1], Ended)
-        assert time.monotonic() - ended_s < 20, "nor would the end wait for the next sign of life"
+        assert time.monotonic() - ended_s < 0.4, "nor would the end wait for the next sign of life"
 
 
 def test_a_silent_stream_gives_empty_events() -> None:
@@ -338,7 +338,7 @@ def test_a_silent_stream_gives_empty_events() -> None:
         started_s = time.monotonic()
         events = [event for event in islice(one_by_one(reader.read(everywhere(1), idle_s=0.1)), 6) if event is None]
         assert len(events) >= 3
-        assert 0.3 <= time.monotonic() - started_s < 20
+        assert 0.3 <= time.monotonic() - started_s < 2
 
 
 def test_a_reader_says_what_it_waited_for_and_its_time_is_accounted_for() -> None:
@@ -419,7 +419,7 @@ def test_stopping_ends_a_sleeping_server_at_once() -> None:
     started_s = time.monotonic()
     with serving(computed(), settings=ServiceSettings(sign_of_life_s=60.0)):
         time.sleep(0.1)
-    assert time.monotonic() - started_s < 20
+    assert time.monotonic() - started_s < 0.8
 
 
 def test_the_oldest_of_many_subscriptions_of_a_peer_matters_no_more() -> None:

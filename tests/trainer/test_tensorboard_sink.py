@@ -228,7 +228,7 @@ def test_a_clock_that_was_set_back_for_long_is_not_waited_for(tmp_path: Path) ->
     (tmp_path / f"events.out.tfevents.{int(time.time()) + 3600:010}.host.1.0").touch()
     began_s = time.monotonic()
     wait_for_a_later_name(tmp_path)
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 0.5
 
 
 def test_a_sink_that_was_never_started_leaves_no_file(tmp_path: Path) -> None:
