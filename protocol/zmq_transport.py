@@ -222,7 +222,7 @@ class ZmqReader(Reader):
                 alone = session.state is State.SUBSCRIBING
                 waited = waits.take(now_s, source_s=session.source_s, heard=arrived, alone=alone)
                 if waited is not None:
-                    events.append(waited)
+                    events.insert(0, waited)  # it was waited before they came, and nothing follows an end
                 if events or now_s - said_s >= idle_s:
                     yield events
                     said_s = time.monotonic()

@@ -25,6 +25,7 @@ from protocol.messages import Bye, Describe, Refusal, Subscribe
 from protocol.open_reader import open_reader
 from protocol.reader import Reader, read_split
 from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription, Waited
+from protocol.waits import SAY_EVERY_S
 from protocol.zmq_transport import MAX_REQUEST_FRAME_BYTES, ServerSocket
 from tests.protocol.serving import ANY_PORT, ID, computed, numbered, one_by_one, serving
 
@@ -351,6 +352,19 @@ def test_a_reader_says_what_it_waited_for_and_its_time_is_accounted_for() -> Non
     source_s, wire_s = sum(each.source_s for each in waited), sum(each.wire_s for each in waited)
     assert source_s > wire_s, "nothing was on its way"
     assert source_s + wire_s + sum(each.reader_s for each in waited) <= all_s
+
+
+def test_nothing_follows_the_end_even_where_it_was_waited_for() -> None:
+    log = MemoryLog(ID, Dealing(1, 4))
+    with serving(log, settings=ServiceSettings(sign_of_life_s=60.0)) as server, open_reader(server.address) as reader:
+        events = reader.read(Subscription(split="", positions={0: 0}), idle_s=60)
+        next(events)
+        time.sleep(SAY_EVERY_S)  # so that what was waited for is due when the end comes
+        log.end()
+        server.wake()
+        *_, last = events
+    assert isinstance(last[0], Waited)
+    assert isinstance(last[-1], Ended)
 
 
 def test_a_producer_that_is_not_there_is_what_a_reader_waits_for(tmp_path: Path) -> None:
