@@ -45,6 +45,12 @@ class StoredLog(Log):
         return self._positions("end")
 
     @property
+    def begun(self) -> bool:
+        """Whether a state was ever put: an empty log does not know yet where it starts."""
+        with self._folder.reading() as transaction:
+            return bool(self._folder.state(transaction, self._split))
+
+    @property
     def ended(self) -> bool:
         with self._folder.reading() as transaction:
             return bool(self._folder.state(transaction, self._split).get("ended"))
