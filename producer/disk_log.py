@@ -58,6 +58,7 @@ class DiskLog(AppendLog):
         self._stuck: LogFull | None = None
         self._stuck_said_s = float("-inf")
         self._failed: Exception | None = None
+        self._flushes = self._flushes_tried = 0
         #: There is something to write; and it must not wait for more.
         self._work, self._hurry = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="headrace-disk-log", daemon=True)
@@ -106,14 +107,14 @@ class DiskLog(AppendLog):
         """
         with self._lock:
             wanted = self._kept.records
+            self._flushes = asked = self._flushes + 1
             self._wake(hurry=True)
-            done = self._moved.wait_for(lambda: self.durable >= wanted or self._trouble() is not None, timeout_s)
+            self._moved.wait_for(lambda: self.durable >= wanted or self._hopeless(asked), timeout_s)
             if self.durable >= wanted:
                 return
-            if (trouble := self._trouble()) is not None:
+            if self._hopeless(asked) and (trouble := self._trouble()) is not None:
                 raise trouble
-        if not done:
-            raise StreamTimeout(f"{wanted - self.durable} records could not be synced within {timeout_s:g} s")
+        raise StreamTimeout(f"{wanted - self.durable} records could not be synced within {timeout_s:g} s")
 
     def trim(self, positions: Mapping[int, int]) -> None:
         with self._lock:
@@ -153,6 +154,10 @@ class DiskLog(AppendLog):
             return LogFull(str(self._stuck))
         return None
 
+    def _hopeless(self, asked: int) -> bool:
+        """Whether the thread has tried since a flush asked for it, in vain."""
+        return (self._flushes_tried >= asked or self._failed is not None) and self._trouble() is not None
+
     def _make_room(self, deadline: float | None) -> None:
         self._wait_for_room(deadline)  # the disk is slower than the source, or has no room
 
@@ -188,7 +193,7 @@ class DiskLog(AppendLog):
         with self._lock:
             rows = list(self._kept.since(self.durable))
             groups, self._groups_said = self._groups_said, {}
-            ended, forget = self._ended, self._disk.passed()
+            ended, forget, flushes = self._ended, self._disk.passed(), self._flushes
         forget += self._disk.outdated(forget)
         if not (rows or groups or forget or ended != self.ended):
             return
@@ -197,23 +202,21 @@ class DiskLog(AppendLog):
         except LogFull as error:  # the disk has no room: what there is stays as it was, and it is tried again
             with self._lock:
                 self._groups_said = {**groups, **self._groups_said}
-            self._be_stuck(error)
-            return
-        self._be_stuck(written.stuck)
-        self._count(written)
+            self._be_stuck(error, flushes)
+        else:
+            self._count(written)
+            self._be_stuck(written.stuck, flushes)
 
     def _count(self, written: Written) -> None:
         """Now that it is synced, it is there for readers, and its room in memory is free."""
         with self._lock:
             self._disk.apply(written)
             self._kept.trim(self.log_end())
-            self._room_made.notify_all()
-            self._moved.notify_all()
         if self.on_append is not None:
             self.on_append()
 
-    def _be_stuck(self, stuck: LogFull | None) -> None:
-        """Nothing can be written for want of room, or it can again."""
+    def _be_stuck(self, stuck: LogFull | None, flushes: int) -> None:
+        """Nothing can be written for want of room, or it can; tell those who wait."""
         now_s = time.monotonic()
         if stuck is None and self._stuck is not None:
             logger.warning("the log in %s has room again", self._folder.path)
@@ -221,7 +224,7 @@ class DiskLog(AppendLog):
             self._stuck_said_s = now_s
             logger.warning("%s; nothing more is served until there is room", stuck)
         with self._lock:
-            self._stuck = stuck
+            self._stuck, self._flushes_tried = stuck, flushes
             self._room_made.notify_all()
             self._moved.notify_all()
 

@@ -7,6 +7,7 @@ process nor a power loss damages the folder. Errors of LMDB are translated here.
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ DATA_FILE: Final = "data.mdb"
 WRITER: Final = "writer"
 #: Whoever only looks whether there is a writer holds the lock for a moment.
 LOCK_PATIENCE_S: Final = 2.0
+
+#: Less than this is no room for a transaction.
+FULL_DISK_BYTES: Final = 1 << 20
 
 Transaction = Any  # lmdb.Transaction: older releases bring no types
 Database = Any
@@ -189,7 +193,8 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _of_the_system(path: Path, error: Exception) -> StreamError:
-    """LMDB gives errors of the system as text; a full disk is one that mends itself."""
-    if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
+    """LMDB gives errors of the system as text. A full disk mends itself; where it cuts a write short, LMDB says EIO."""
+    full = any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+    if full or (os.strerror(errno.EIO) in str(error) and shutil.disk_usage(path).free < FULL_DISK_BYTES):
         return LogFull(f"the disk of {path} is full: make room")
     return StreamError(f"{path} cannot be read or written: {error}")
