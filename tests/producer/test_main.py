@@ -107,6 +107,12 @@ CAMERA = ("--source", "sources.Camera")
         ([*PICTURES, "--source.count", "0"], r"Pictures is empty"),
         ([*PICTURES, "--source.broken", "7"], r"record 7 of Pictures cannot be read: OSError.*mend the dataset"),
         ([*CAMERA, "--source.count", "0"], r"Camera gives no record"),
+        (
+            [*CAMERA, "--log.path", "log", "--log.full", "never"],
+            r"--log.full: never is none of 'block', 'drop-oldest', 'fa",
+        ),
+        ([*CAMERA, "--log.path", "/dev/null/log"], r"/dev/null/log cannot be used .*give another folder"),
+        ([*PICTURES, "--log.path", "log"], r"--log.path is for live sources: a dataset needs no log"),
         ([*CAMERA, "--log.bytes", "10"], r"a log of 10 bytes is too small: give at least"),
         (["--source.root", "nowhere"], r"no FashionMNIST in nowhere .*make demo.*--source.root"),
         (["--config", "nowhere.yaml"], r"--config 'nowhere.yaml' cannot be read \(No such file"),

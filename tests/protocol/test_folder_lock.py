@@ -30,9 +30,7 @@ def test_a_second_process_is_told_who_holds_the_folder_and_what_to_do(tmp_path: 
     with held(tmp_path) as holder:
         who = f"process {holder.pid} on {socket.gethostname()}"
         for _ in range(2):  # asking leaves who it is as it was
-            with pytest.raises(
-                UsageError, match=f"^{tmp_path} is in use by {who}: stop it, or another$"
-            ):
+            with pytest.raises(UsageError, match=f"^{tmp_path} is in use by {who}: stop it, or another$"):
                 FolderLock(tmp_path, "run", mend="stop it, or another")
         assert is_held(tmp_path, "run")
         assert not is_held(tmp_path, "another name")
