@@ -13,7 +13,7 @@ class TrainSettings:
     """The run."""
 
     stream: str = "tcp://127.0.0.1:5555"
-    """URL of the stream: tcp://HOST:PORT or ipc://PATH"""
+    """URL of the stream: tcp://HOST:PORT, ipc://PATH, or file://DIR for a recording"""
     run_dir: str = "runs/default"
     """folder of the run: checkpoints, held-out records, metrics, TensorBoard"""
     resume: str = "auto"

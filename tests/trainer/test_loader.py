@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from producer.source import ColumnSource, Indices
 from protocol.chunk import Column
 from protocol.dealing import Dealing
 from protocol.errors import DataFault, RecordsLost, StreamReplaced, StreamTimeout, UsageError
+from protocol.log_folder import LogFolder
+from protocol.open_reader import open_reader
+from protocol.recording import Recording
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, group, ids, serving
@@ -92,6 +96,25 @@ def test_every_record_comes_once_in_stream_order_whatever_the_workers(stream: st
     assert loader.position.ended
     assert loader.position.state == "ended"
     loader.check_ledger()
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_recording_gives_what_the_stream_gave_and_is_gone_on_from_with_other_workers(
+    stream: str, tmp_path: Path, workers: int
+) -> None:
+    with open_reader(stream) as reader, LogFolder(tmp_path, write=True) as folder:
+        for _ in Recording(reader, folder, timeout_s=30).follow():
+            continue
+    first = StreamLoader(f"file://{tmp_path}", batch_size=64, num_workers=workers)
+    seen = ids(take(first, 5))
+    second = StreamLoader(f"file://{tmp_path}", batch_size=64, num_workers=3 - workers)
+    second.load_state_dict(first.state_dict())
+    for batch in second:
+        seen += ids([batch])
+        second.mark_trained(batch)
+    second.commit(second.state_dict())
+    second.check_ledger()
+    assert seen == expected_ids()
 
 
 def test_a_batch_says_what_it_is_made_of(stream: str) -> None:
