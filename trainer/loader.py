@@ -167,17 +167,24 @@ class StreamLoader:
         if time.monotonic() > self._account_at_s:
             self._account()
 
+    def mark_skipped(self, batch: Batch) -> None:
+        """All batches before this one have been trained, and this one never will be: its records count as skipped."""
+        self._handed_out.mark(batch.number - 1)
+        self._account()
+        self._handed_out.mark(batch.number)
+        self._account("skipped")
+
     @property
     def position(self) -> RunPosition:
         """Where the run stands, all that was marked among it."""
         self._account()
         return self._position
 
-    def _account(self) -> None:
+    def _account(self, fate: str = "trained") -> None:
         """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
         self._account_at_s = time.monotonic() + ACCOUNT_S
         if rows := self._handed_out.take_marked():
-            self._position.mark(self._handed_out.marked, rows)
+            self._position.mark(self._handed_out.marked, rows, fate)
             trained = self._position.trained
             self._board.mark({partition: trained[partition] for partition, _ in rows})
 

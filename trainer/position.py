@@ -25,7 +25,7 @@ class RunPosition:
 
     def __init__(self, description: Description, *, start: str, resumed: Mapping[str, Any] | None) -> None:
         self._info = description.info
-        #: Batches trained over all lives.
+        #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
         self.ledger = Ledger(self.trained)
@@ -45,14 +45,14 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, rows: Iterable[tuple[int, int]]) -> None:
-        """All batches up to this number have been trained; `rows` are those of each partition that were not before.
+    def mark(self, number: int, rows: Iterable[tuple[int, int]], fate: str = "trained") -> None:
+        """All batches up to this number have met a fate; `rows` are those of each partition that had not before.
 
         Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it.
         """
         total = 0
         for partition, count in rows:
-            self.ledger.count("trained", partition, count)
+            self.ledger.count(fate, partition, count)
             total += count
         self._turns.advance(total)
         self.batches = number

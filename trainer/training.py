@@ -89,6 +89,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 device=device,
                 transfer=open_transfer(device),
                 accumulate=step.accumulate,
+                skip_nan=step.on_nan == "skip",
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),

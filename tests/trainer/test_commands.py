@@ -178,6 +178,7 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train", "--lr_scheduler", "ReduceLROnPlateau"], r"ReduceLROnPlateau .*: give a schedule that"),
         (["train", "--amp", "fp8"], r"--amp: fp8 is none of 'off', 'bf16', 'fp16'.*--help"),
         (["train", "--amp", "fp16", "--optimizer", "LBFGS"], r"--amp fp16 does not go with LBFGS.*: give bf16 or off"),
+        (["train", "--on_nan", "skip", "--optimizer", "LBFGS"], r"--on_nan skip does not go with LBFGS.*: give stop"),
         (["train", "--accumulate", "0"], r"--accumulate 0: give the number of micro-batches"),
         (["train", "--device", "cpu", "--pin_memory", "true"], r"--pin_memory true .* on cpu: give auto or false"),
         (["train", "--resume", "nowhere"], r"there is no checkpoint nowhere: name a folder such as"),
