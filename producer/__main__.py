@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
@@ -75,6 +76,7 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
     add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
     parser.add_class_arguments(ProducerSettings, None)
+    parser.add_class_arguments(BadRecordSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
     kept.add_class_arguments(MemoryLogSettings, "log", as_group=False)
     return parser, source
@@ -91,9 +93,18 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(
             "--passes and --validation are for datasets: a live source gives its records once, as they come"
         )
+    bad = settings_of(BadRecordSettings, config)
+    if not _live(source) and (bad.on_bad_record != "stop" or bad.reject_nan):
+        raise UsageError(
+            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
+            "the stream already, so that a bad one stops it"
+        )
     made = parser.make(config)
-    logs, feed = _logs(made.source, settings, made.log)
-    server = Server(Service(logs, ServiceSettings(), time.monotonic()), ServerSocket(settings.bind))
+    bad_records = BadRecords(bad)
+    logs, feed = _logs(made.source, settings, made.log, bad_records)
+    service = Service(logs, ServiceSettings(), time.monotonic())
+    service.bad_records = bad_records
+    server = Server(service, ServerSocket(settings.bind))
     _Life(server, feed, settings).live()
     return 0
 
@@ -103,9 +114,11 @@ def _live(source: Any) -> bool:
     return hasattr(source, "__iter__") and not hasattr(source, "__len__")
 
 
-def _logs(source: Any, settings: ProducerSettings, log: MemoryLogSettings) -> tuple[dict[str, Log], Feed | None]:
+def _logs(
+    source: Any, settings: ProducerSettings, log: MemoryLogSettings, bad_records: BadRecords
+) -> tuple[dict[str, Log], Feed | None]:
     if _live(source):
-        feed = Feed(source, settings.partitions, log)
+        feed = Feed(source, settings.partitions, log, bad_records)
         return {STREAM: feed.log}, feed
     dataset = source_from(source, validation=settings.validation, seed=settings.seed)
     stream = ComputedLog(
@@ -177,7 +190,10 @@ class _Life:
 
     def _say_status(self, now_s: float) -> None:
         service = self._service
-        print(self._status.line(service.sent, service.stream.log_end(), service.group_states(now_s), now_s), flush=True)
+        line = self._status.line(
+            service.sent, service.stream.log_end(), service.group_states(now_s), now_s, service.bad_records.rejected
+        )
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

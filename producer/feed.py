@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from producer.bad_records import BadRecords
 from producer.inference import infer_schema
 from producer.memory_log import MemoryLog, MemoryLogSettings
 from protocol.dealing import Dealing, stripe_for
@@ -17,7 +18,13 @@ logger = logging.getLogger(__name__)
 class Feed:
     """Reads a live source in a thread of its own. `error` is what it died of, if it did."""
 
-    def __init__(self, source: Iterable[Mapping[str, Any]], partitions: int, settings: MemoryLogSettings) -> None:
+    def __init__(
+        self,
+        source: Iterable[Mapping[str, Any]],
+        partitions: int,
+        settings: MemoryLogSettings,
+        bad_records: BadRecords,
+    ) -> None:
         name = type(source).__name__
         records: Iterator[Mapping[str, Any]] = iter(source)
         first = next(records, None)
@@ -29,6 +36,7 @@ class Feed:
         self.log = MemoryLog(
             schema, Dealing(partitions, stripe_for(schema.record_bytes, ragged=schema.ragged)), settings, source=name
         )
+        self.bad_records = bad_records
         self.error: Exception | None = None
         self._records = itertools.chain([first], records)
         self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
@@ -40,10 +48,19 @@ class Feed:
     def _run(self) -> None:
         try:
             for record in self._records:
-                self.log.append(record)
+                self._append(record)
         except HeadraceError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001  (the user's own code: whatever it raises ends the stream's feed)
             self.error = DataFault(f"the source failed: {type(error).__name__}: {error}")
         else:
             self.log.end()
+
+    def _append(self, record: object) -> None:
+        try:
+            if not isinstance(record, Mapping):
+                raise DataFault(f"the source gave a {type(record).__name__}: a record is a mapping of fields to values")
+            self.bad_records.check(record)
+            self.log.append(record)
+        except DataFault as fault:
+            self.bad_records.take(record, fault)

@@ -6,12 +6,13 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inference import infer_schema
 from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from protocol.dealing import Dealing, Positions, stripe_for
-from protocol.errors import NotDrained, StreamError, UsageError
+from protocol.errors import DataFault, NotDrained, StreamError, UsageError
 from protocol.messages import STREAM
 from protocol.schema import Schema
 from protocol.zmq_transport import ServerSocket
@@ -29,13 +30,14 @@ class Publisher:
 
     The schema is that of the first record unless it is declared. The promise (every record exactly once) begins
     when `send` returns; the records live in memory, so it ends with this process. `max_bytes` bounds them: a full log
-    makes `send` wait (`block`) or forgets and counts the oldest (`drop-oldest`).
+    makes `send` wait (`block`) or forgets and counts the oldest (`drop-oldest`). A record that does not fit the schema
+    makes `send` raise, unless `bad_records` says that it is kept aside.
 
     Left cleanly, a `with` ends the stream and waits until all of it was taken: committed by runs that keep
     checkpoints, marked as trained by others. Left by an exception, the producer is *away* and the stream has no end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
         self,
         url: str,
         *,
@@ -44,7 +46,9 @@ class Publisher:
         max_bytes: int = 256 << 20,
         full: WhenFull = "block",
         drain_timeout_s: float | None = None,
+        bad_records: BadRecordSettings | None = None,
     ) -> None:
+        self._bad_records = BadRecords(bad_records or BadRecordSettings())
         self._socket = ServerSocket(url)
         self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
         self._log_settings = MemoryLogSettings(bytes=max_bytes, full=full)
@@ -66,19 +70,33 @@ class Publisher:
         """Records that a full log forgot, by partition."""
         return {} if self._log is None else self._log.dropped
 
+    @property
+    def rejected(self) -> int:
+        """Records that were kept aside because they do not fit the schema."""
+        return self._bad_records.rejected
+
     def send(self, **record: Any) -> None:
         """Append one record: a value for each field. Raises `DataFault` where it does not fit the schema."""
         self._check_open()
         if self._log is None:
             self._log = self._open(infer_schema(record))
-        self._log.append(record)
+        try:
+            self._bad_records.check(record)
+            self._log.append(record)
+        except DataFault as fault:
+            self._bad_records.take(record, fault)
 
     def send_columns(self, **columns: Any) -> None:
         """Append many records at once: an array [n, *shape] for each field."""
         self._check_open()
         if self._log is None:
             self._log = self._open(infer_schema({name: column[0] for name, column in columns.items()}))
-        self._log.append_columns(columns)
+        try:
+            self._bad_records.check(columns)
+            self._log.append_columns(columns)
+        except DataFault as fault:
+            for record in self._bad_records.one_by_one(columns, fault):
+                self.send(**record)
 
     def close(self, drain_timeout_s: float | None = None) -> None:
         """End the stream, wait until everything was taken, and leave.
@@ -125,6 +143,7 @@ class Publisher:
         dealing = Dealing(self._partitions, stripe_for(schema.record_bytes, ragged=schema.ragged))
         log = self._log = MemoryLog(schema, dealing, self._log_settings, source=type(self).__name__)
         service = Service({STREAM: log}, ServiceSettings(), time.monotonic())
+        service.bad_records = self._bad_records
         server = self._server = Server(service, self._socket)
         log.on_append = server.wake
         self._thread = threading.Thread(target=self._serve, args=(server, log), name="headrace-server", daemon=True)

@@ -10,6 +10,7 @@ from protocol.errors import HeadraceError, RecordsLost, StreamReplaced, UsageErr
 from protocol.messages import Description
 from protocol.subscription import Away, Ended, Heard, Subscribed
 from trainer.ledger import Ledger
+from trainer.trail import Passed
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +46,15 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, rows: Iterable[tuple[int, int]], fate: str = "trained") -> None:
-        """All batches up to this number have met a fate; `rows` are those of each partition that had not before.
+    def mark(self, number: int, passed: Iterable[Passed], fate: str = "trained") -> None:
+        """All batches up to this number have met a fate; `passed` are their rows that had not before.
 
         Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it.
         """
         total = 0
-        for partition, count in rows:
-            self.ledger.count(fate, partition, count)
-            total += count
+        for partition, rows, rejected in passed:
+            self.ledger.count("rejected" if rejected else fate, partition, rows)
+            total += rows
         self._turns.advance(total)
         self.batches = number
 
