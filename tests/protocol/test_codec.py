@@ -301,7 +301,7 @@ def test_a_small_frame_that_promises_much_gets_little(name: str) -> None:
     tracemalloc.start()
     with pytest.raises(PeerError):
         decode_request([frame])
-    assert tracemalloc.get_traced_memory()[1] < 40 * MIB
+    assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     tracemalloc.stop()
 
 
