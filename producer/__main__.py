@@ -1,5 +1,6 @@
 """`python -m producer`: serve a stream over ZeroMQ."""
 
+import resource
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
-from protocol.class_path import add_class, class_path_in, import_class
+from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
@@ -84,6 +85,7 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until the stream is stopped or, if asked, committed."""
+    say_classes(arguments, "source")
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
@@ -99,6 +101,7 @@ def main(arguments: Sequence[str]) -> int:
             "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
             "the stream already, so that a bad one stops it"
         )
+    _allow_connections()
     made = parser.make(config)
     bad_records = BadRecords(bad)
     logs, feed = _logs(made.source, settings, made.log, bad_records)
@@ -107,6 +110,12 @@ def main(arguments: Sequence[str]) -> int:
     server = Server(service, ServerSocket(settings.bind))
     _Life(server, feed, settings).live()
     return 0
+
+
+def _allow_connections() -> None:
+    """Each connection, a stranger's as well, is a descriptor: as many as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _live(source: Any) -> bool:
