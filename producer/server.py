@@ -11,6 +11,7 @@ from protocol.codec import decode_request, encode
 from protocol.errors import PeerError
 from protocol.memory import keep_freed_memory
 from protocol.messages import Message
+from protocol.rate_limit import RateLimit
 from protocol.zmq_transport import ServerSocket
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 #: Requests taken in before chunks are sent again, so that a flood of one does not starve the other.
 REQUESTS_A_TURN = 64
 #: The same in time: some requests cost far more than others.
-REQUESTS_S = 0.0005
+REQUESTS_S = 0.0002
 #: What was refused is said this often, each kind in one line with its number.
 REFUSALS_SAID_S = 1.0
 #: Characters of a refusal that are said; a stranger may have written some of them.
@@ -40,7 +41,7 @@ class Server:
         socket.wake_on(self._wake_read)
         self._asleep = False
         self._refusals_said: Counter[str] = Counter()
-        self._refusals_due_s = 0.0
+        self._refusals_limit = RateLimit(REFUSALS_SAID_S)
 
     def serve(self, each_turn: Callable[[float], None] | None = None) -> None:
         """Serve until `stop`. `each_turn` is called with the time at least once a second; it may raise to end."""
@@ -73,8 +74,7 @@ class Server:
         for name in self.service.advance(now_s):
             logger.warning("group %s never saved and has fallen silent: it holds no records back any more", name)
         self.service.pump(self._send, now_s)
-        if now_s >= self._refusals_due_s and self.service.refused != self._refusals_said:
-            self._refusals_due_s = now_s + REFUSALS_SAID_S
+        if self.service.refused != self._refusals_said and self._refusals_limit.allows(now_s):
             self._say_refusals()
 
     def wake(self) -> None:

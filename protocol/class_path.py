@@ -107,14 +107,13 @@ def say_imports(file: str | Path, paths: Iterable[str]) -> None:
 
 def class_paths(settings: object) -> Iterator[str]:
     """All class paths in nested settings."""
-    inside = (
-        settings.items() if isinstance(settings, dict) else enumerate(settings if isinstance(settings, list) else ())
-    )
-    for key, value in inside:
-        if key == "class_path" and isinstance(value, str):
-            yield value
-        else:
-            yield from class_paths(value)
+    if isinstance(settings, dict):
+        if isinstance(path := settings.get("class_path"), str):
+            yield path
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for each in settings:
+            yield from class_paths(each)
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:

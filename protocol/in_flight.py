@@ -29,6 +29,9 @@ class InFlight:
 
     def add(self, peer: bytes, message: Tracked, nbytes: int) -> None:
         """A message was handed over."""
+        if peer not in self._messages:
+            for other in list(self._messages):  # nobody says that one has left which was sent everything
+                self._forget_sent(other)
         self._messages.setdefault(peer, deque()).append((message, nbytes))
         self._bytes[peer] = self._bytes.get(peer, 0) + nbytes
 

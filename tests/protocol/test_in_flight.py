@@ -37,6 +37,13 @@ def test_a_peer_that_is_gone_is_forgotten() -> None:
     in_flight.forget(A)
 
 
+def test_peers_that_came_and_went_leave_nothing_behind() -> None:
+    in_flight = InFlight(100)
+    for number in range(1000):
+        in_flight.add(str(number).encode(), Sent(done=True), 60)
+    assert len(in_flight._messages) == len(in_flight._bytes) == 1
+
+
 def test_a_server_keeps_little_for_a_reader_that_does_not_read() -> None:
     server, context = ServerSocket(ANY_PORT), zmq.Context()
     silent = context.socket(zmq.DEALER)
