@@ -126,7 +126,7 @@ class ServerSocket:
         """
         if not self._in_flight.has_room(peer):
             return False
-        parts = [zmq.Frame(each, track=True) if memoryview(each).nbytes >= COUNTED_BYTES else each for each in frames]
+        parts = [_tracked(each) if memoryview(each).nbytes >= COUNTED_BYTES else each for each in frames]
         try:
             self._socket.send_multipart([peer, *parts], zmq.DONTWAIT, copy=False)
             for part in parts:
@@ -147,6 +147,11 @@ class ServerSocket:
         address = getattr(self, "address", "")
         if address.startswith("ipc://") and not address.startswith("ipc://@"):
             Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
+
+
+def _tracked(frame: Buffer) -> zmq.Frame:
+    """A frame that is not copied and knows when it has left."""
+    return zmq.Frame(frame, track=True, copy=False)
 
 
 def _check_free(url: str) -> None:

@@ -135,7 +135,7 @@ def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, ar
         ("- rate\n", r"holds no settings: .*--print_config"),
         ("speed: 3\n", r"there is no option --speed .*--help"),
         ("rate: fast\n", r"--rate: fast is no float .*--help"),
-        ("source:\n  class_path: no.such.Class\n", r"--source 'no.such.Class': there is no module 'no'"),
+        ("source:\n  class_path: Nothing\n", r"--source 'Nothing' is no class path"),
         ("\x00\n", r"is no YAML"),
     ],
 )
@@ -143,6 +143,15 @@ def test_a_mistake_in_a_settings_file_is_one_line_too(started: Programs, folder:
     (folder / "settings.yaml").write_text(text)
     complaint = started.start("producer", "--config", "settings.yaml", cwd=folder).complaint()
     assert re.search(said, complaint), complaint
+
+
+def test_the_class_of_a_settings_file_is_said_before_it_is_imported(started: Programs, folder: Path) -> None:
+    (folder / "settings.yaml").write_text("source:\n  class_path: no.such.Class\n")
+    program = started.start("producer", "--config", "settings.yaml", cwd=folder)
+    assert program.status() == 2
+    said, complaint = program.err.splitlines()
+    assert said == "producer: settings.yaml names classes, whose code will run: 'no.such.Class'"
+    assert complaint.startswith("producer: --source 'no.such.Class': there is no module 'no'")
 
 
 def test_a_port_in_use_is_one_line_that_names_it_and_the_mend(started: Programs, folder: Path) -> None:
