@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.groups import Groups
 from producer.outbox import Outbox, Send
 from producer.sessions import Sessions, SessionSettings, end_of, expired
@@ -69,6 +70,8 @@ class Service:
         )
         self.outbox = Outbox()
         self.sessions = Sessions(logs, settings, self.outbox, clock_s)
+        #: Where the records went that the stream's log did not let in; a dataset has none.
+        self.bad_records = BadRecords(BadRecordSettings())
         self._started_s = now_s
         self._checked_s = now_s
         self._trim()
@@ -178,6 +181,7 @@ class Service:
                 ended=ended,
                 uptime_s=max(0.0, now_s - self._started_s),
                 refused=self.refused.total(),
+                rejected=self.bad_records.rejected,
                 groups=self.group_states(now_s),
             ),
         )

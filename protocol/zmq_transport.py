@@ -26,6 +26,7 @@ from protocol.errors import (
     VersionMismatch,
     peer_error,
 )
+from protocol.in_flight import InFlight
 from protocol.messages import (
     STREAM,
     Commit,
@@ -44,8 +45,11 @@ from protocol.subscription import Event, Progress, ReaderSettings, Subscription
 from protocol.waits import Waits
 
 MAX_PORT = 65535
-#: Messages that wait in each direction of a connection; credit bounds the bytes.
+#: Messages that wait in each direction of a connection. An honest reader's credit bounds the bytes; of any other,
 QUEUED_MESSAGES = 64
+#: a server stops at so many, and counts frames from this size on: smaller ones are copied.
+QUEUED_BYTES = 16 << 20
+COUNTED_BYTES = 1 << 16
 REQUEST_RETRY_S = 1.0
 #: Messages that a reader hands over at once, if they have come already.
 TOGETHER = 4
@@ -63,10 +67,17 @@ def new_token() -> int:
 
 
 def _guard(socket: "zmq.Socket[bytes]") -> None:
-    """What both sides set: a peer that is half there must not hold anything for long."""
+    """What both sides set: a peer that is half there must not hold anything for long.
+
+    Where the other machine is gone, the system notices and not ZMTP's heartbeats: libzmq 4.3.5 aborts the process
+    where one is missed while a full queue keeps it from reading (github.com/zeromq/libzmq/issues/4767).
+    """
     socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.TCP_MAXRT, 30_000)
     socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
 
 
@@ -79,6 +90,7 @@ class ServerSocket:
         self._socket = self._context.socket(zmq.ROUTER)
         _guard(self._socket)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_FRAME_BYTES)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         try:
@@ -87,6 +99,7 @@ class ServerSocket:
             self.close()
             raise UsageError(_bind_mend(url, error)) from error
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._in_flight = InFlight(QUEUED_BYTES)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
 
@@ -111,12 +124,19 @@ class ServerSocket:
 
         Large frames are handed over without a copy: their memory must not change afterwards.
         """
+        if not self._in_flight.has_room(peer):
+            return False
+        parts = [_tracked(each) if memoryview(each).nbytes >= COUNTED_BYTES else each for each in frames]
         try:
-            self._socket.send_multipart([peer, *frames], zmq.DONTWAIT, copy=False)
+            self._socket.send_multipart([peer, *parts], zmq.DONTWAIT, copy=False)
+            for part in parts:
+                if isinstance(part, zmq.Frame) and part.tracker is not None:
+                    self._in_flight.add(peer, part.tracker, len(part))
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
+                self._in_flight.forget(peer)
                 raise UnknownMessage("the peer is gone") from error
             raise StreamError(f"sending failed: {error}") from error
         return True
@@ -127,6 +147,11 @@ class ServerSocket:
         address = getattr(self, "address", "")
         if address.startswith("ipc://") and not address.startswith("ipc://@"):
             Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
+
+
+def _tracked(frame: Buffer) -> zmq.Frame:
+    """A frame that is not copied and knows when it has left."""
+    return zmq.Frame(frame, track=True, copy=False)
 
 
 def _check_free(url: str) -> None:

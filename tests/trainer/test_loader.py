@@ -220,6 +220,23 @@ def test_marking_is_cumulative_and_marking_twice_changes_nothing(stream: str) ->
     loader.check_ledger()
 
 
+def test_a_batch_that_was_skipped_has_passed_and_is_not_trained(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=10)
+    _, second, third = take(loader, 3, mark=False)
+    loader.mark_skipped(second)
+    assert loader.position.totals() == {"trained": 10, "held_out": 0, "skipped": 10, "rejected": 0, "lost": 0}
+    loader.check_ledger()
+    loader.mark_trained(third)
+    state = loader.state_dict()
+    assert state["positions"] == third.positions
+    assert sum(state["ledger"]["trained"]) == 20
+    resumed = StreamLoader(stream, batch_size=10)
+    resumed.load_state_dict(state)
+    assert ids(take(resumed, 1)) == expected_ids()[30:40]
+    assert resumed.position.totals()["skipped"] == 10
+    resumed.check_ledger()
+
+
 @pytest.mark.parametrize(("before", "afterwards"), [(0, 2), (3, 0), (1, 3)])
 def test_a_state_goes_on_where_it_was_taken_with_other_workers(stream: str, before: int, afterwards: int) -> None:
     loader = StreamLoader(stream, batch_size=60, num_workers=before)
