@@ -26,9 +26,10 @@ from trainer.dataset import Failed, Item
 from trainer.handed_out import HandedOut
 from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
-from trainer.readers import AllEnded, Readers, WorkerDied
+from trainer.readers import AllEnded, Readers
 from trainer.shared import ProgressBoard, SlottedChunk
 from trainer.stages import WAITING, Stages
+from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
 
@@ -222,10 +223,10 @@ class StreamLoader:
             logger.warning("a worker died and is replaced: %s", died)
             self._close_readers()
             self._open_readers()
-            items = []
-        else:
+            items = None
+        if items is not None:
             self._futile = 0
-        for item in items:
+        for item in items or ():
             self._take_in(item)
         self._be_idle(time.monotonic())
         return True
