@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: With a sign of life each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
-COMMIT_TIMEOUT_S: Final = 3.0
+#: A connection that is delayed by 1 s each way needs 5: three to be made, two for the commit and its answer.
+COMMIT_TIMEOUT_S: Final = 6.0
 #: What was marked is counted this often while batches come, and whenever somebody asks.
 ACCOUNT_S: Final = 0.05
 #: Workers that may die one after the other without having said anything.

@@ -46,6 +46,16 @@ class Camera:
         if self.fails:
             raise RuntimeError("the cable was pulled")
 
+class Heavy(Pictures):
+    """Takes its time to load."""
+
+    def __init__(self) -> None:
+        import pathlib, time
+
+        super().__init__()
+        pathlib.Path("loading").touch()
+        time.sleep(60)
+
 class Unplugged:
     """Cannot be made."""
 
@@ -160,6 +170,17 @@ def test_data_that_must_not_be_read_is_one_line(started: Programs, folder: Path)
 def test_a_live_source_that_fails_is_a_fault_said_in_one_line(started: Programs, folder: Path, url: str) -> None:
     program = started.start("producer", *CAMERA, "--source.fails", "true", "--bind", url, cwd=folder)
     assert program.complaint(status=1) == "producer: the source failed: RuntimeError: the cable was pulled"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_stopped_while_it_loads_ends_at_once_with_0(
+    started: Programs, folder: Path, url: str, number: signal.Signals
+) -> None:
+    producer = started.start("producer", "--bind", url, "--source", "sources.Heavy", cwd=folder)
+    wait_until((folder / "loading").exists, "the source to load")
+    producer.signal(number)
+    assert producer.status() == 0, producer.err
+    assert producer.err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

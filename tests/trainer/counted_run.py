@@ -1,6 +1,8 @@
 """A stream of numbered records and a run that counts them, over many lives of both: what the fault tests break."""
 
+import os
 import random
+import signal
 import socket
 import time
 from collections import Counter
@@ -46,18 +48,33 @@ def free_address() -> str:
 
 
 class CountedRun:
-    """`passes` over the records, trained in batches of 50; `workers` are those that a life may have."""
+    """`passes` over the records, trained in batches of 50; `workers` are those that a life may have.
+
+    With `log_bytes` the records are live: the log holds so much, and what was committed is gone. `url` is where the
+    trainer looks for the producer; a test may put something between the two.
+    """
 
     def __init__(
-        self, folder: Path, nursery: Nursery, seed: int, *, passes: int = 5, workers: Sequence[int] = (0, 1, 3)
+        self,
+        folder: Path,
+        nursery: Nursery,
+        seed: int,
+        *,
+        passes: int = 5,
+        workers: Sequence[int] = (0, 1, 3),
+        rate: float = 0,
+        log_bytes: int | None = None,
     ) -> None:
         self.nursery, self.drawn = nursery, random.Random(seed)
         self.folder, self.run_dir = folder, folder / "run"
-        self.passes, self._choice = passes, workers
+        self.passes, self._choice, self._rate, self._log_bytes = passes, workers, rate, log_bytes
         self.moment = Moment(folder / "moment")
+        self._log = folder / "trainer.log"
+        self._log.touch()
+        self._said = 0
         self.memory_before = shared_memory()
         self.url = self.bound = free_address()
-        self.producer_module = "producer"
+        self.module = "producer"
         self.producer = self.produce()
         self.workers = -1
         self.trainer: Life | None = None
@@ -76,11 +93,18 @@ class CountedRun:
 
     # --- lives ---------------------------------------------------------------------------------------------------
 
-    def produce(self, rate: float = 0) -> Started:
+    def produce(self, rate: float | None = None) -> Started:
         """A life of the producer, on the same port as the one before."""
-        arguments = ["--bind", self.bound, "--rate", str(rate), "--passes", str(self.passes), "--until", "committed"]
-        source = ["--source", "tests.trainer.numbered.NumberedRecords", "--source.records", str(RECORDS)]
-        return Started(self.producer_module, [*arguments, *source], self.folder / "producer.log")
+        if self._log_bytes is None:
+            rate = self._rate if rate is None else rate
+            kind = "NumberedRecords"
+            options = ["--rate", str(rate), "--passes", str(self.passes)]
+        else:
+            kind = "NumberedCamera"
+            options = ["--log.bytes", str(self._log_bytes), "--source.passes", str(self.passes)]
+        source = ["--source", f"tests.trainer.numbered.{kind}", "--source.records", str(RECORDS)]
+        arguments = ["--bind", self.bound, "--until", "committed", *source, *options]
+        return Started(self.module, arguments, self.folder / "producer.log")
 
     def train(self, *options: str, command_line: bool = False) -> Life:
         """A life of the trainer, with other workers than the one before where there is a choice."""
@@ -89,18 +113,19 @@ class CountedRun:
         arguments += ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(RECORDS)]
         arguments += ["--task", "tests.trainer.counting.Counting", "--batch_size", str(BATCH), "--display", "plain"]
         arguments += ["--report_every", "500", "--validate_every", "800", "--checkpoint_every", "300", *options]
-        log, moment = self.folder / "trainer.log", {MOMENT_FILE: str(self.folder / "moment")}
+        moment = {MOMENT_FILE: str(self.folder / "moment")}
         self.moment.begin()
+        self._said = self._log.stat().st_size
         if command_line:
             # A later event file waits for a later second, so only these lives write one.
-            self.trainer = Started("trainer", ["train", *arguments], log, **moment)
+            self.trainer = Started("trainer", ["train", *arguments], self._log, **moment)
         else:
-            self.trainer = self.nursery.train([*arguments, "--tensorboard", "false"], log, **moment)
+            self.trainer = self.nursery.train([*arguments, "--tensorboard", "false"], self._log, **moment)
         return self.trainer
 
     def said(self) -> str:
-        """What all lives of the trainer have said."""
-        return (self.folder / "trainer.log").read_text(errors="replace")
+        """What this life of the trainer has said."""
+        return self._log.read_bytes()[self._said :].decode(errors="replace")
 
     def family(self, life: Life) -> dict[int, str]:
         """Workers, resource tracker and, where it was not forked, the forkserver."""
@@ -109,6 +134,10 @@ class CountedRun:
     def wait_for_steps(self, life: Life, steps: int) -> None:
         """Until this life has begun so many steps."""
         self.wait(life, lambda: self.moment.steps >= steps)
+
+    def hear(self, life: Life, words: str, times: int = 1) -> None:
+        """Until this life has said these words so often."""
+        self.wait(life, lambda: self.said().count(words) >= times, words)
 
     def wait(self, life: Life, condition: Callable[[], bool], what: str = "its moment") -> None:
         """Until a condition holds; fails where the life ends before."""
@@ -120,7 +149,7 @@ class CountedRun:
 
     # --- kills ---------------------------------------------------------------------------------------------------
 
-    def kill_producer(self, rate: float = 0) -> None:
+    def kill_producer(self, rate: float | None = None) -> None:
         """Kill it and start it again."""
         end(self.producer)
         self.killed["producer"] += 1
@@ -137,6 +166,7 @@ class CountedRun:
             self.wait_for_steps(life, self.moment.steps + AHEAD_STEPS)
         getattr(self, f"_await_{moment}")(life)
         assert life.poll() is None, f"the trainer ended by itself, with {life.poll()}:\n{tail(life)}"
+        os.kill(life.pid, signal.SIGSTOP)  # it stays in its moment while its workers are looked for
         own = self.family(life)
         end(life)
         self.killed[moment if self._died_in(moment) else "missed"] += 1

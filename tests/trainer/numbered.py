@@ -1,5 +1,8 @@
 """A stream for the fault tests, whose records tell what they are. Imports no torch: producers start quickly."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from producer.source import Indices, Source, content_digest
@@ -34,6 +37,19 @@ class NumberedRecords(Source):
         if not self._validation:
             return {}
         return {"validation": NumberedRecords(self._validation, self._size, validation=0)}
+
+
+class NumberedCamera:
+    """The same records as a live source gives them: one after another, `passes` times, and no validation split."""
+
+    def __init__(self, records: int = 6000, passes: int = 1, size: int = 1 << 16) -> None:
+        self._source, self._passes = NumberedRecords(records, size, validation=0), passes
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for _ in range(self._passes):
+            for record in range(len(self._source)):
+                columns = self._source.take(np.arange(record, record + 1))
+                yield {name: np.asarray(column)[0] for name, column in columns.items()}
 
 
 class NumberedPictures(Source):
