@@ -1,5 +1,6 @@
 """The worker processes of one loader: which of them have died or stand still, and how they are ended for sure."""
 
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
@@ -55,6 +56,9 @@ class Workers:
         """
         if any(each.exitcode for each in self.processes) or any(self._stopped()):
             self._kill()
+        if sys.is_finalizing():  # no thread starts any more, and DataLoader says no goodbye
+            self._kill()
+            return
         leaving = threading.Thread(target=iterator.clear, name="headrace-goodbye", daemon=True)
         leaving.start()
         leaving.join(LEAVE_S)

@@ -65,7 +65,7 @@ def test_a_group_that_its_producer_has_forgotten_goes_on_where_it_was(
         run.wait_for_steps(life, 30)
         end(life)
         end(run.producer)
-        run.module = "tests.faults.impatient_producer"
+        run.module = ("tests.faults.impatient_producer",)
         run.producer = run.produce()
         time.sleep(3)  # longer than its groups live
         run.finish()

@@ -51,7 +51,8 @@ class CountedRun:
     """`passes` over the records, trained in batches of 50; `workers` are those that a life may have.
 
     With `log_bytes` the records are live: the log holds so much, and what was committed is gone. `url` is where the
-    trainer looks for the producer; a test may put something between the two.
+    trainer looks for the producer; a test may put something between the two. `module` is
+    what runs the producer, with what stands before its options.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class CountedRun:
         workers: Sequence[int] = (0, 1, 3),
         rate: float = 0,
         log_bytes: int | None = None,
+        module: Sequence[str] = ("producer",),
     ) -> None:
         self.nursery, self.drawn = nursery, random.Random(seed)
         self.folder, self.run_dir = folder, folder / "run"
@@ -74,7 +76,7 @@ class CountedRun:
         self._said = 0
         self.memory_before = shared_memory()
         self.url = self.bound = free_address()
-        self.module = "producer"
+        self.module = module
         self.producer = self.produce()
         self.workers = -1
         self.trainer: Life | None = None
@@ -104,10 +106,13 @@ class CountedRun:
             options = ["--log.bytes", str(self._log_bytes), "--source.passes", str(self.passes)]
         source = ["--source", f"tests.trainer.numbered.{kind}", "--source.records", str(RECORDS)]
         arguments = ["--bind", self.bound, "--until", "committed", *source, *options]
-        return Started(self.module, arguments, self.folder / "producer.log")
+        return Started(self.module[0], [*self.module[1:], *arguments], self.folder / "producer.log")
 
-    def train(self, *options: str, command_line: bool = False) -> Life:
-        """A life of the trainer, with other workers than the one before where there is a choice."""
+    def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
+        """A life of the trainer, with other workers than the one before where there is a choice.
+
+        `command_line` starts it as a program of its own, run by `module`.
+        """
         self.workers = self.drawn.choice([each for each in self._choice if each != self.workers] or self._choice)
         arguments = ["--stream", self.url, "--run_dir", str(self.run_dir), "--workers", str(self.workers)]
         arguments += ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(RECORDS)]
@@ -118,7 +123,7 @@ class CountedRun:
         self._said = self._log.stat().st_size
         if command_line:
             # A later event file waits for a later second, so only these lives write one.
-            self.trainer = Started("trainer", ["train", *arguments], self._log, **moment)
+            self.trainer = Started(module[0], [*module[1:], "train", *arguments], self._log, **moment)
         else:
             self.trainer = self.nursery.train([*arguments, "--tensorboard", "false"], self._log, **moment)
         return self.trainer

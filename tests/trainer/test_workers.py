@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -102,3 +104,21 @@ def test_a_goodbye_that_waits_for_a_lock_of_a_dead_worker_holds_nobody_up(
     Workers([worker]).end([_Goodbye(forgotten.wait)])
     wait_until(lambda: not worker.is_alive(), "the worker to be gone")
     forgotten.set()
+
+
+LEFT_OPEN = """
+from trainer.workers import Workers
+
+def iteration():
+    try:
+        yield
+    finally:
+        Workers([]).end([object()])
+
+left_open = iteration()
+next(left_open)
+"""
+
+
+def test_a_program_that_ends_in_the_middle_of_an_iteration_does_end() -> None:
+    subprocess.run([sys.executable, "-c", LEFT_OPEN], timeout=60, check=True)
