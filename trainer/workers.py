@@ -75,7 +75,7 @@ class Workers:
                 state = Path(f"/proc/{each.pid}/stat").read_text().rpartition(") ")[2]
             except OSError:
                 continue  # it has just ended
-            if state.startswith("T"):
+            if state.startswith("T") and each.is_alive():  # else the pid has become another's
                 yield each
 
 

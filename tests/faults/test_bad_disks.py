@@ -38,17 +38,24 @@ def full(disk: Path) -> Iterator[str]:
     with filler.open("wb", buffering=0) as growing, contextlib.suppress(OSError):
         while True:
             growing.write(bytes(4096))
-    yield "No space left on device"
-    filler.unlink()
+    try:
+        yield "No space left on device"
+    finally:
+        filler.unlink()
 
 
 @contextmanager
 def read_only(disk: Path) -> Iterator[str]:
-    # A file that is open for writing keeps a file system from becoming read-only; a new mount over it does not care.
-    subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
-    yield "Read-only file system"
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    """A file that is open for writing keeps a disk from becoming read-only: so one that is comes over it."""
+    shade = disk.with_name("read only")
+    shade.mkdir(exist_ok=True)
+    for command in (["--bind", str(disk)], ["-o", "remount,bind,ro"]):
+        subprocess.run(["mount", *command, str(shade)], check=True)
+    subprocess.run(["mount", "--bind", str(shade), str(disk)], check=True)
+    try:
+        yield "Read-only file system"
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk), str(shade)], check=True)
 
 
 def another(run: CountedRun, newest: Path) -> Callable[[], bool]:
