@@ -21,7 +21,7 @@ from producer.source import ColumnSource
 from protocol.dealing import Dealing
 from protocol.log import Log
 from protocol.messages import STREAM
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 ANY_PORT = "tcp://127.0.0.1:*"
 PARTITIONS = 8

@@ -14,7 +14,7 @@ from protocol.dealing import Dealing, Positions, stripe_for
 from protocol.errors import NotDrained, StreamError, UsageError
 from protocol.messages import STREAM
 from protocol.schema import Schema
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +31,14 @@ class Publisher:
     when `send` returns; the records live in memory, so it ends with this process. `max_bytes` bounds them: a full log
     makes `send` wait (`block`) or forgets and counts the oldest (`drop-oldest`).
 
+    `keys` is a producer's folder of keys (`python -m protocol keygen`): only clients on its list are let in. Without
+    one the address must be of this machine alone, unless `insecure` says that others may come.
+
     Left cleanly, a `with` ends the stream and waits until all of it was taken: committed by runs that keep
     checkpoints, marked as trained by others. Left by an exception, the producer is *away* and the stream has no end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
         self,
         url: str,
         *,
@@ -44,8 +47,10 @@ class Publisher:
         max_bytes: int = 256 << 20,
         full: WhenFull = "block",
         drain_timeout_s: float | None = None,
+        keys: str = "",
+        insecure: bool = False,
     ) -> None:
-        self._socket = ServerSocket(url)
+        self._socket = ServerSocket(url, keys=keys, insecure=insecure)
         self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
         self._log_settings = MemoryLogSettings(bytes=max_bytes, full=full)
         self._log: MemoryLog | None = None

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from producer.service import Service
 from protocol.codec import decode_request, encode
-from protocol.errors import PeerError
+from protocol.errors import AccessDenied, PeerError
 from protocol.memory import keep_freed_memory
 from protocol.messages import Message
-from protocol.zmq_transport import ServerSocket
+from protocol.rate_limit import RateLimit
+from protocol.server_socket import ServerSocket
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class Server:
     def __init__(self, service: Service, socket: ServerSocket) -> None:
         keep_freed_memory()
         self.service = service
+        service.rights_of = socket.rights_of
         self._socket = socket
         self.address = socket.address
         self._stopping = False
@@ -32,6 +34,7 @@ class Server:
         os.set_blocking(self._wake_write, False)
         socket.wake_on(self._wake_read)
         self._asleep = False
+        self._seldom = RateLimit(logger)
 
     def serve(self, each_turn: Callable[[float], None] | None = None) -> None:
         """Serve until `stop`. `each_turn` is called with the time at least once a second; it may raise to end."""
@@ -47,17 +50,22 @@ class Server:
 
     def turn(self, now_s: float) -> None:
         """Take in what has come, say what is due, send what may be sent."""
+        if self._socket.watch(now_s):
+            for user in self.service.end_denied():
+                logger.warning("%s has lost a right: its session was ended", self._socket.name_of(user))
         for _ in range(REQUESTS_A_TURN):
             received = self._socket.receive()
             if received is None:
                 break
-            peer, frames = received
+            peer, user, frames = received
             try:
                 request = decode_request(frames)
             except PeerError as error:
                 self.service.refuse(peer, error)
             else:
-                self.service.receive(peer, request, now_s)
+                refused = self.service.receive(peer, request, now_s, user)
+                if isinstance(refused, AccessDenied):
+                    self._seldom.warn("denied", f"refused {self._socket.name_of(user)}: {refused}", now_s)
         for name in self.service.advance(now_s):
             logger.warning("group %s never saved and has fallen silent: it holds no records back any more", name)
         self.service.pump(self._send, now_s)

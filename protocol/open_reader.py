@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 from protocol.errors import UsageError
 from protocol.reader import Reader
+from protocol.security import client_keys
 from protocol.subscription import ReaderSettings
 from protocol.zmq_transport import ZmqReader
 
@@ -24,7 +25,10 @@ def check_url(url: str) -> None:
         raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
 
 
-def open_reader(url: str, settings: ReaderSettings | None = None) -> Reader:
-    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other."""
+def open_reader(url: str, settings: ReaderSettings | None = None, *, keys: str = "") -> Reader:
+    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other.
+
+    `keys` is a client's folder of keys, for a producer that lets in only whom it knows.
+    """
     check_url(url)
-    return ZmqReader(url, settings or ReaderSettings())
+    return ZmqReader(url, settings or ReaderSettings(), client_keys(keys) if keys else None)
