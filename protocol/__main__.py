@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write is no reason to fail
     # Rich cuts at the width of a terminal; what is piped elsewhere stays whole.
     console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
-    with open_reader(options.url, SETTINGS, keys=options.keys) as reader:
+    with open_reader(options.url, SETTINGS, keys=options["keys"]) as reader:
         try:
             return COMMANDS[config.subcommand].obey(reader, options, console)
         except AccessDenied as error:

@@ -5,6 +5,7 @@ first that the two do not fit cuts the link, and the other learns no reason. The
 """
 
 import socket
+import time
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final
@@ -22,6 +23,7 @@ MECHANISM: Final = slice(12, 32)
 GREETING_TIMEOUT_S: Final = 1.0
 #: So many handshakes that were cut by a server which has keys mean that they are others; one may be an accident.
 IN_VAIN: Final = 4
+PAUSE_S: Final = 0.1
 #: What a turn looks at: strangers may cause more.
 LOOKED_AT: Final = 64
 
@@ -32,6 +34,7 @@ class Failed(Enum):
     REFUSED = "the key is not on the server's list"
     OTHER_MECHANISM = "one side has keys, the other has none"
     OTHER_KEY = "the client expects another server"
+    NONSENSE = "the other side does not speak as ZeroMQ does"
     CUT = "the other side went away, and only it knows why"
 
 
@@ -62,6 +65,8 @@ class Handshakes:
                     yield Failed.OTHER_MECHANISM
                 case _, zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC:
                     yield Failed.OTHER_KEY
+                case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, _:
+                    yield Failed.NONSENSE
                 case _:
                     yield Failed.CUT
 
@@ -80,7 +85,8 @@ class Admission:
         for failed in self._handshakes.failed():
             if (why := self._verdict(failed)) is not None:
                 raise AccessDenied(f"the producer at {self._url} {why}")
-            if failed is not Failed.CUT:  # libzmq has given this connection up
+            if failed is not Failed.CUT:  # libzmq has given this connection up, and pauses only between its own tries
+                time.sleep(PAUSE_S)
                 self._connected.disconnect(self._url)
                 self._connected.connect(self._url)
 
