@@ -1,5 +1,6 @@
 """What a client may do with each right, message by message; and that reading never touches what others hold."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -46,7 +47,7 @@ def as_user(user: str, count: int = 64) -> Guarded:
 
 def answers(bench: Guarded) -> dict[str, type[Reply] | str]:
     """To each thing that can be asked for: the kind of the answer, or the code of the refusal."""
-    asked = {
+    asked: dict[str, Callable[[], list[Reply]]] = {
         "describe": lambda: bench.say(A, Describe(request=1, split="")),
         "commit": lambda: bench.commit(A, {0: 0}),
         "drop": lambda: bench.say(A, Drop(request=1, group="run")),
