@@ -45,7 +45,7 @@ class ProducerSettings:
     bind: str = "tcp://127.0.0.1:5555"
     """where to listen: tcp://HOST:PORT (a PORT of * picks a free one) or ipc://PATH"""
     keys: str = ""
-    """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it may read"""
+    """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it is let in"""
     insecure: bool = False
     """listen without keys where other machines can reach it"""
     partitions: int = 8

@@ -48,7 +48,7 @@ REQUEST_RETRY_S = 1.0
 TOGETHER = 4
 #: Frames of one message; a reader's has one, a chunk one or two a field.
 MAX_FRAMES = 130
-#: What CURVE adds to a frame: two counters, a code of 16 bytes, flags (RFC 26, "MESSAGE").
+#: What CURVE adds to a frame at most (RFC 26, the MESSAGE command: 33 bytes).
 SEALED_BYTES = 64
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.errors import UsageError
+from producer.publisher import Publisher
+from protocol.errors import AccessDenied, UsageError
 from protocol.keygen import make_keys
 from protocol.security import client_keys, producer_keys
 from tests.programs import Program, Programs, programs, wait_until
@@ -185,6 +186,20 @@ def test_a_loader_reads_with_keys(folder: Path, url: str, producer: Program) -> 
     loader.drop_group(timeout_s=60)
     with pytest.raises(UsageError, match="keygen"):
         StreamLoader(url, batch_size=10, keys="nowhere").connect()
+
+
+def test_a_publisher_lets_in_whom_it_knows(folder: Path) -> None:
+    with Publisher("tcp://127.0.0.1:*", keys=str(folder / "keys/producer"), drain_timeout_s=60) as publisher:
+        publisher.send(number=7)
+        with pytest.raises(AccessDenied, match="asks for keys"):
+            next(iter(StreamDataset(publisher.address)))
+        loader = StreamLoader(publisher.address, batch_size=1, keys=str(folder / "keys/trainer"))
+        batch = next(iter(loader))
+        assert batch["number"].tolist() == [7]
+        loader.mark_trained(batch)
+        loader.commit(loader.state_dict(), timeout_s=60)
+    with pytest.raises(UsageError, match="can be reached from other machines"):
+        Publisher("tcp://0.0.0.0:*")
 
 
 def test_a_dataset_reads_with_the_right_to_read(folder: Path, url: str, producer: Program) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from protocol import zmq_transport
+from protocol.chunk import Chunk
 from protocol.errors import AccessDenied
 from protocol.handshake import mechanism_at
 from protocol.keygen import make_keys
 from protocol.open_reader import open_reader
 from protocol.security import client_keys
-from protocol.subscription import Subscription
+from protocol.subscription import ReaderSettings, Subscription
 from tests.protocol.serving import ANY_PORT, computed, one_by_one, serving
 
 #: Longer than any test waits: a reader that was refused must not wait for it.
@@ -143,3 +145,16 @@ def test_the_greeting_of_a_server_names_its_mechanism(keys: Path, scheme: str) -
     with serving(computed(), url=url_of(scheme, keys)) as server:
         assert mechanism_at(server.address) == "NULL"
     assert mechanism_at(server.address) == "", "where nobody is"
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_column_of_the_largest_size_is_received(keys: Path, locked: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    """CURVE adds some bytes to each frame, and libzmq counts those as well."""
+    stripe = 1024
+    monkeypatch.setattr(zmq_transport, "MAX_CHUNK_BYTES", stripe * 8)
+    with serving(computed(2 * stripe, stripe=stripe), keys=keys if locked else None) as server:
+        with_keys = str(keys / "trainer") if locked else ""
+        with open_reader(server.address, ReaderSettings(window_bytes=1), keys=with_keys) as reader:
+            events = one_by_one(reader.read(Subscription(split="", positions={0: 0, 1: 0})))
+            counts = [event.count for event in events if isinstance(event, Chunk)]
+    assert counts == [stripe, stripe]
