@@ -94,6 +94,7 @@ class AllowedClients:
         self._path, self._lock, self._seldom = path, threading.Lock(), RateLimit(logger)
         self._stamp = _stamp(path)
         self._clients = _read_list(path)
+        self._names = {key: name for key, (name, _) in self._clients.items()}
         #: Grows with each change.
         self.version = 0
 
@@ -102,8 +103,8 @@ class AllowedClients:
         return self._clients[key][1] if key in self._clients else NOTHING
 
     def name_of(self, key: str) -> str:
-        """What the list calls the owner of a public key; the key itself where it has no such line."""
-        return self._clients[key][0] if key in self._clients else key
+        """What the list calls, or called, the owner of a public key; the key itself where it never had such a line."""
+        return self._names.get(key, key)
 
     def refresh(self) -> None:
         """Read the list anew if it has changed."""
@@ -116,6 +117,7 @@ class AllowedClients:
             except UsageError as error:
                 logger.error("%s; the list as it was stays in force", error)  # noqa: TRY400  (the user's mistake: one line)
                 return
+            self._names |= {key: name for key, (name, _) in self._clients.items()}
             self.version += 1
             logger.info("%s has changed: it names %d", self._path, len(self._clients))
 

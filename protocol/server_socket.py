@@ -132,7 +132,7 @@ class ServerSocket:
         return EVERYTHING if self._clients is None else self._clients.rights_of(user)
 
     def name_of(self, user: str) -> str:
-        """The sender's name in the list of clients; its key where it stands there no more."""
+        """The sender's name in the list of clients."""
         return "a client" if self._clients is None else self._clients.name_of(user)
 
     def watch(self, now_s: float) -> bool:

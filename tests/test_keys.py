@@ -159,7 +159,7 @@ def test_a_run_whose_key_is_taken_off_the_list_saves_what_it_has_trained_and_end
     assert "this key has lost the right to what it reads here" in trainer.complaint(status=1)
     newest = listed(folder / "runs/default" / CHECKPOINTS)[-1]
     assert load(newest)["samples"] >= 500
-    assert "has lost a right: its session was ended" in producer.err
+    assert "trainer has lost a right: its session was ended" in producer.err
 
 
 def test_a_run_that_may_not_commit_ends_with_the_right_that_it_needs(

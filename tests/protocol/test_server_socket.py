@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from producer.memory_log import MemoryLog
+from protocol import server_socket
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing
 from protocol.errors import AccessDenied, UsageError
@@ -143,7 +144,7 @@ def test_a_session_ends_with_the_right_that_it_needs_and_no_other_does(
             endless.append({"id": 100})
             assert any(100 in np.asarray(each.columns["id"]) for each in others if isinstance(each, Chunk))
             assert len(server.service.sessions) == 1
-    assert sum("has lost a right: its session was ended" in line for line in caplog.messages) == 1
+    assert caplog.messages.count("trainer has lost a right: its session was ended") == 1
 
 
 def test_a_key_taken_off_the_list_opens_no_door_and_one_put_on_it_does(keys: Path) -> None:
@@ -217,6 +218,12 @@ def test_the_word_or_keys_are_enough(keys: Path) -> None:
     ServerSocket("tcp://0.0.0.0:*", keys=keys / "producer").close()
 
 
-@pytest.mark.parametrize("url", ["tcp://127.0.0.1:*", "tcp://127.0.0.2:*", "tcp://localhost:*", "ipc://{}/socket"])
+@pytest.mark.parametrize("url", ["tcp://localhost:5555", "tcp://lo:5555", "tcp://[::1]:*"])
+def test_other_names_of_this_machine_need_neither(url: str) -> None:
+    """Not every release of libzmq can bind them."""
+    server_socket._check_local(url)
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:*", "tcp://127.0.0.2:*", "ipc://{}/socket"])
 def test_what_only_this_machine_reaches_needs_neither(url: str, tmp_path: Path) -> None:
     ServerSocket(url.format(tmp_path)).close()
