@@ -65,7 +65,7 @@ class Server:
             else:
                 refused = self.service.receive(peer, request, now_s, user)
                 if isinstance(refused, AccessDenied):
-                    self._seldom.warn("denied", f"refused {self._socket.name_of(user)}: {refused}", now_s)
+                    self._seldom.warn(user, f"refused {self._socket.name_of(user)}: {refused}", now_s)
         for name in self.service.advance(now_s):
             logger.warning("group %s never saved and has fallen silent: it holds no records back any more", name)
         self.service.pump(self._send, now_s)

@@ -42,8 +42,7 @@ def make_keys(folder: Path, names: Sequence[str], rights: str) -> list[str]:
             _make_pair(client, CLIENT)
             shutil.copy(producer / f"{PRODUCER}{PUBLIC}", client)
             public, _ = load_certificate(client / f"{CLIENT}{PUBLIC}")
-            with (producer / ALLOWED).open("a", encoding="utf-8") as allowed:
-                allowed.write(f"{name}  {rights}  {public.decode()}\n")
+            _allow(producer / ALLOWED, f"{name}  {rights}  {public.decode()}\n")
             made.append(f"{client}: for the machine of {name}, which may {rights} (--keys {client})")
     except OSError as error:
         raise UsageError(f"no keys can be made in {folder} ({error.strerror}: {error.filename})") from error
@@ -60,6 +59,12 @@ def _check_names(folder: Path, names: Sequence[str], rights: str) -> None:
             raise UsageError(f"{folder / name} is there already: give another name, or take it away first")
     if len(set(names)) < len(names):
         raise UsageError("a name stands there twice: each client has a folder of its own")
+
+
+def _allow(path: Path, line: str) -> None:
+    whole = path.read_text("utf-8").endswith("\n")  # an editor may have left the last line open
+    with path.open("a", encoding="utf-8") as allowed:
+        allowed.write(line if whole else f"\n{line}")
 
 
 def _make_pair(folder: Path, name: str) -> None:

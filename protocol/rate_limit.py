@@ -9,7 +9,7 @@ EVERY_S: Final = 60.0
 class RateLimit:
     """Of each kind the first warning is logged at once, then at most one in `every_s`, with the number passed over.
 
-    Times are seconds of any monotonic clock. Belongs to one thread; kinds are the program's own words, so few.
+    Times are seconds of any monotonic clock. Belongs to one thread. Kinds are kept, so a stranger must not draw them.
     """
 
     def __init__(self, logger: logging.Logger, every_s: float = EVERY_S) -> None:
