@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -47,7 +48,7 @@ class Publisher:
         max_bytes: int = 256 << 20,
         full: WhenFull = "block",
         drain_timeout_s: float | None = None,
-        keys: str = "",
+        keys: str | Path = "",
         insecure: bool = False,
     ) -> None:
         self._socket = ServerSocket(url, keys=keys, insecure=insecure)

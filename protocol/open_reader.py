@@ -1,5 +1,6 @@
 """Which reader a stream's URL names."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from protocol.errors import UsageError
@@ -25,7 +26,7 @@ def check_url(url: str) -> None:
         raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
 
 
-def open_reader(url: str, settings: ReaderSettings | None = None, *, keys: str = "") -> Reader:
+def open_reader(url: str, settings: ReaderSettings | None = None, *, keys: str | Path = "") -> Reader:
     """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other.
 
     `keys` is a client's folder of keys, for a producer that lets in only whom it knows.

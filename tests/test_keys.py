@@ -175,7 +175,7 @@ def test_a_run_that_may_not_commit_ends_with_the_right_that_it_needs(
 
 def test_a_loader_reads_with_keys(folder: Path, url: str, producer: Program) -> None:
     del producer
-    loader = StreamLoader(url, batch_size=10, keys=str(folder / "keys/trainer"), idle_timeout_s=60)
+    loader = StreamLoader(url, batch_size=10, keys=folder / "keys/trainer", idle_timeout_s=60)
     count = 0
     for batch in loader:
         loader.mark_trained(batch)
@@ -189,11 +189,11 @@ def test_a_loader_reads_with_keys(folder: Path, url: str, producer: Program) -> 
 
 
 def test_a_publisher_lets_in_whom_it_knows(folder: Path) -> None:
-    with Publisher("tcp://127.0.0.1:*", keys=str(folder / "keys/producer"), drain_timeout_s=60) as publisher:
+    with Publisher("tcp://127.0.0.1:*", keys=folder / "keys/producer", drain_timeout_s=60) as publisher:
         publisher.send(number=7)
         with pytest.raises(AccessDenied, match="asks for keys"):
             next(iter(StreamDataset(publisher.address)))
-        loader = StreamLoader(publisher.address, batch_size=1, keys=str(folder / "keys/trainer"))
+        loader = StreamLoader(publisher.address, batch_size=1, keys=folder / "keys/trainer")
         batch = next(iter(loader))
         assert batch["number"].tolist() == [7]
         loader.mark_trained(batch)
@@ -204,5 +204,5 @@ def test_a_publisher_lets_in_whom_it_knows(folder: Path) -> None:
 
 def test_a_dataset_reads_with_the_right_to_read(folder: Path, url: str, producer: Program) -> None:
     del producer
-    sample = next(iter(StreamDataset(url, keys=str(folder / "keys/viewer"))))
+    sample = next(iter(StreamDataset(url, keys=folder / "keys/viewer")))
     assert sample["image"].shape == (1, 4, 4)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -126,7 +127,7 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(
-        self, url: str, *, start: str = "earliest", connect_timeout_s: float | None = 60.0, keys: str = ""
+        self, url: str, *, start: str = "earliest", connect_timeout_s: float | None = 60.0, keys: str | Path = ""
     ) -> None:
         check_url(url)
         if start not in ("earliest", "latest"):

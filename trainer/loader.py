@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from protocol.chunk import Chunk
@@ -62,7 +63,7 @@ class StreamLoader:
         *,
         batch_size: int,
         num_workers: int = 0,
-        keys: str = "",
+        keys: str | Path = "",
         group: str | None = None,
         start: str = "earliest",
         connect_timeout_s: float | None = None,

@@ -93,7 +93,7 @@ def test_a_reader_hears_it_while_it_reads_as_well(keys: Path) -> None:
 
 def test_a_producer_that_comes_back_without_its_keys_is_not_waited_for(keys: Path) -> None:
     url = f"ipc://{keys}/socket"
-    with open_reader(url, keys=str(keys / "trainer")) as reader:
+    with open_reader(url, keys=keys / "trainer") as reader:
         with serving(computed(), url=url, keys=keys):
             reader.describe(timeout_s=PATIENCE_S)
         with serving(computed(), url=url), pytest.raises(AccessDenied, match="speaks without keys"):
@@ -102,7 +102,7 @@ def test_a_producer_that_comes_back_without_its_keys_is_not_waited_for(keys: Pat
 
 def test_a_producer_that_comes_back_with_its_keys_is_found_again(keys: Path) -> None:
     url = f"ipc://{keys}/socket"
-    with open_reader(url, keys=str(keys / "trainer")) as reader:
+    with open_reader(url, keys=keys / "trainer") as reader:
         for _ in range(3):
             with serving(computed(), url=url, keys=keys):
                 assert reader.describe(timeout_s=PATIENCE_S).info.source == "numbers"

@@ -51,7 +51,7 @@ def edit(keys: Path, pattern: str, replacement: str) -> None:
 
 
 def test_a_stream_is_the_same_with_keys(keys: Path) -> None:
-    with serving(computed(), keys=keys) as server, open_reader(server.address, keys=str(keys / "viewer")) as reader:
+    with serving(computed(), keys=keys) as server, open_reader(server.address, keys=keys / "viewer") as reader:
         chunks = [event for event in one_by_one(reader.read(EVERYTHING)) if isinstance(event, Chunk)]
     assert [number for chunk in chunks for number in np.asarray(chunk.columns["id"])] == list(range(1000))
 
@@ -96,10 +96,10 @@ def test_whoever_may_only_read_reads_and_neither_commits_nor_drops(
     keys: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(computed(), keys=keys) as server:
-        with open_reader(server.address, keys=str(keys / "trainer")) as trainer:
+        with open_reader(server.address, keys=keys / "trainer") as trainer:
             incarnation = trainer.describe(timeout_s=60).info.incarnation
             trainer.commit("run", incarnation, {0: 16}, timeout_s=60)
-        with open_reader(server.address, keys=str(keys / "viewer")) as viewer:
+        with open_reader(server.address, keys=keys / "viewer") as viewer:
             with pytest.raises(AccessDenied, match="commit needs the right to commit"):
                 viewer.commit("run", incarnation, {0: 32}, timeout_s=60)
             with pytest.raises(AccessDenied, match="drop needs the right to commit"):
@@ -132,7 +132,7 @@ def test_a_session_ends_with_the_right_that_it_needs_and_no_other_does(
     keys: Path, endless: MemoryLog, caplog: pytest.LogCaptureFixture, pattern: str, replacement: str, group: str | None
 ) -> None:
     with serving(endless, keys=keys) as server:
-        mine, another = (open_reader(server.address, keys=str(keys / name)) for name in ("trainer", "viewer"))
+        mine, another = (open_reader(server.address, keys=keys / name) for name in ("trainer", "viewer"))
         with mine as reader, another as other:
             asked = Subscription(split="", positions=dict.fromkeys(range(4), 0), group=group)
             events, others = one_by_one(reader.read(asked)), one_by_one(other.read(EVERYTHING))
@@ -150,16 +150,16 @@ def test_a_session_ends_with_the_right_that_it_needs_and_no_other_does(
 def test_a_key_taken_off_the_list_opens_no_door_and_one_put_on_it_does(keys: Path) -> None:
     with serving(computed(), keys=keys) as server:
         edit(keys, "^viewer.*\n", "")
-        shut_out = open_reader(server.address, keys=str(keys / "viewer"))
+        shut_out = open_reader(server.address, keys=keys / "viewer")
         with shut_out, pytest.raises(AccessDenied, match="refuses this key"):
             shut_out.describe(timeout_s=60)
         make_keys(keys, ["late"], "read")
-        with open_reader(server.address, keys=str(keys / "late")) as reader:
+        with open_reader(server.address, keys=keys / "late") as reader:
             assert reader.describe(timeout_s=60).info.source == "numbers"
 
 
 def test_a_key_that_replaces_another_under_its_name_leaves_the_old_one_nothing(keys: Path, endless: MemoryLog) -> None:
-    with serving(endless, keys=keys) as server, open_reader(server.address, keys=str(keys / "viewer")) as reader:
+    with serving(endless, keys=keys) as server, open_reader(server.address, keys=keys / "viewer") as reader:
         events = one_by_one(reader.read(EVERYTHING))
         next(events)
         edit(keys, "^viewer  read .*", f"viewer  read {zmq.curve_keypair()[0].decode()}")
@@ -195,7 +195,7 @@ def test_nothing_is_left_open_with_keys(keys: Path) -> None:
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
     before = opened()
-    with serving(computed(), keys=keys) as server, open_reader(server.address, keys=str(keys / "viewer")) as reader:
+    with serving(computed(), keys=keys) as server, open_reader(server.address, keys=keys / "viewer") as reader:
         reader.describe(timeout_s=60)
     with serving(computed()) as taken, pytest.raises(UsageError, match="in use"):
         ServerSocket(taken.address, keys=keys / "producer")
