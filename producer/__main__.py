@@ -1,5 +1,6 @@
 """`python -m producer`: serve a stream over ZeroMQ."""
 
+import resource
 import signal
 import sys
 import time
@@ -8,15 +9,16 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
+from producer.append_log import LogSettings
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
-from producer.memory_log import MemoryLogSettings
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
-from protocol.class_path import add_class, class_path_in, import_class
+from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
@@ -30,12 +32,12 @@ DESCRIPTION = """Serve a stream over ZeroMQ.
 
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
 order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
-served from memory as it comes. Trainers may come and go; each sees every record.
+served as it comes, from memory or (--log.path) from a log on disk. Trainers may come and go; each sees every record.
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 5000
-  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.bytes 1000000000"""
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +83,15 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     parser.add_class_arguments(ProducerSettings, None, skip={"insecure"})
     text = "listen without keys where other machines can reach it"
     parser.add_argument("--insecure", action="store_true", help=text)
+    parser.add_class_arguments(BadRecordSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
-    kept.add_class_arguments(MemoryLogSettings, "log", as_group=False)
+    kept.add_class_arguments(LogSettings, "log", as_group=False)
     return parser, source
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until the stream is stopped or, if asked, committed."""
+    say_classes(arguments, "source")
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
@@ -97,12 +101,30 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(
             "--passes and --validation are for datasets: a live source gives its records once, as they come"
         )
+    log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
+    if log.path and not _live(source):
+        raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
+    if not _live(source) and (bad.on_bad_record != "stop" or bad.reject_nan):
+        raise UsageError(
+            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
+            "the stream already, so that a bad one stops it"
+        )
+    _allow_connections()
     made = parser.make(config)
-    logs, feed = _logs(made.source, settings, made.log)
+    bad_records = BadRecords(bad)
+    logs, feed = _logs(made.source, settings, log, bad_records)
+    service = Service(logs, ServiceSettings(), time.monotonic())
+    service.bad_records = bad_records
     socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
-    server = Server(Service(logs, ServiceSettings(), time.monotonic()), socket)
+    server = Server(service, socket)
     _Life(server, feed, settings).live()
     return 0
+
+
+def _allow_connections() -> None:
+    """Each connection, a stranger's as well, is a descriptor: as many as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _live(source: Any) -> bool:
@@ -110,9 +132,11 @@ def _live(source: Any) -> bool:
     return hasattr(source, "__iter__") and not hasattr(source, "__len__")
 
 
-def _logs(source: Any, settings: ProducerSettings, log: MemoryLogSettings) -> tuple[dict[str, Log], Feed | None]:
+def _logs(
+    source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords
+) -> tuple[dict[str, Log], Feed | None]:
     if _live(source):
-        feed = Feed(source, settings.partitions, log)
+        feed = Feed(source, settings.partitions, log, bad_records)
         return {STREAM: feed.log}, feed
     dataset = source_from(source, validation=settings.validation, seed=settings.seed)
     stream = ComputedLog(
@@ -184,7 +208,10 @@ class _Life:
 
     def _say_status(self, now_s: float) -> None:
         service = self._service
-        print(self._status.line(service.sent, service.stream.log_end(), service.group_states(now_s), now_s), flush=True)
+        line = self._status.line(
+            service.sent, service.stream.log_end(), service.group_states(now_s), now_s, service.bad_records.rejected
+        )
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

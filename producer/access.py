@@ -5,12 +5,12 @@ from protocol.messages import STREAM, Bye, Commit, Credit, Describe, Drop, Reque
 from protocol.security import NOTHING, Right
 
 
-def check_right(request: Request, given: Right) -> None:
-    """Raise `AccessDenied` where the sender's rights are not enough."""
+def check_right(request: Request, user: str, given: Right) -> None:
+    """Raise `AccessDenied` where the rights that `user` has been given are not enough."""
     if missing := right_for(request) & ~given:
         names = " and ".join(str(right.name).lower() for right in missing)
         what = f"{type(request).__name__.lower()} needs the right to {names}"
-        raise AccessDenied(f"{what}, which the producer's allowed_clients does not give this key")
+        raise AccessDenied(f"{what}, which the producer's allowed_clients does not give {user}")
 
 
 def right_for(request: Request) -> Right:

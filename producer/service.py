@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from producer.access import check_right
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.groups import Groups
 from producer.outbox import Outbox, Send
 from producer.sessions import Sessions, SessionSettings, end_of, expired
@@ -62,20 +63,29 @@ class Service:
     ) -> None:
         self.logs = logs
         self.stream = logs[STREAM]
-        self.groups = Groups(self.stream.info.dealing.partitions, settings.group_time_to_live_s)
+        self.groups = Groups(
+            self.stream.info.dealing.partitions,
+            settings.group_time_to_live_s,
+            keep=self.stream.keep_group,
+            kept=self.stream.groups(),
+            now_s=now_s,
+        )
         #: What a user may do; everybody may do everything unless a server says otherwise.
         self.rights_of: Callable[[str], Right] = lambda _user: EVERYTHING
         self.outbox = Outbox()
         self.sessions = Sessions(logs, settings, self.outbox, clock_s)
+        #: Where the records went that the stream's log did not let in; a dataset has none.
+        self.bad_records = BadRecords(BadRecordSettings())
         self._started_s = now_s
         self._checked_s = now_s
+        self._trim()
 
     # --- messages in ---------------------------------------------------------------------------------------------
 
-    def receive(self, peer: bytes, request: Request, now_s: float, user: str = "") -> PeerError | None:
-        """Obey one request, or refuse it to its sender, for the reason that is given back. `user` is who sent it."""
+    def receive(self, peer: bytes, request: Request, now_s: float, user: str = "") -> None:
+        """Obey one request, or refuse it to its sender. `user` is whose key it came with, "" without keys."""
         try:
-            check_right(request, self.rights_of(user))
+            check_right(request, user, self.rights_of(user))
             match request:
                 case Subscribe():
                     self._subscribe(peer, request, now_s, user)
@@ -95,8 +105,6 @@ class Service:
         except PeerError as error:
             session, number = getattr(request, "session", None), getattr(request, "request", None)
             self.outbox.refuse(peer, error, session=session, request=number)
-            return error
-        return None
 
     def refuse(self, peer: bytes, error: PeerError) -> None:
         """A peer has sent something that is no message."""
@@ -178,6 +186,7 @@ class Service:
                 ended=ended,
                 uptime_s=max(0.0, now_s - self._started_s),
                 refused=self.refused.total(),
+                rejected=self.bad_records.rejected,
                 groups=self.group_states(now_s),
             ),
         )

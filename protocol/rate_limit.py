@@ -1,27 +1,23 @@
-"""Warnings about what strangers can cause as often as they like, so that no log is flooded."""
+"""How often something that happens again and again is said, so that a flood of it cannot flood a log."""
 
-import logging
-from typing import Final
-
-EVERY_S: Final = 60.0
+import math
 
 
 class RateLimit:
-    """Of each kind the first warning is logged at once, then at most one in `every_s`, with the number passed over.
+    """Lets the first one through, and then at most one each `every_s` seconds of any monotonic clock."""
 
-    Times are seconds of any monotonic clock. Belongs to one thread. Kinds are kept, so a stranger must not draw them.
-    """
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._next_s = -math.inf
+        self._waiting = 0
+        #: How many were held back before the last one that went through: whoever says that one says them with it.
+        self.held = 0
 
-    def __init__(self, logger: logging.Logger, every_s: float = EVERY_S) -> None:
-        self._logger, self._every_s = logger, every_s
-        self._said_s: dict[str, float] = {}
-        self._passed_over: dict[str, int] = {}
-
-    def warn(self, kind: str, text: str, now_s: float) -> None:
-        """Log the text, or count it."""
-        if now_s - self._said_s.get(kind, float("-inf")) < self._every_s:
-            self._passed_over[kind] = self._passed_over.get(kind, 0) + 1
-            return
-        self._said_s[kind] = now_s
-        more = self._passed_over.pop(kind, 0)
-        self._logger.warning("%s%s", text, f" (and {more} more like it)" if more else "")
+    def allows(self, now_s: float) -> bool:
+        """Whether this one may be said."""
+        if now_s < self._next_s:
+            self._waiting += 1
+            return False
+        self._next_s = now_s + self._every_s
+        self.held, self._waiting = self._waiting, 0
+        return True

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 PUBLIC, SECRET = ".key", ".key_secret"
 PRODUCER, CLIENT = "producer", "client"
 ALLOWED: Final = "allowed_clients"
+#: Strangers may fail as often as they like.
+SAID_EVERY_S: Final = 10.0
 KEY_LENGTH: Final = 40
 MAKES: Final = "python -m protocol keygen DIR makes them"
 
@@ -91,7 +93,7 @@ class AllowedClients:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock, self._seldom = path, threading.Lock(), RateLimit(logger)
+        self._path, self._lock, self._seldom = path, threading.Lock(), RateLimit(SAID_EVERY_S)
         self._stamp = _stamp(path)
         self._clients = _read_list(path)
         self._names = {key: name for key, (name, _) in self._clients.items()}
@@ -127,8 +129,9 @@ class AllowedClients:
         self.refresh()
         user = key.decode()
         allowed = self.rights_of(user) != NOTHING
-        if not allowed:
-            self._seldom.warn("refused", f"refused a client: {self._path} does not name {user}", time.monotonic())
+        if not allowed and self._seldom.allows(time.monotonic()):
+            more = f" (and {self._seldom.held} more were refused)" if self._seldom.held else ""
+            logger.warning("refused a client: %s does not name %s%s", self._path, user, more)
         return allowed
 
 

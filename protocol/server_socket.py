@@ -17,14 +17,19 @@ from protocol.chunk import Buffer
 from protocol.codec import MAX_REQUEST_BYTES
 from protocol.errors import StreamError, UnknownMessage, UsageError
 from protocol.handshake import Failed, Handshakes
+from protocol.in_flight import InFlight
 from protocol.rate_limit import RateLimit
-from protocol.security import EVERYTHING, AllowedClients, ProducerKeys, Right, producer_keys
-from protocol.zmq_transport import guard
+from protocol.security import EVERYTHING, SAID_EVERY_S, AllowedClients, ProducerKeys, Right, producer_keys
+from protocol.zmq_transport import QUEUED_MESSAGES, guard
 
 logger = logging.getLogger(__name__)
 
 MAX_PORT = 65535
 LINGER_MS = 1000
+#: What waits for one peer is bounded in bytes as well, whatever its credit; frames from this size on are counted, since
+#: smaller ones are copied.
+QUEUED_BYTES = 16 << 20
+COUNTED_BYTES = 1 << 16
 #: A request up to this size is taken in, so that its sender can be told that it is too large; beyond it ZeroMQ cuts the
 #: connection.
 MAX_REQUEST_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
@@ -49,13 +54,14 @@ class ServerSocket:
         self._socket = self._context.socket(zmq.ROUTER)
         guard(self._socket)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_FRAME_BYTES)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._clients: AllowedClients | None = None
         self._gate: ThreadAuthenticator | None = None
         if own is not None:
             self._lock(own)
-        self._handshakes, self._seldom = Handshakes(self._socket), RateLimit(logger)
+        self._handshakes, self._seldom = Handshakes(self._socket), RateLimit(SAID_EVERY_S)
         self._looked_s, self._version = float("-inf"), 0
         try:
             self._socket.bind(url)
@@ -63,6 +69,7 @@ class ServerSocket:
             self.close()
             raise UsageError(_bind_mend(url, error)) from error
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._in_flight = InFlight(QUEUED_BYTES)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._handshakes.socket, zmq.POLLIN)
@@ -105,12 +112,19 @@ class ServerSocket:
 
         Large frames are handed over without a copy: their memory must not change afterwards.
         """
+        if not self._in_flight.has_room(peer):
+            return False
+        parts = [_tracked(each) if memoryview(each).nbytes >= COUNTED_BYTES else each for each in frames]
         try:
-            self._socket.send_multipart([peer, *frames], zmq.DONTWAIT, copy=False)
+            self._socket.send_multipart([peer, *parts], zmq.DONTWAIT, copy=False)
+            for part in parts:
+                if isinstance(part, zmq.Frame) and part.tracker is not None:
+                    self._in_flight.add(peer, part.tracker, len(part))
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
+                self._in_flight.forget(peer)
                 raise UnknownMessage("the peer is gone") from error
             raise StreamError(f"sending failed: {error}") from error
         return True
@@ -138,8 +152,9 @@ class ServerSocket:
     def watch(self, now_s: float) -> bool:
         """Say which handshakes have failed; whether the list of clients has changed since the last call."""
         for failed in self._handshakes.failed():
-            if failed is not Failed.REFUSED:  # the list has said more of it
-                self._seldom.warn("handshake", self._why(failed), now_s)
+            if failed is not Failed.REFUSED and self._seldom.allows(now_s):  # of a refused key the list says more
+                more = f" (and {self._seldom.held} more handshakes have failed)" if self._seldom.held else ""
+                logger.warning("%s%s", self._why(failed), more)
         if self._clients is None or now_s - self._looked_s < LOOK_EVERY_S:
             return False
         self._looked_s = now_s
@@ -156,6 +171,11 @@ class ServerSocket:
                 return "refused a client that expects another key of this producer: give it the producer.key of now"
             case _:
                 return f"a connection ended in its handshake; it may be a client {other}"
+
+
+def _tracked(frame: Buffer) -> zmq.Frame:
+    """A frame that is not copied and knows when it has left."""
+    return zmq.Frame(frame, track=True, copy=False)
 
 
 # --- where it may listen -----------------------------------------------------------------------------------------

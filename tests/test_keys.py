@@ -167,7 +167,7 @@ def test_a_run_that_may_not_commit_ends_with_the_right_that_it_needs(
 ) -> None:
     trainer = started.start("trainer", *TRAIN, "--stream", url, "--keys", "keys/viewer", cwd=folder)
     assert "subscribe needs the right to commit" in trainer.complaint(status=1)
-    wait_until(lambda: "refused viewer: " in producer.err, "the producer to say so")
+    wait_until(lambda: "(denied): 1 more, the last" in producer.err, "the producer to say so")
 
 
 # --- as a library ------------------------------------------------------------------------------------------------

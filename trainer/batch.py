@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from protocol.dealing import Dealing, Positions
+from protocol.dealing import Positions
 
 
 class Span(NamedTuple):
@@ -31,11 +31,9 @@ class Block:
     column are made all at once, when one of them is first asked for: that costs less than half of slicing one by one.
     """
 
-    def __init__(
-        self, tensors: dict[str, torch.Tensor], batch_size: int, dealing: Dealing, positions: Positions
-    ) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor], batch_size: int, positions: Positions) -> None:
         self.tensors, self.batch_size = tensors, batch_size
-        self._dealing, self._positions = dealing, positions
+        self._positions = positions
         self._parts: dict[str, tuple[torch.Tensor, ...]] = {}
         self._spans: list[Span] = []
         self._first_rows: list[int] = []
@@ -62,7 +60,7 @@ class Block:
 
     def positions(self, row: int) -> Positions:
         """The positions of all partitions after the rows before `row`."""
-        return self._dealing.advance(self._positions, row)
+        return self._positions | {span.partition: span.offset + end for span, _, end in self.spans(0, row)}
 
 
 class Batch(Mapping[str, torch.Tensor]):

@@ -2,7 +2,7 @@
 
 from protocol.dealing import Positions
 from trainer.batch import Batch
-from trainer.trail import Trail
+from trainer.trail import Passed, Trail
 
 
 class HandedOut:
@@ -29,6 +29,10 @@ class HandedOut:
         self._trail.add(partition, rows)
         self._copied_rows += rows
 
+    def reject(self, partition: int, rows: int) -> None:
+        """So many rows of a partition are in no batch: they have passed once those before them are marked."""
+        self._trail.add(partition, rows, rejected=True)
+
     def hand(self, batch: Batch) -> None:
         """The next batch leaves."""
         self.number = batch.number
@@ -38,8 +42,8 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self) -> list[tuple[int, int]]:
-        """(partition, rows) of what was marked and not taken yet, in the order in which it was copied."""
+    def take_marked(self) -> list[Passed]:
+        """What was marked and not taken yet, in the order in which it was copied, and what was rejected among it."""
         rows = min((self.marked - self._before) * self._batch_size, self._handed_rows) - self._counted_rows
         self._counted_rows += rows
         return self._trail.take(rows)

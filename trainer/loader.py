@@ -13,11 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url, open_reader
+from protocol.quarantine import Quarantine
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.subscription import Away, Ended, Heard, Subscribed, Waited
@@ -26,6 +29,7 @@ from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.dataset import Failed, Item
 from trainer.handed_out import HandedOut
+from trainer.labels import bad_labels, label_fault, runs_of
 from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
 from trainer.readers import AllEnded, Readers, WorkerDied
@@ -51,7 +55,9 @@ class StreamLoader:
     names the run for the producer (unique by default). `start` is 'earliest' or 'latest', where there is no state to
     resume. `connect_timeout_s` bounds the wait for a producer (None waits for ever; `on_wait` is called each second
     with the seconds waited). After `idle_timeout_s` without a record `on_timeout` says whether iteration should
-    'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a second while no batch is ready.
+    'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a second while no batch is ready. A record whose
+    label is outside the schema's range raises `DataFault`; with `quarantine` it is kept in this file, is in no batch,
+    and counts as rejected.
 
     Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions, and
     `AccessDenied` where the producer does not let this client in or gives it too few rights.
@@ -73,6 +79,7 @@ class StreamLoader:
         on_wait: OnWait | None = None,
         pin_memory: bool = False,
         stages: Stages | None = None,
+        quarantine: str | Path | None = None,
     ) -> None:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
@@ -86,6 +93,8 @@ class StreamLoader:
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
         self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
         self._stages = stages or Stages()
+        self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
+        self._quarantined: Positions = {}
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
         self._readers: Readers | None = None
@@ -122,9 +131,7 @@ class StreamLoader:
         self._board.mark(self._position.trained)
         if self._resumed is not None:
             self._board.make_durable()
-        self._assembly = Assembly(
-            info.schema, info.dealing, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory
-        )
+        self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -173,19 +180,26 @@ class StreamLoader:
         if time.monotonic() > self._account_at_s:
             self._account()
 
+    def mark_skipped(self, batch: Batch) -> None:
+        """All batches before this one have been trained, and this one never will be: its records count as skipped."""
+        self._handed_out.mark(batch.number - 1)
+        self._account()
+        self._handed_out.mark(batch.number)
+        self._account("skipped")
+
     @property
     def position(self) -> RunPosition:
         """Where the run stands, all that was marked among it."""
         self._account()
         return self._position
 
-    def _account(self) -> None:
+    def _account(self, fate: str = "trained") -> None:
         """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
         self._account_at_s = time.monotonic() + ACCOUNT_S
-        if rows := self._handed_out.take_marked():
-            self._position.mark(self._handed_out.marked, rows)
+        if passed := self._handed_out.take_marked():
+            self._position.mark(self._handed_out.marked, passed, fate)
             trained = self._position.trained
-            self._board.mark({partition: trained[partition] for partition, _ in rows})
+            self._board.mark({each.partition: trained[each.partition] for each in passed})
 
     def _next_batches(self) -> Iterator[Batch]:
         """All batches that are complete, at least one; none where nothing more will come or the end was asked for."""
@@ -205,8 +219,13 @@ class StreamLoader:
         while (waiting := merge.waiting) and (room := assembly.room(waiting)):
             piece = merge.take(room)
             assert piece is not None
-            assembly.add(piece, merge.positions)
-            self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
+            if piece.rejected:
+                self._handed_out.reject(piece.chunk.partition, piece.stop - piece.start)
+                if piece.release is not None:
+                    piece.release()
+            else:
+                assembly.add(piece, merge.positions)
+                self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
 
     def _pull(self) -> bool:
         """Take in what the readers have; false where nothing will ever come."""
@@ -252,11 +271,28 @@ class StreamLoader:
                 raise self.position.explained(item.error)
 
     def _buffer(self, chunk: Chunk, release: Callable[[], None] | None) -> None:
-        self._assembly.check_labels(chunk)
-        self.position.ledger.receive(chunk.partition, chunk.count)
         assert self._merge is not None
-        self._merge.add(chunk, release)
+        bad = bad_labels(self.info.schema, chunk)
+        if not bad:
+            self._merge.add(chunk, release)
+        else:
+            self._set_aside(chunk, bad)
+            for start, stop, rejected in runs_of(chunk.count, bad):
+                last = release if stop == chunk.count else None  # the others of a partition go before it
+                self._merge.add(chunk.part(start, stop), last, rejected=rejected)
+        self.position.ledger.receive(chunk.partition, chunk.count)
         self._waiting_since_s = time.monotonic()
+
+    def _set_aside(self, chunk: Chunk, rows: list[int]) -> None:
+        """Keep the bad records of a chunk, once each; they count when their positions pass. Else raise `DataFault`."""
+        for row in rows:
+            fault, offset = label_fault(self.info.schema, chunk, row), chunk.offset + row
+            if self._quarantine is None:
+                raise fault
+            if offset >= self._quarantined.get(chunk.partition, 0):  # else it is read again
+                record = {name: np.asarray(column)[row] for name, column in chunk.columns.items()}
+                self._quarantine.keep(record, str(fault), (chunk.partition, offset))
+                self._quarantined[chunk.partition] = offset + 1
 
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""

@@ -10,6 +10,7 @@ from protocol.errors import HeadraceError, RecordsLost, StreamReplaced, UsageErr
 from protocol.messages import Description
 from protocol.subscription import Away, Ended, Heard, Subscribed
 from trainer.ledger import Ledger
+from trainer.trail import Passed
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class RunPosition:
 
     def __init__(self, description: Description, *, start: str, resumed: Mapping[str, Any] | None) -> None:
         self._info = description.info
-        #: Batches trained over all lives.
+        #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
         self.ledger = Ledger(self.trained)
@@ -45,15 +46,15 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, rows: Iterable[tuple[int, int]]) -> None:
-        """All batches up to this number have been trained; `rows` are those of each partition that were not before.
+    def mark(self, number: int, passed: Iterable[Passed], fate: str = "trained") -> None:
+        """All batches up to this number have met a fate; `passed` are their rows that had not before.
 
         Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it.
         """
         total = 0
-        for partition, count in rows:
-            self.ledger.count("trained", partition, count)
-            total += count
+        for partition, rows, rejected in passed:
+            self.ledger.count("rejected" if rejected else fate, partition, rows)
+            total += rows
         self._turns.advance(total)
         self.batches = number
 

@@ -58,7 +58,7 @@ class Report:
     samples: int
     """Samples trained over all lives: the axis of every chart."""
     batches: int
-    """Batches trained over all lives."""
+    """Batches over all lives, those that were skipped among them."""
     train: Mapping[str, float]
     """Loss, accuracy and so on over the samples since the last report; `count` is how many those were."""
     learning_rate: float

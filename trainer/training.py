@@ -13,6 +13,7 @@ from typing import Any
 
 from protocol.command_line import located, settings_of
 from protocol.errors import AccessDenied, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
 from trainer.device import DeviceSettings, open_device, pins_memory
@@ -72,6 +73,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=pin_memory,
             stages=stages,
+            quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
         )
         if resumed is not None:
             loader.load_state_dict(_stream_state(*resumed, run_dir, loader.group))
@@ -90,6 +92,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 device=device,
                 transfer=open_transfer(device),
                 accumulate=step.accumulate,
+                skip_nan=step.on_nan == "skip",
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),

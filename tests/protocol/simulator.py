@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
+from producer.append_log import LogSettings
 from producer.block import Block
 from producer.computed_log import ComputedLog, pass_order
-from producer.memory_log import MemoryLog, MemoryLogSettings
+from producer.memory_log import MemoryLog
 from producer.pace import Pace
 from producer.service import Service, ServiceSettings
 from producer.source import ColumnSource
@@ -69,7 +70,7 @@ class Simulation:
         if draw.random() < 0.4:
             least = (dealing.partitions + 1) * Block.bytes_for(SCHEMA.fields, dealing.stripe)
             log = MemoryLog(
-                SCHEMA, dealing, MemoryLogSettings(bytes=int(least * draw.uniform(1, 3))), wall_clock_ns=lambda: 0
+                SCHEMA, dealing, LogSettings(bytes=int(least * draw.uniform(1, 3))), wall_clock_ns=lambda: 0
             )
             order = np.arange(count)
         else:

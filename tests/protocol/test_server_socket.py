@@ -110,8 +110,9 @@ def test_whoever_may_only_read_reads_and_neither_commits_nor_drops(
             (group,) = viewer.describe(timeout_s=60).groups
             assert (group.committed, group.readers) == ({0: 16}, 0)
         assert server.service.refused == {"denied": 3}
-    (line,) = caplog.messages
-    assert line.startswith("refused viewer: commit needs the right to commit")
+    key = client_keys(keys / "viewer").own.public.decode()
+    said = "commit needs the right to commit, which the producer's allowed_clients does not give " + key
+    assert caplog.messages[0] == f"refused messages of peers (denied): 1 more, the last: {said!r}"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ DEALING = Dealing(2, 4)
 
 def block() -> Block:
     """Nine records from number 2 on, in stripes of 4 over two partitions: 2 of partition 0, 4 of 1, 3 of 0."""
-    made = Block({"number": torch.arange(2, 11), "x": torch.zeros(9, 2)}, 3, DEALING, DEALING.ends(2))
+    made = Block({"number": torch.arange(2, 11), "x": torch.zeros(9, 2)}, 3, DEALING.ends(2))
     made.add(0, Span(0, 2, 2, 100, 200))
     made.add(2, Span(1, 0, 4, 300, 600))
     made.add(6, Span(0, 4, 3, 500, 550))
@@ -45,7 +45,7 @@ def test_it_says_where_its_records_come_from(index: int, spans: tuple[object, ..
 
 
 def test_the_newest_record_need_not_be_the_last() -> None:
-    made = Block({"number": torch.arange(4)}, 4, DEALING, DEALING.ends(0))
+    made = Block({"number": torch.arange(4)}, 4, DEALING.ends(0))
     made.add(0, Span(0, 0, 2, 10, 900))
     made.add(2, Span(0, 2, 2, 20, 40))
     assert Batch(made, 0, 4, 1).newest_time_ns == 900

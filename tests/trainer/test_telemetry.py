@@ -83,7 +83,7 @@ def batch(count: int = 64, *, age_s: float = 0.0, now_s: float = 1000.0, number:
 
 def batch_of(columns: dict[str, torch.Tensor], *, number: int = 1, time_ns: int = 0) -> Batch:
     count = len(next(iter(columns.values())))
-    block = Block(columns, count, Dealing(1, 1024), {0: 0})
+    block = Block(columns, count, {0: 0})
     block.add(0, Span(0, 0, count, time_ns, time_ns))
     return Batch(block, 0, count, number)
 
