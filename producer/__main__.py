@@ -24,7 +24,7 @@ from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
 from protocol.messages import STREAM
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
 
@@ -46,6 +46,10 @@ class ProducerSettings:
 
     bind: str = "tcp://127.0.0.1:5555"
     """where to listen: tcp://HOST:PORT (a PORT of * picks a free one) or ipc://PATH"""
+    keys: str = ""
+    """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it is let in"""
+    insecure: bool = False
+    """listen without keys where other machines can reach it"""
     partitions: int = 8
     """partitions of the stream; readers share them out among themselves"""
     rate: float = 2000.0
@@ -76,7 +80,9 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     parser = ArgumentParser(prog="python -m producer", usage="python -m producer [options]", description=DESCRIPTION)
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
     add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
-    parser.add_class_arguments(ProducerSettings, None)
+    parser.add_class_arguments(ProducerSettings, None, skip={"insecure"})
+    text = "listen without keys where other machines can reach it"
+    parser.add_argument("--insecure", action="store_true", help=text)
     parser.add_class_arguments(BadRecordSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
     kept.add_class_arguments(LogSettings, "log", as_group=False)
@@ -112,7 +118,8 @@ def main(arguments: Sequence[str]) -> int:
     service.bad_records = bad_records
     # From here on there is an address to release: a signal waits until the server can be told.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    server = Server(service, ServerSocket(settings.bind))
+    socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
+    server = Server(service, socket)
     _Life(server, feed, settings).live()
     return 0
 

@@ -18,7 +18,7 @@ from protocol.dealing import Positions
 from protocol.errors import DataFault, NotDrained, StreamError, UsageError
 from protocol.messages import STREAM
 from protocol.schema import Schema
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ class Publisher:
     record that does not fit the schema makes `send` raise, unless `bad_records` says that it is kept aside. No field
     can be called `wait`.
 
+    `keys` is a producer's folder of keys (`python -m protocol keygen`): only clients on its list are let in. Without
+    one the address must be of this machine alone, unless `insecure` says that others may come.
+
     Left cleanly, a `with` ends the stream and waits until all of it was taken: committed by runs that keep
     checkpoints, marked as trained by others. Left by an exception, the producer is *away* and the stream has no end.
     """
@@ -57,6 +60,8 @@ class Publisher:
         keep_s: float = 0.0,
         drain_timeout_s: float | None = None,
         bad_records: BadRecordSettings | None = None,
+        keys: str | PathLike[str] = "",
+        insecure: bool = False,
     ) -> None:
         self._bad_records = BadRecords(bad_records or BadRecordSettings())
         self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
@@ -66,7 +71,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._left: tuple[int, int] | None = None
         self._closed = False
-        self._socket = ServerSocket(url)
+        self._socket = ServerSocket(url, keys=fspath(keys), insecure=insecure)
         try:
             self._open(schema)
         except BaseException:

@@ -12,7 +12,7 @@ from protocol.errors import PeerError
 from protocol.memory import keep_freed_memory
 from protocol.messages import Message
 from protocol.rate_limit import RateLimit
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Server:
     def __init__(self, service: Service, socket: ServerSocket) -> None:
         keep_freed_memory()
         self.service = service
+        service.rights_of = socket.rights_of
         self._socket = socket
         self.address = socket.address
         self._stopping = False
@@ -58,17 +59,20 @@ class Server:
     def turn(self, now_s: float) -> None:
         """Take in what has come, say what is due, send what may be sent."""
         enough_s = time.monotonic() + REQUESTS_S
+        if self._socket.watch(now_s):
+            for user in self.service.end_denied():
+                logger.warning("%s has lost a right: its session was ended", self._socket.name_of(user))
         for _ in range(REQUESTS_A_TURN):
             received = self._socket.receive()
             if received is None:
                 break
-            peer, frames = received
+            peer, user, frames = received
             try:
                 request = decode_request(frames)
             except PeerError as error:
                 self.service.refuse(peer, error)
             else:
-                self.service.receive(peer, request, now_s)
+                self.service.receive(peer, request, now_s, user)
             if time.monotonic() > enough_s:
                 break
         for name in self.service.advance(now_s):

@@ -4,12 +4,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from producer.access import right_to_read
 from producer.outbox import Outbox, Send
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, to_frames
 from protocol.dealing import Positions
-from protocol.errors import OversizedMessage, RecordsLost, UnknownMessage
+from protocol.errors import AccessDenied, OversizedMessage, RecordsLost, UnknownMessage
 from protocol.log import Log
 from protocol.messages import STREAM, ChunkMessage, Refusal, Status
+from protocol.security import Right
 from protocol.server_session import Reading, ServerSession
 
 
@@ -92,6 +94,19 @@ class Sessions:
         for peer, session in list(self._sessions.items()):
             if now_s - session.heard_s > self._settings.silent_reader_s:
                 self.close(peer)
+
+    def end_denied(self, rights_of: Callable[[str], Right]) -> list[str]:
+        """End the sessions whose user has lost a right that they need; those users."""
+        denied = {
+            peer: session
+            for peer, session in self._sessions.items()
+            if right_to_read(session.group) not in rights_of(session.user)
+        }
+        for peer, session in denied.items():
+            self.close(peer)
+            text = "this key has lost the right to what it reads here"
+            self._outbox.say(peer, Refusal(code=AccessDenied.code, text=text, session=session.token))
+        return [session.user for session in denied.values()]
 
     def say_signs_of_life(self, now_s: float) -> None:
         """Status and END where they are due."""

@@ -9,6 +9,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +52,8 @@ FUTILE_STARTS: Final = 3
 class StreamLoader:
     """Iterate over it as over a `DataLoader`; tell it which batches have been trained.
 
-    `num_workers` 0 reads in a thread; worker processes need the usual `if __name__ == "__main__"` guard. `group`
+    `num_workers` 0 reads in a thread; worker processes need the usual `if __name__ == "__main__"` guard. `keys` is a
+    client's folder of keys, for a producer that has some; its client needs the rights to read and to commit. `group`
     names the run for the producer (unique by default). `start` is 'earliest' or 'latest', where there is no state to
     resume. `connect_timeout_s` bounds the wait for a producer (None waits for ever; `on_wait` is called each second
     with the seconds waited). After `idle_timeout_s` without a record `on_timeout` says whether iteration should
@@ -59,7 +61,8 @@ class StreamLoader:
     label is outside the schema's range raises `DataFault`; with `quarantine` it is kept in this file, is in no batch,
     and counts as rejected.
 
-    Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions.
+    Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions, and
+    `AccessDenied` where the producer does not let this client in or gives it too few rights.
     """
 
     def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
@@ -68,6 +71,7 @@ class StreamLoader:
         *,
         batch_size: int,
         num_workers: int = 0,
+        keys: str | Path = "",
         group: str | None = None,
         start: str = "earliest",
         connect_timeout_s: float | None = None,
@@ -85,6 +89,7 @@ class StreamLoader:
         if start not in ("earliest", "latest") or on_timeout not in ("raise", "end"):
             raise UsageError("start is 'earliest' or 'latest'; on_timeout is 'raise' or 'end'")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
+        self._open = partial(open_reader, url, keys=keys)
         self.group = group or f"group-{new_token():016x}"
         self._start, self._on_timeout = start, on_timeout
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
@@ -107,7 +112,7 @@ class StreamLoader:
     def connect(self) -> Description:
         """What the producer says of the stream; asks (and waits) the first time."""
         if self._description is None:
-            with open_reader(self.url) as reader:
+            with self._open() as reader:
                 description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
             self._begin(description)
             self._description = description
@@ -295,7 +300,7 @@ class StreamLoader:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
         if self.position.ended and not self._board.durable:
             try:
-                with open_reader(self.url) as reader:
+                with self._open() as reader:
                     reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
@@ -319,7 +324,7 @@ class StreamLoader:
         assert self._merge is not None
         with self._stages.of("reader"):
             self._readers = Readers(
-                self.url, self.info, self._merge.positions, self.group, self._board, self.num_workers
+                self._open, self.info, self._merge.positions, self.group, self._board, self.num_workers
             )
 
     def _close_readers(self) -> None:
@@ -364,7 +369,7 @@ class StreamLoader:
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
-        with open_reader(self.url) as reader:
+        with self._open() as reader:
             reader.drop(self.group, timeout_s=timeout_s)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -385,5 +390,5 @@ class StreamLoader:
         if state["incarnation"] != self.info.incarnation:
             return  # of a stream that has ended: nobody keeps it any more
         self._board.commit(positions)
-        with open_reader(self.url) as reader:
+        with self._open() as reader:
             reader.commit(self.group, state["incarnation"], positions, timeout_s=timeout_s)

@@ -6,7 +6,7 @@
 import multiprocessing
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any, Final
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from protocol.dealing import Positions
 from protocol.memory import keep_freed_memory
+from protocol.reader import Reader
 from protocol.stream import StreamInfo
 from trainer.dataset import Item, ReaderItems, guard_worker
 from trainer.shared import ProgressBoard, Slots
@@ -34,20 +35,31 @@ class AllEnded(Exception):
 
 
 class Readers:
-    """Starts the readers at `positions`. `workers` 0 reads in a thread of this process."""
+    """Starts the readers at `positions`, each with a connection that it makes by `connect`.
+
+    `workers` 0 reads in a thread of this process.
+    """
 
     def __init__(
-        self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, workers: int
+        self,
+        connect: Callable[[], Reader],
+        info: StreamInfo,
+        positions: Positions,
+        group: str,
+        board: ProgressBoard,
+        workers: int,
     ) -> None:
         keep_freed_memory()
         self.count = min(workers, info.dealing.partitions)
         self.slots: Slots | None = None
         self.workers = Workers(())
         if not self.count:
-            self._iterator: Iterator[list[Item]] | None = iter(ReaderItems(url, info, positions, group, board, None))
+            self._iterator: Iterator[list[Item]] | None = iter(
+                ReaderItems(connect, info, positions, group, board, None)
+            )
             return
         self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema, info.dealing.stripe)
-        items = ReaderItems(url, info, positions, group, board, self.slots)
+        items = ReaderItems(connect, info, positions, group, board, self.slots)
         others = set(multiprocessing.active_children())
         with warnings.catch_warnings():
             # More workers than cores is no mistake here: readers wait for the network most of the time.

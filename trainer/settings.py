@@ -15,6 +15,8 @@ class TrainSettings:
 
     stream: str = "tcp://127.0.0.1:5555"
     """URL of the stream: tcp://HOST:PORT, ipc://PATH, or file://DIR for a recording"""
+    keys: str = ""
+    """folder of this client's keys, where the producer has some (python -m protocol keygen makes both)"""
     run_dir: str = "runs/default"
     """folder of the run: checkpoints, held-out records, metrics, TensorBoard"""
     resume: str = "auto"

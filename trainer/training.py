@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from protocol.command_line import located, settings_of
-from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import AccessDenied, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
@@ -64,6 +64,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             settings.stream,
             batch_size=settings.batch_size,
             num_workers=settings.workers,
+            keys=settings.keys,
             group=f"{run_dir.resolve().name}-{os.urandom(4).hex()}",
             start=settings.start,
             connect_timeout_s=settings.connect_timeout or None,
@@ -145,6 +146,8 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
     except StreamTimeout as error:
         mend = f"start one (python -m producer --bind {settings.stream}), or wait longer (--connect_timeout)"
         raise UsageError(f"{error}: {mend}") from error
+    except AccessDenied as error:
+        raise UsageError(str(error)) from error
     except StreamReplaced as error:
         mend = "give another --run_dir, or --resume never to begin anew"
         raise UsageError(f"the run in {settings.run_dir} belongs to another stream: {error}: {mend}") from error
@@ -155,7 +158,13 @@ def _validation(
 ) -> Batches | None:
     info = loader.info
     try:
-        held = fetch_splits(settings.stream, info, run_dir, lambda _waited_s: telemetry.waiting("the held-out records"))
+        held = fetch_splits(
+            settings.stream,
+            info,
+            run_dir,
+            lambda _waited_s: telemetry.waiting("the held-out records"),
+            keys=settings.keys,
+        )
     except OSError as error:
         mend = "make room, or give another --run_dir"
         raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error

@@ -4,7 +4,7 @@ import numpy as np
 import zmq
 
 from protocol.in_flight import InFlight
-from protocol.zmq_transport import QUEUED_BYTES, ServerSocket
+from protocol.server_socket import QUEUED_BYTES, ServerSocket
 from tests.programs import wait_until
 from tests.protocol.serving import ANY_PORT
 
