@@ -19,7 +19,7 @@ from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
-from protocol.command_line import ArgumentParser, run, settings_of
+from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
@@ -91,6 +91,7 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until the stream is stopped or, if asked, committed."""
+    leave_on_signals()  # nothing is served yet
     say_classes(arguments, "source")
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
@@ -115,6 +116,8 @@ def main(arguments: Sequence[str]) -> int:
     logs, feed = _logs(made.source, settings, log, bad_records)
     service = Service(logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
+    # From here on there is an address to release: a signal waits until the server can be told.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
     server = Server(service, socket)
     _Life(server, feed, settings).live()
@@ -160,8 +163,9 @@ class _Life:
 
     def live(self) -> None:
         """Serve; SIGINT and SIGTERM leave without ending the stream, so that trainers wait for the next life."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         self._say_start()
         if self._feed is not None:
             self._feed.log.on_append = self._server.wake

@@ -32,15 +32,17 @@ from trainer.handed_out import HandedOut
 from trainer.labels import bad_labels, label_fault, runs_of
 from trainer.merge import Merge
 from trainer.position import RunPosition, check_version
-from trainer.readers import AllEnded, Readers, WorkerDied
+from trainer.readers import AllEnded, Readers
 from trainer.shared import ProgressBoard, SlottedChunk
 from trainer.stages import WAITING, Stages
+from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
 
 #: With a sign of life each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
-COMMIT_TIMEOUT_S: Final = 3.0
+#: A connection that is delayed by 1 s each way needs 5: three to be made, two for the commit and its answer.
+COMMIT_TIMEOUT_S: Final = 6.0
 #: What was marked is counted this often while batches come, and whenever somebody asks.
 ACCOUNT_S: Final = 0.05
 #: Workers that may die one after the other without having said anything.
@@ -247,10 +249,10 @@ class StreamLoader:
             logger.warning("a worker died and is replaced: %s", died)
             self._close_readers()
             self._open_readers()
-            items = []
-        else:
+            items = None
+        if items is not None:
             self._futile = 0
-        for item in items:
+        for item in items or ():
             self._take_in(item)
         self._be_idle(time.monotonic())
         return True

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from types import TracebackType
 from typing import Any, Self
 
@@ -164,12 +164,12 @@ def check_folder(folder: Path, kind: Kind) -> dict[str, Any]:
 
 def _check_plain(folder: Path) -> None:
     """A link may lead out of the run directory, and a pipe is never read to its end; nobody seals either."""
-    try:
-        irregular = [path.name for path in folder.iterdir() if not S_ISREG(path.lstat().st_mode)]
-    except (FileNotFoundError, NotADirectoryError):
-        return  # reading the manifest says so
-    if irregular:
-        raise Damaged(f"{irregular[0]} is no regular file")
+    if not os.path.lexists(folder / MANIFEST):
+        return  # it is no sealed folder, which reading the manifest says
+    for path in folder.iterdir():
+        mode = path.lstat().st_mode
+        if not S_ISREG(mode) and not S_ISDIR(mode):
+            raise Damaged(f"{path.name} is no regular file")
 
 
 def make_folder(folder: Path) -> None:

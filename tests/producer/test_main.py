@@ -47,6 +47,16 @@ class Camera:
         if self.fails:
             raise RuntimeError("the cable was pulled")
 
+class Heavy(Pictures):
+    """Takes its time to load."""
+
+    def __init__(self) -> None:
+        import pathlib, time
+
+        super().__init__()
+        pathlib.Path("loading").touch()
+        time.sleep(60)
+
 class Unplugged:
     """Cannot be made."""
 
@@ -102,7 +112,7 @@ CAMERA = ("--source", "sources.Camera")
         (["--source", "broken.Class"], r"--source 'broken.Class': there is no module 'nothing_of_this_name'"),
         (["--source", "wrong.Class"], r"--source 'wrong.Class' cannot be imported: SyntaxError"),
         (["--source", "builtins.dict"], r"--source 'builtins.dict': its arguments cannot be told; give a class"),
-        (["--source", "sources.Unplugged"], r"cannot be made .*OSError: no camera \(sources.py, line 3\d\)"),
+        (["--source", "sources.Unplugged"], r"cannot be made .*OSError: no camera \(sources.py, line 4\d\)"),
         ([*PICTURES, "--source.count", "many"], r"--source.count: many is no int .*--help"),
         ([*PICTURES, "--source.colour", "red"], r"there is no option --source.colour .*--help"),
         ([*PICTURES, "--source.count", "0"], r"Pictures is empty"),
@@ -199,6 +209,17 @@ def test_a_bad_record_is_kept_aside_said_and_counted_wherever_one_looks(
     info = started.start("protocol", "info", url, cwd=folder)
     assert info.status() == 0
     assert "0 messages refused, 4 records rejected" in info.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_stopped_while_it_loads_ends_at_once_with_0(
+    started: Programs, folder: Path, url: str, number: signal.Signals
+) -> None:
+    producer = started.start("producer", "--bind", url, "--source", "sources.Heavy", cwd=folder)
+    wait_until((folder / "loading").exists, "the source to load")
+    producer.signal(number)
+    assert producer.status() == 0, producer.err
+    assert producer.err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -25,6 +25,7 @@ from protocol.recording import Recording
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, group, ids, serving
+from trainer import workers
 from trainer.batch import Batch
 from trainer.loader import StreamLoader
 
@@ -533,10 +534,30 @@ def test_stopped_workers_leave_the_loop_awake(stream: str) -> None:
     assert np.diff([stopped_s, *idle_s])[:2].max() < 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_worker_that_is_lost_while_another_says_signs_of_life_is_replaced(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "STOPPED_S", 0.5)
+    with Publisher("tcp://127.0.0.1:*", partitions=2) as publisher:
+        publisher.send_columns(id=np.arange(20))
+        loader = StreamLoader(publisher.address, batch_size=20, num_workers=2)
+        batches = iter(loader)
+        seen = [next(batches)]
+        lost = worker_of(loader)
+        os.kill(lost, number)
+        loader.on_idle = lambda: publisher.send_columns(id=np.arange(20, 40)) if worker_of(loader) != lost else None
+        seen.append(next(batches))
+        loader.mark_trained(seen[-1])
+        publisher.abandon()
+    assert ids(seen) == list(range(40))
+
+
 def worker_of(loader: StreamLoader) -> int:
     """The pid of one of its workers."""
     assert loader._readers is not None
-    return min(process.pid or 0 for process in loader._readers._processes)
+    return min(process.pid or 0 for process in loader._readers.workers.processes)
 
 
 class Mislabelled(NumberedRecords):
