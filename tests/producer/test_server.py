@@ -9,6 +9,7 @@ from producer.server import SHOWN, Server
 from producer.service import Service, ServiceSettings
 from protocol.codec import encode
 from protocol.messages import Describe
+from protocol.security import EVERYTHING, Right
 from tests.protocol.serving import computed
 
 GARBAGE, NO_SPLIT = [b"\xc1"], [bytes(encode(Describe(request=1, split="\x1b[2Jnowhere" + "x" * 4000))[0])]
@@ -29,8 +30,14 @@ class Flooded:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        return (b"peer", self.coming.pop(0)) if self.coming else None
+    def rights_of(self, user: str) -> Right:
+        return EVERYTHING
+
+    def watch(self, now_s: float) -> bool:
+        return False
+
+    def receive(self) -> tuple[bytes, str, list[bytes]] | None:
+        return (b"peer", "", self.coming.pop(0)) if self.coming else None
 
     def send(self, peer: bytes, frames: Any) -> bool:
         self.sent += 1
