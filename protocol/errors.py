@@ -22,7 +22,7 @@ HeadraceError
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class HeadraceError(Exception):
@@ -79,19 +79,46 @@ class StreamError(HeadraceError):
     """What the stream cannot give."""
 
 
-class RecordsLost(StreamError):
+class Lost(NamedTuple):
     """The records of `partition` from `first` up to, not including, `end` are gone.
 
     Where the exact number cannot be known, `at_least` is true and `end` is the log end last heard.
     """
 
-    def __init__(self, partition: int, first: int, end: int, at_least: bool = False) -> None:  # noqa: FBT001, FBT002  (pickled by position)
-        self.partition, self.first, self.end, self.at_least = partition, first, end, at_least
-        count = f"at least {end - first}" if at_least else str(end - first)
-        super().__init__(f"partition {partition} lost {count} records: offsets {first} to {end - 1}")
+    partition: int
+    first: int
+    end: int
+    at_least: bool = False
+
+    @property
+    def records(self) -> int:
+        """How many that are."""
+        return self.end - self.first
+
+    def __str__(self) -> str:
+        count = f"at least {self.records}" if self.at_least else str(self.records)
+        return f"partition {self.partition} lost {count} records: offsets {self.first} to {self.end - 1}"
+
+
+class RecordsLost(StreamError):
+    """The records of `partition` from `first` up to, not including, `end` are gone, and those of the `others`.
+
+    `lost` has all of them, one range a partition.
+    """
+
+    def __init__(self, partition: int, first: int, end: int, others: Sequence[Lost] = ()) -> None:
+        self.partition, self.first, self.end = partition, first, end
+        self.lost = (Lost(partition, first, end), *others)
+        super().__init__(ranges(self.lost))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.partition, self.first, self.end, self.at_least)
+        return type(self), (self.partition, self.first, self.end, self.lost[1:])
+
+
+def ranges(lost: Sequence[Lost]) -> str:
+    """All of them in one line, and where there are several, their sum."""
+    total = f"{sum(each.records for each in lost)} in all"
+    return "; ".join([*map(str, lost), *[total] * (len(lost) > 1)])
 
 
 class BeyondLogEnd(StreamError):
@@ -104,10 +131,10 @@ class StreamReplaced(StreamError):
     `lost` says what of the former one had been heard of and was not trained.
     """
 
-    def __init__(self, expected: str, found: str, lost: Sequence[RecordsLost] = ()) -> None:
+    def __init__(self, expected: str, found: str, lost: Sequence[Lost] = ()) -> None:
         self.expected, self.found, self.lost = expected, found, tuple(lost)
         text = f"expected stream {expected}, found stream {found}"
-        super().__init__("; ".join([text, *map(str, self.lost)]))
+        super().__init__(f"{text}; {ranges(self.lost)}" if self.lost else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.expected, self.found, self.lost)

@@ -12,7 +12,7 @@ import torch
 
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
-from protocol.errors import DataFault
+from protocol.errors import DataFault, Lost
 from protocol.schema import Schema
 from trainer.batch import Batch, Block, Span
 from trainer.merge import Piece
@@ -69,6 +69,11 @@ class Assembly:
         self._block.add(first, Span(piece.chunk.partition, offset, rows, *times_ns))
         if piece.release is not None:
             piece.release()
+
+    def lose(self, lost: Lost) -> None:
+        """Lost records lie between the rows that were added and those that come next."""
+        if self._rows:
+            self._block.lose(self._filled, lost)
 
     def _becomes_block(self, rows: int) -> bool:
         """Copying is cheaper where a chunk holds a few batches only."""

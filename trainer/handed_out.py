@@ -1,6 +1,7 @@
 """What one iteration has copied, handed out and marked: the rows between the stream and the trained positions."""
 
 from protocol.dealing import Positions
+from protocol.errors import Lost
 from trainer.batch import Batch
 from trainer.trail import Trail
 
@@ -29,6 +30,10 @@ class HandedOut:
         self._trail.add(partition, rows)
         self._copied_rows += rows
 
+    def lose(self, lost: Lost) -> None:
+        """Lost records lie behind the last row that was copied."""
+        self._trail.lose(lost)
+
     def hand(self, batch: Batch) -> None:
         """The next batch leaves."""
         self.number = batch.number
@@ -38,8 +43,11 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self) -> list[tuple[int, int]]:
-        """(partition, rows) of what was marked and not taken yet, in the order in which it was copied."""
+    def take_marked(self) -> list[tuple[int, int] | Lost]:
+        """(partition, rows) of what was marked and not taken yet, in the order in which it was copied.
+
+        What was lost comes with the rows before it, since nobody marks it.
+        """
         rows = min((self.marked - self._before) * self._batch_size, self._handed_rows) - self._counted_rows
         self._counted_rows += rows
         return self._trail.take(rows)

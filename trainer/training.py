@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from protocol.command_line import located, settings_of
-from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import PeerError, RecordsLost, StreamError, StreamReplaced, StreamTimeout, UsageError
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
 from trainer.device import DeviceSettings, open_device, pins_memory
@@ -68,6 +68,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             connect_timeout_s=settings.connect_timeout or None,
             idle_timeout_s=settings.idle_timeout or None,
             on_timeout="end",
+            on_loss=settings.on_loss,
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=pin_memory,
             stages=stages,
@@ -143,7 +144,9 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
         mend = f"start one (python -m producer --bind {settings.stream}), or wait longer (--connect_timeout)"
         raise UsageError(f"{error}: {mend}") from error
     except StreamReplaced as error:
-        mend = "give another --run_dir, or --resume never to begin anew"
+        mend = (
+            "give another --run_dir, or --resume never to begin anew, or --on_loss continue to go on with this stream"
+        )
         raise UsageError(f"the run in {settings.run_dir} belongs to another stream: {error}: {mend}") from error
 
 
@@ -237,11 +240,11 @@ def _run(run: Training) -> None:
     try:
         run.run()
     except StreamReplaced as error:
-        saved = (
-            "what was trained is saved" if run.checkpointer.durable == run.samples else "what was trained is NOT SAVED"
-        )
-        mend = "for the new stream give another --run_dir, or --resume never"
-        raise StreamError(f"the producer serves another stream now: {error}; {saved}; {mend}") from error
+        mend = "for the new stream give --on_loss continue, another --run_dir, or --resume never"
+        raise StreamError(f"the producer serves another stream now: {error}; {_saved(run)}; {mend}") from error
+    except RecordsLost as error:
+        mend = "to go on behind them give --on_loss continue"
+        raise StreamError(f"the log forgot records before they were trained: {error}; {_saved(run)}; {mend}") from error
     except (RuntimeError, ValueError, TypeError) as error:
         if run.loader.position.batches > trained:
             raise
@@ -252,6 +255,11 @@ def _run(run: Training) -> None:
         model = type(run.parts.model).__name__
         mend = "give a --model and a --task that take these records"
         raise UsageError(f"{model} fails on its first batch of {fields}: {located(error)}: {mend}") from error
+
+
+def _saved(run: Training) -> str:
+    saved = run.checkpointer.durable == run.samples
+    return "what was trained is saved" if saved else "what was trained is NOT SAVED"
 
 
 def _give_up_group(run: Training) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from protocol.dealing import Dealing
+from protocol.errors import Lost
 from trainer.batch import Batch, Block, Span
 
 DEALING = Dealing(2, 4)
@@ -49,3 +50,12 @@ def test_the_newest_record_need_not_be_the_last() -> None:
     made.add(0, Span(0, 0, 2, 10, 900))
     made.add(2, Span(0, 2, 2, 20, 40))
     assert Batch(made, 0, 4, 1).newest_time_ns == 900
+
+
+def test_its_positions_lie_behind_what_was_lost_before_its_end() -> None:
+    made = block()
+    made.lose(2, Lost(1, 0, 8))
+    made.lose(6, Lost(0, 4, 40))
+    assert [Batch(made, index, 3, index + 1).positions for index in range(3)] == [
+        {0: 5, 1: 8}, {0: 40, 1: 8}, {0: 40, 1: 11},
+    ]  # fmt: skip

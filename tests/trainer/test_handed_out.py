@@ -1,6 +1,7 @@
 """Rows are copied, handed out and marked, each once: what is counted agrees with what was done, at every moment."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.dealing import Dealing
+from protocol.errors import Lost
 from trainer.batch import Batch, Block
 from trainer.handed_out import HandedOut
 
@@ -18,8 +20,8 @@ def batch(number: int, count: int = SIZE) -> Batch:
     return Batch(Block({"x": torch.zeros(SIZE)}, SIZE, Dealing(1, 4), {0: 0}), 0, count, number)
 
 
-def rows_of(pairs: list[tuple[int, int]]) -> list[int]:
-    return [partition for partition, rows in pairs for _ in range(rows)]
+def rows_of(pairs: Sequence[tuple[int, int] | Lost]) -> list[int]:
+    return [pair[0] for pair in pairs for _ in range(pair[1])]
 
 
 @given(
