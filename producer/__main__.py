@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
+from producer.append_log import LogSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
-from producer.memory_log import MemoryLogSettings
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
@@ -30,12 +30,12 @@ DESCRIPTION = """Serve a stream over ZeroMQ.
 
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
 order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
-served from memory as it comes. Trainers may come and go; each sees every record.
+served as it comes, from memory or (--log.path) from a log on disk. Trainers may come and go; each sees every record.
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 5000
-  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.bytes 1000000000"""
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
     parser.add_class_arguments(ProducerSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
-    kept.add_class_arguments(MemoryLogSettings, "log", as_group=False)
+    kept.add_class_arguments(LogSettings, "log", as_group=False)
     return parser, source
 
 
@@ -91,8 +91,11 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(
             "--passes and --validation are for datasets: a live source gives its records once, as they come"
         )
+    log = settings_of(LogSettings, config.log)
+    if log.path and not _live(source):
+        raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
     made = parser.make(config)
-    logs, feed = _logs(made.source, settings, made.log)
+    logs, feed = _logs(made.source, settings, log)
     server = Server(Service(logs, ServiceSettings(), time.monotonic()), ServerSocket(settings.bind))
     _Life(server, feed, settings).live()
     return 0
@@ -103,7 +106,7 @@ def _live(source: Any) -> bool:
     return hasattr(source, "__iter__") and not hasattr(source, "__len__")
 
 
-def _logs(source: Any, settings: ProducerSettings, log: MemoryLogSettings) -> tuple[dict[str, Log], Feed | None]:
+def _logs(source: Any, settings: ProducerSettings, log: LogSettings) -> tuple[dict[str, Log], Feed | None]:
     if _live(source):
         feed = Feed(source, settings.partitions, log)
         return {STREAM: feed.log}, feed

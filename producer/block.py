@@ -78,7 +78,7 @@ class RaggedColumn:
 
 
 class Block:
-    """Room for the records of one stripe; `count` of its rows are written.
+    """Room for the records of one stripe, or of the rest of one; `count` of its `rows` are written.
 
     The caller has checked the values, reserved room for the ragged ones, and holds the log's lock.
     """
@@ -86,7 +86,7 @@ class Block:
     def __init__(self, fields: Sequence[Field], rows: int) -> None:
         self.count = 0
         self.nbytes = self.bytes_for(fields, rows)
-        self._rows = rows
+        self.rows = rows
         self._times_ns = np.empty(rows, TIME_DTYPE)
         self._names = [field.name for field in fields]
         self._columns: list[Any] = [RaggedColumn(f, rows) if f.ragged else FixedColumn(f, rows) for f in fields]
@@ -104,7 +104,7 @@ class Block:
     @property
     def free(self) -> int:
         """Rows that are not written yet."""
-        return self._rows - self.count
+        return self.rows - self.count
 
     def growth(self, elements: Sequence[int]) -> int:
         """Bytes that `reserve` would allocate."""

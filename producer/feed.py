@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from producer.append_log import AppendLog, LogSettings
 from producer.inference import infer_schema
-from producer.memory_log import MemoryLog, MemoryLogSettings
-from protocol.dealing import Dealing, stripe_for
+from producer.open_log import open_log
 from protocol.errors import DataFault, HeadraceError, UsageError
+from protocol.schema import Schema
 
 logger = logging.getLogger(__name__)
 
@@ -17,21 +18,26 @@ logger = logging.getLogger(__name__)
 class Feed:
     """Reads a live source in a thread of its own. `error` is what it died of, if it did."""
 
-    def __init__(self, source: Iterable[Mapping[str, Any]], partitions: int, settings: MemoryLogSettings) -> None:
+    def __init__(self, source: Iterable[Mapping[str, Any]], partitions: int, settings: LogSettings) -> None:
         name = type(source).__name__
-        records: Iterator[Mapping[str, Any]] = iter(source)
-        first = next(records, None)
+        self._records: Iterator[Mapping[str, Any]] = iter(source)
+        log = open_log(None, partitions, settings, source=name)  # what a record is, a folder may know already
+        if log is None:
+            log = open_log(self._first_schema(name), partitions, settings, source=name)
+        assert log is not None
+        self.log: AppendLog = log
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
+
+    def _first_schema(self, name: str) -> Schema:
+        """What a record is, as the first one shows."""
+        first = next(self._records, None)
         if first is None:
             raise UsageError(f"{name} gives no record: a stream needs one to begin with")
         if not isinstance(first, Mapping):
             raise UsageError(f"{name} yields {type(first).__name__}; a record is a mapping of field names to values")
-        schema = infer_schema(first)
-        self.log = MemoryLog(
-            schema, Dealing(partitions, stripe_for(schema.record_bytes, ragged=schema.ragged)), settings, source=name
-        )
-        self.error: Exception | None = None
-        self._records = itertools.chain([first], records)
-        self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
+        self._records = itertools.chain([first], self._records)
+        return infer_schema(first)
 
     def start(self) -> None:
         """Begin to read."""

@@ -4,12 +4,13 @@ A group is *durable* once it has a checkpoint to come back to: it pins the log a
 dropped. Any other releases what it has marked as trained, and expires when it is silent for its time to live.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from protocol.codec import MAX_GROUPS
 from protocol.dealing import Positions
 from protocol.errors import OutOfRange
+from protocol.log import KeptGroup
 from protocol.messages import GroupState
 from protocol.schema import MAX_NAME_LENGTH
 
@@ -33,13 +34,31 @@ class Group:
 
 
 class Groups:
-    """All groups of one log. Times are seconds of the producer's own uptime."""
+    """All groups of one log. Times are seconds of the producer's own uptime.
 
-    def __init__(self, partitions: int, time_to_live_s: float) -> None:
+    `keep` hears of each group that joins, commits or is forgotten, for a log that survives its program; `kept` are
+    those of its former lives, which are known from the start as if they had just been heard.
+    """
+
+    def __init__(
+        self,
+        partitions: int,
+        time_to_live_s: float,
+        *,
+        keep: Callable[[str, KeptGroup | None], None] = lambda _name, _group: None,
+        kept: Mapping[str, KeptGroup] | None = None,
+        now_s: float = 0.0,
+    ) -> None:
         self._partitions = partitions
         self._time_to_live_s = time_to_live_s
         self._most = min(MAX_GROUPS, MAX_GROUP_POSITIONS // partitions)
-        self._groups: dict[str, Group] = {}
+        self._keep = keep
+        self._groups = {
+            name: Group(
+                durable=group.durable, committed=dict(group.committed), trained=dict(group.trained), heard_s=now_s
+            )
+            for name, group in (kept or {}).items()
+        }
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -57,13 +76,16 @@ class Groups:
         for partition, offset in trained.items():
             group.committed.setdefault(partition, 0 if durable else offset)
         _raise(group.committed, committed or {})
+        self._say(name, group)
 
     def heard(self, name: str, trained: Mapping[int, int], *, durable: bool, now_s: float) -> None:
         """A sign of life with what has been trained."""
         if (group := self._groups.get(name)) is not None:
             group.heard_s = now_s
-            group.durable = group.durable or durable
             _raise(group.trained, trained)
+            if durable and not group.durable:
+                group.durable = True
+                self._say(name, group)
 
     def commit(self, name: str, positions: Mapping[int, int], now_s: float) -> None:
         """A checkpoint is durable. A group that is not known (the producer was restarted) is known from here on."""
@@ -72,9 +94,11 @@ class Groups:
         group.heard_s = now_s
         _raise(group.committed, positions)
         _raise(group.trained, positions)
+        self._say(name, group)
 
     def drop(self, name: str) -> bool:
         """Forget a group; false where there is none of that name."""
+        self._keep(name, None)
         return self._groups.pop(name, None) is not None
 
     def expire(self, now_s: float) -> list[str]:
@@ -85,7 +109,7 @@ class Groups:
             if not group.durable and now_s - group.heard_s > self._time_to_live_s
         ]
         for name in silent:
-            del self._groups[name]
+            self.drop(name)
         return silent
 
     def floor(self) -> Positions | None:
@@ -110,6 +134,10 @@ class Groups:
             )
             for name, group in self._groups.items()
         )
+
+    def _say(self, name: str, group: Group) -> None:
+        committed, trained = dict(group.committed), dict(group.trained)
+        self._keep(name, KeptGroup(durable=group.durable, committed=committed, trained=trained))
 
     def _add(self, name: str, now_s: float) -> Group:
         if not 0 < len(name) <= MAX_NAME_LENGTH:

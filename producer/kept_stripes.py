@@ -1,9 +1,10 @@
-"""The stripes that a memory log has at this moment: which, how many bytes, and what was forgotten too early."""
+"""The stripes that a log has in memory at this moment: which, and how many bytes."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from producer.block import Block
+from producer.retained import Retained
 from protocol.dealing import Dealing, Positions
 from protocol.errors import BeyondLogEnd, LogFull, RecordsLost
 from protocol.schema import Schema
@@ -12,24 +13,23 @@ from protocol.schema import Schema
 class KeptStripes:
     """Consecutive stripes in stream order, in at most `max_bytes`. The log that owns it holds its lock.
 
-    `records` counts all that were ever written, `dropped` by partition those that were forgotten untrimmed.
+    `records` counts all that were ever written. A log that goes on after a former life may begin inside a stripe: the
+    rows before lie elsewhere, and `find` and `offset_at` are not for such a log.
     """
 
-    def __init__(self, schema: Schema, dealing: Dealing, max_bytes: int) -> None:
+    def __init__(self, schema: Schema, dealing: Dealing, max_bytes: int, *, records: int = 0) -> None:
         self.max_bytes = max_bytes
         self.nbytes = 0
-        self.records = 0
-        self.dropped: Positions = dict.fromkeys(range(dealing.partitions), 0)
-        self._trimmed: Positions = dict.fromkeys(range(dealing.partitions), 0)
+        self.records = records
+        self.retained = Retained(dealing, records // dealing.stripe)
         self._fields = schema.fields
         self._dealing = dealing
         self._blocks: deque[Block] = deque()
-        self._first = 0  # the number in stream order of the stripe that lies first in the deque
 
     @property
     def free_rows(self) -> int:
         """How many rows the next block to be written has left: a whole stripe where it is yet to be made."""
-        return self._blocks[-1].free or self._dealing.stripe if self._blocks else self._dealing.stripe
+        return self._dealing.stripe - self.records % self._dealing.stripe
 
     @property
     def filled(self) -> float:
@@ -39,7 +39,7 @@ class KeptStripes:
 
     def log_start(self) -> Positions:
         """The first offset of each partition that is kept."""
-        return self._dealing.ends(min(self._first * self._dealing.stripe, self.records))
+        return self.retained.start(self.records)
 
     def log_end(self) -> Positions:
         """The offset of each partition after its last record."""
@@ -52,7 +52,7 @@ class KeptStripes:
         """
         block = self._blocks[-1] if self._blocks and self._blocks[-1].free else None
         if block is None:
-            needed = Block.bytes_for(self._fields, self._dealing.stripe, elements)
+            needed = Block.bytes_for(self._fields, self.free_rows, elements)
         else:
             needed = block.growth(elements) if elements else 0
         if self.nbytes + needed > self.max_bytes:
@@ -60,7 +60,7 @@ class KeptStripes:
                 raise LogFull(f"a stripe of {stripe_bytes} bytes does not fit a log of {self.max_bytes}: enlarge it")
             return None
         if block is None:
-            block = Block(self._fields, self._dealing.stripe)
+            block = Block(self._fields, self.free_rows)
             self._blocks.append(block)
         if elements:
             block.reserve(elements)
@@ -70,44 +70,39 @@ class KeptStripes:
     def find(self, partition: int, offset: int) -> tuple[Block, int]:
         """The block and the row of an offset; raises `RecordsLost` or `BeyondLogEnd`."""
         turn, row = divmod(offset, self._dealing.stripe)
-        at = turn * self._dealing.partitions + partition - self._first
+        at = turn * self._dealing.partitions + partition - self.retained.first
         if at < 0:
             raise RecordsLost(partition, offset, self.log_start()[partition])
         if at >= len(self._blocks) or row >= self._blocks[at].count:
             raise BeyondLogEnd(f"partition {partition} has no offset {offset} yet: it ends before")
         return self._blocks[at], row
 
+    def since(self, record: int) -> Iterator[tuple[int, Block, int, int]]:
+        """What was written from the record with this number on: (number of the first, block, first row, end row)."""
+        for number, block in enumerate(self._blocks, self.retained.first + 1):
+            first = number * self._dealing.stripe - block.rows
+            if (row := max(0, record - first)) < block.count:
+                yield first + row, block, row, block.count
+
     def offset_at(self, partition: int, time_ns: int) -> int:
         """The first offset whose event time is not before `time_ns`; the log end where there is none."""
-        for number, block in enumerate(self._blocks, self._first):
+        for number, block in enumerate(self._blocks, self.retained.first):
             if number % self._dealing.partitions == partition and (row := block.first_row_at(time_ns)) is not None:
                 return number // self._dealing.partitions * self._dealing.stripe + row
         return self.log_end()[partition]
 
     def trim(self, positions: Mapping[int, int]) -> None:
         """Forget the stripes before these positions, oldest first, up to the first that is needed."""
-        ends = self.log_end()
-        for partition, offset in positions.items():
-            self._trimmed[partition] = max(self._trimmed[partition], min(offset, ends[partition]))
-        while self._blocks and not self._untrimmed_rows(self._first):
-            self._forget_oldest()
+        self.retained.trim(positions, self.log_end())
+        while self._blocks and not self.retained.needed(self.retained.first):
+            self.forget_oldest()
 
-    def drop_oldest(self) -> None:
-        """Forget the oldest stripe and count what of it was not trimmed."""
-        self.dropped[self._first % self._dealing.partitions] += self._untrimmed_rows(self._first)
-        self._forget_oldest()
+    def forget_oldest(self) -> None:
+        """Forget the oldest stripe; what of it was not trimmed counts as dropped."""
+        self.nbytes -= self._blocks.popleft().nbytes
+        self.retained.forget()
 
     def clear(self) -> None:
         """Forget all."""
         while self._blocks:
-            self._forget_oldest()
-
-    def _untrimmed_rows(self, number: int) -> int:
-        """Rows of the stripe with this number that are not trimmed; those that are yet to be written never are."""
-        turn, partition = divmod(number, self._dealing.partitions)
-        start, end = turn * self._dealing.stripe, (turn + 1) * self._dealing.stripe
-        return end - min(max(self._trimmed[partition], start), end)
-
-    def _forget_oldest(self) -> None:
-        self.nbytes -= self._blocks.popleft().nbytes
-        self._first += 1
+            self.forget_oldest()

@@ -3,14 +3,17 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
+from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, Final, Self
 
+from producer.append_log import AppendLog, LogSettings, WhenFull
 from producer.inference import infer_schema
-from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
+from producer.open_log import open_log
 from producer.server import Server
 from producer.service import Service, ServiceSettings
-from protocol.dealing import Dealing, Positions, stripe_for
+from protocol.dealing import Positions
 from protocol.errors import NotDrained, StreamError, UsageError
 from protocol.messages import STREAM
 from protocol.schema import Schema
@@ -27,34 +30,44 @@ FAREWELL_S: Final = 2.0
 class Publisher:
     """Serves what `send` is given at `url` until it is closed.
 
-    The schema is that of the first record unless it is declared. The promise (every record exactly once) begins
-    when `send` returns; the records live in memory, so it ends with this process. `max_bytes` bounds them: a full log
-    makes `send` wait (`block`) or forgets and counts the oldest (`drop-oldest`).
+    The schema is that of the first record unless it is declared. Records are kept in memory, where the promise (every
+    record exactly once) begins when `send` returns and ends with this process; or, with a `path`, in a log on disk
+    that the next Publisher of the same path goes on with: there the promise begins once they are synced, which `flush`
+    and `send(wait=True)` wait for and `durable` counts. `max_bytes` bounds what is kept (0: 256 MiB in memory, 16 GiB
+    on disk): a full log makes `send` wait (`block`), forgets and counts the oldest (`drop-oldest`), or makes it raise
+    `LogFull` (`fail`). On disk, records wait `linger_ms` for others, and are forgotten after `keep_s` (0: never). No
+    field of a record can be called `wait`.
 
     Left cleanly, a `with` ends the stream and waits until all of it was taken: committed by runs that keep
     checkpoints, marked as trained by others. Left by an exception, the producer is *away* and the stream has no end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
         self,
         url: str,
         *,
         schema: Schema | None = None,
         partitions: int = 8,
-        max_bytes: int = 256 << 20,
+        path: str | PathLike[str] = "",
+        max_bytes: int = 0,
         full: WhenFull = "block",
+        linger_ms: float = 5.0,
+        keep_s: float = 0.0,
         drain_timeout_s: float | None = None,
     ) -> None:
-        self._socket = ServerSocket(url)
         self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
-        self._log_settings = MemoryLogSettings(bytes=max_bytes, full=full)
-        self._log: MemoryLog | None = None
+        self._log_settings = LogSettings(path=fspath(path), bytes=max_bytes, full=full, linger=linger_ms, keep=keep_s)
+        self._log: AppendLog | None = None
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
         self._left: tuple[int, int] | None = None
         self._closed = False
-        if schema is not None:
+        self._socket = ServerSocket(url)
+        try:
             self._open(schema)
+        except BaseException:
+            self._socket.close()
+            raise
 
     @property
     def address(self) -> str:
@@ -66,19 +79,32 @@ class Publisher:
         """Records that a full log forgot, by partition."""
         return {} if self._log is None else self._log.dropped
 
-    def send(self, **record: Any) -> None:
-        """Append one record: a value for each field. Raises `DataFault` where it does not fit the schema."""
-        self._check_open()
-        if self._log is None:
-            self._log = self._open(infer_schema(record))
-        self._log.append(record)
+    @property
+    def durable(self) -> int:
+        """Records of the stream, those of former lives among them, that the promise holds for."""
+        return 0 if self._log is None else self._log.durable
 
-    def send_columns(self, **columns: Any) -> None:
-        """Append many records at once: an array [n, *shape] for each field."""
-        self._check_open()
-        if self._log is None:
-            self._log = self._open(infer_schema({name: column[0] for name, column in columns.items()}))
-        self._log.append_columns(columns)
+    def send(self, *, wait: bool = False, **record: Any) -> None:
+        """Append one record: a value for each field; `wait` until it is durable.
+
+        Raises `DataFault` where it does not fit the schema, `LogFull` where there is no room and the policy is `fail`.
+        """
+        log = self._log_for(lambda: infer_schema(record))
+        log.append(record)
+        if wait:
+            log.flush()
+
+    def send_columns(self, *, wait: bool = False, **columns: Any) -> None:
+        """Append many records at once: an array [n, *shape] for each field; `wait` until they are durable."""
+        log = self._log_for(lambda: infer_schema({name: column[0] for name, column in columns.items()}))
+        log.append_columns(columns)
+        if wait:
+            log.flush()
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return once everything that was sent is durable. Raises `StreamTimeout` after `timeout_s`."""
+        if self._log is not None:
+            self._log.flush(timeout_s)
 
     def close(self, drain_timeout_s: float | None = None) -> None:
         """End the stream, wait until everything was taken, and leave.
@@ -117,21 +143,26 @@ class Publisher:
         else:
             self.abandon()
 
-    def _check_open(self) -> None:
+    def _log_for(self, schema: Callable[[], Schema]) -> AppendLog:
         if self._closed:
             raise UsageError("this Publisher was closed: open another one to send more")
+        if self._log is None:
+            self._open(schema())
+        assert self._log is not None
+        return self._log
 
-    def _open(self, schema: Schema) -> MemoryLog:
-        dealing = Dealing(self._partitions, stripe_for(schema.record_bytes, ragged=schema.ragged))
-        log = self._log = MemoryLog(schema, dealing, self._log_settings, source=type(self).__name__)
+    def _open(self, schema: Schema | None) -> None:
+        """Serve, as soon as it is known what a record is."""
+        log = self._log = open_log(schema, self._partitions, self._log_settings, source=type(self).__name__)
+        if log is None:
+            return
         service = Service({STREAM: log}, ServiceSettings(), time.monotonic())
         server = self._server = Server(service, self._socket)
         log.on_append = server.wake
         self._thread = threading.Thread(target=self._serve, args=(server, log), name="headrace-server", daemon=True)
         self._thread.start()
-        return log
 
-    def _serve(self, server: Server, log: MemoryLog) -> None:
+    def _serve(self, server: Server, log: AppendLog) -> None:
         """In a thread of its own. Whatever ends it, nobody is left waiting for room in the log."""
         try:
             server.serve(self._watch)

@@ -60,11 +60,18 @@ class Service:
     ) -> None:
         self.logs = logs
         self.stream = logs[STREAM]
-        self.groups = Groups(self.stream.info.dealing.partitions, settings.group_time_to_live_s)
+        self.groups = Groups(
+            self.stream.info.dealing.partitions,
+            settings.group_time_to_live_s,
+            keep=self.stream.keep_group,
+            kept=self.stream.groups(),
+            now_s=now_s,
+        )
         self.outbox = Outbox()
         self.sessions = Sessions(logs, settings, self.outbox, clock_s)
         self._started_s = now_s
         self._checked_s = now_s
+        self._trim()
 
     # --- messages in ---------------------------------------------------------------------------------------------
 

@@ -16,17 +16,20 @@ from protocol import show
 from protocol.command_line import ArgumentParser, run
 from protocol.contact_sheet import save_png, sheet_of
 from protocol.errors import StreamTimeout, UsageError
+from protocol.log_folder import LogFolder
 from protocol.messages import STREAM, Description
 from protocol.open_reader import open_reader
 from protocol.peek import Wanted, next_records, pictures_of, table
 from protocol.reader import Reader
+from protocol.recording import Recording
 from protocol.subscription import ReaderSettings
 
 DESCRIPTION = """Look at a stream without taking part in it.
 
   python -m protocol info  tcp://127.0.0.1:5555
   python -m protocol lag   tcp://127.0.0.1:5555
-  python -m protocol peek  tcp://127.0.0.1:5555 --image 16"""
+  python -m protocol peek  tcp://127.0.0.1:5555 --image 16
+  python -m protocol record tcp://127.0.0.1:5555 recordings/monday"""
 INFO = """What a producer serves: fields and classes of a record, splits, how far each partition's log reaches, and who
 reads it.
 
@@ -48,6 +51,11 @@ It joins no group: no training run sees fewer records because somebody looked.
   python -m protocol peek tcp://127.0.0.1:5555
   python -m protocol peek tcp://127.0.0.1:5555 --records 20 --start latest
   python -m protocol peek tcp://127.0.0.1:5555 --image 16 --split test --out test.png"""
+RECORD = """Record a stream and its splits into a folder, until it ends, --records are there, or Ctrl-C. The same
+command goes on where it stopped. file://DIR is the recorded stream: it needs no producer, and trains like the live one.
+
+  python -m protocol record tcp://127.0.0.1:5555 recordings/monday --records 100000
+  python -m trainer train --stream file://recordings/monday"""
 
 EVERY_S = 1.0
 #: Looking needs few records at a time: the least window that a session grants.
@@ -73,12 +81,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> ArgumentParser:
-    usage = "python -m protocol info|lag|groups|peek URL [options]"
+    usage = "python -m protocol info|lag|groups|peek|record URL [options]"
     parser = ArgumentParser(prog="python -m protocol", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     for name, command in COMMANDS.items():
         own = ArgumentParser(usage=f"python -m protocol {name} URL [options]", description=command.description)
-        own.add_argument("url", metavar="URL", type=str, help="the stream: tcp://HOST:PORT or ipc://PATH")
+        own.add_argument("url", metavar="URL", type=str, help="the stream: tcp://HOST:PORT, ipc://PATH or file://DIR")
         command.add_options(own)
         own.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for a producer")
         commands.add_subcommand(name, own, help=command.summary)
@@ -194,6 +202,33 @@ def _nothing_came(said: Description, wanted: Wanted) -> str:
     return f"no record came within {wanted.timeout_s:g} s: wait longer (--timeout), or see whether its source lives"
 
 
+# --- record ------------------------------------------------------------------------------------------------------
+
+
+def _record_options(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", type=str, help="where the recording goes, or goes on")
+    text = "how many records the recording is to have; 0: until the stream ends"
+    parser.add_argument("--records", metavar="N", type=int, default=0, help=text)
+
+
+def _record(reader: Reader, options: Any, console: Console) -> int:
+    if options.records < 0:
+        raise UsageError("--records is 0 or more")
+    with LogFolder(Path(options.folder).expanduser(), write=True) as folder:
+        recording = Recording(reader, folder, timeout_s=options.timeout)
+        recording.record_splits()
+        said_s = time.monotonic()
+        try:
+            for records in recording.follow(options.records):
+                if time.monotonic() - said_s >= EVERY_S:
+                    said_s = time.monotonic()
+                    print(f"{records:,} records", end="\r" if console.is_terminal else "\n", flush=True)
+        except KeyboardInterrupt:
+            pass  # the way in which an endless stream's recording is meant to end
+        print(f"{recording.records:,} records are in {folder.path}; read them as file://{options.folder}")
+    return 0
+
+
 @dataclass(frozen=True)
 class Command:
     """One thing to do with a stream: what help says of it, its own options, and the doing."""
@@ -208,6 +243,7 @@ COMMANDS: Mapping[str, Command] = {
     "info": Command("what is served, and to whom", INFO, _info_options, _info),
     "lag": Command("how far each training run is behind", LAG, _lag_options, _lag),
     "groups": Command("the training runs; forget one", GROUPS, _groups_options, _groups),
+    "record": Command("keep the stream in a folder", RECORD, _record_options, _record),
     "peek": Command("the next records, or a contact sheet of them", PEEK, _peek_options, _peek),
 }
 

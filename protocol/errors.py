@@ -21,7 +21,7 @@ HeadraceError
 └── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 
@@ -113,6 +113,11 @@ class RecordsLost(StreamError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.partition, self.first, self.end, self.lost[1:])
+
+
+def lost_between(positions: Mapping[int, int], ends: Mapping[int, int], *, at_least: bool = False) -> tuple[Lost, ...]:
+    """What lies between, of each partition of `positions` in which there is something."""
+    return tuple(Lost(p, first, ends[p], at_least) for p, first in positions.items() if ends.get(p, 0) > first)
 
 
 def ranges(lost: Sequence[Lost]) -> str:

@@ -2,10 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.stream import StreamInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptGroup:
+    """What a log that survives its program keeps of a group: what the group allows it to forget."""
+
+    durable: bool
+    committed: Positions
+    trained: Positions
 
 
 class Log(ABC):
@@ -55,6 +65,13 @@ class Log(ABC):
     def filled(self) -> float:
         """The share of its room that is taken; 0 where nothing is kept. A full one needs its groups to commit."""
         return 0.0
+
+    def groups(self) -> Mapping[str, KeptGroup]:
+        """The groups of former lives, by name."""
+        return {}
+
+    def keep_group(self, name: str, group: KeptGroup | None) -> None:  # noqa: B027  (most logs die with their groups)
+        """A group joined or committed, or is forgotten (None). It is kept no later than what is trimmed afterwards."""
 
     def close(self) -> None:  # noqa: B027  (most logs hold nothing that needs closing)
         """Release what the log holds."""

@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from protocol.errors import UsageError
+from protocol.file_reader import FILE, FileReader
 from protocol.reader import Reader
 from protocol.subscription import ReaderSettings
 from protocol.zmq_transport import ZmqReader
@@ -11,8 +12,12 @@ from protocol.zmq_transport import ZmqReader
 def check_url(url: str) -> None:
     """Raise `UsageError` where no reader knows what the URL means; opens nothing."""
     parts = urlsplit(url)
+    if url.startswith(FILE):
+        if url == FILE:
+            raise UsageError("file:// needs a folder: use file://recordings/monday, for example")
+        return
     if parts.scheme not in ("tcp", "ipc"):
-        raise UsageError(f"{url!r} is no stream: use tcp://HOST:PORT or ipc://PATH")
+        raise UsageError(f"{url!r} is no stream: use tcp://HOST:PORT, ipc://PATH or file://DIR")
     if parts.scheme == "tcp":
         try:
             port = parts.port
@@ -25,6 +30,8 @@ def check_url(url: str) -> None:
 
 
 def open_reader(url: str, settings: ReaderSettings | None = None) -> Reader:
-    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ. Raises `UsageError` for any other."""
+    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ, `file://` reads a folder. Raises `UsageError`."""
     check_url(url)
+    if url.startswith(FILE):
+        return FileReader(url)
     return ZmqReader(url, settings or ReaderSettings())

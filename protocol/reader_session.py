@@ -12,12 +12,12 @@ from protocol.chunk import MAX_CHUNK_BYTES, Chunk, from_frames
 from protocol.dealing import TARGET_STRIPE_BYTES, Positions, Turns
 from protocol.errors import (
     BeyondLogEnd,
-    Lost,
     OutOfRange,
     PeerError,
     RecordsLost,
     StreamReplaced,
     VersionMismatch,
+    lost_between,
     peer_error,
 )
 from protocol.messages import Bye, ChunkMessage, Credit, End, Refusal, Reply, Request, Status, Subscribe, Welcome
@@ -232,11 +232,7 @@ class ReaderSession:
     def _expired(self, refusal: Refusal, now_s: float) -> list[Event]:
         """What was received tells what is lost: the server may speak of an old subscription that arrived late."""
         log_start = refusal.log_start or {refusal.partition or 0: refusal.end or 0}
-        lost = tuple(
-            Lost(partition, received, log_start[partition])
-            for partition, received in self.received.items()
-            if received < log_start.get(partition, 0)
-        )
+        lost = lost_between(self.received, log_start)
         if lost and not self.subscription.pass_lost:
             raise RecordsLost(*lost[0][:3], lost[1:])
         self.received.update({each.partition: each.end for each in lost})

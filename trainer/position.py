@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from protocol.dealing import Positions, Turns, distance
-from protocol.errors import HeadraceError, Lost, RecordsLost, StreamReplaced, UsageError, ranges
+from protocol.errors import HeadraceError, Lost, RecordsLost, StreamReplaced, UsageError, lost_between, ranges
 from protocol.messages import Description
 from protocol.rate_limit import RateLimit
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
@@ -99,15 +99,15 @@ class RunPosition:
 
     def _hear_lost(self, expired: Expired) -> None:
         if self._on_loss == "stop":  # whatever has come and is not trained will be gone as well
-            first, *others = _lost(self.trained, expired.log_start)
+            first, *others = lost_between(self.trained, expired.log_start)
             raise RecordsLost(*first[:3], others)
         reader = expired.lost[0].partition  # each of them speaks for its own partitions
         if self._lost_said[reader].allows(time.monotonic()):
             logger.warning("the log forgot records before they were read: %s; going on", ranges(expired.lost))
 
-    def lose_rest(self, received: Mapping[int, int]) -> list[Lost]:
+    def lose_rest(self, received: Mapping[int, int]) -> tuple[Lost, ...]:
         """The stream is gone: what was heard of and not received will never come."""
-        lost = _lost(received, self.log_end, at_least=True)
+        lost = lost_between(received, self.log_end, at_least=True)
         if lost:
             logger.warning("the stream %s is gone: %s; going on", self._info.incarnation, ranges(lost))
         return lost
@@ -115,7 +115,7 @@ class RunPosition:
     def explained(self, error: HeadraceError) -> HeadraceError:
         """An error of a reader, with what this run knows of what is lost."""
         if isinstance(error, StreamReplaced):
-            return StreamReplaced(error.expected, error.found, _lost(self.trained, self.log_end, at_least=True))
+            return StreamReplaced(error.expected, error.found, lost_between(self.trained, self.log_end, at_least=True))
         return error
 
     @property
@@ -194,17 +194,12 @@ def check_version(state: Mapping[str, Any]) -> None:
         raise UsageError(f"a stream state of version {state.get('version')!r}; this program reads {STATE_VERSION}")
 
 
-def _close(state: Mapping[str, Any]) -> tuple[ClosedLedger, list[Lost]]:
+def _close(state: Mapping[str, Any]) -> tuple[ClosedLedger, tuple[Lost, ...]]:
     """The ledger of a stream that is over: what of it was heard of and not trained is lost."""
     ledger, positions = Ledger.from_state(state["ledger"]), offsets(state["positions"])
-    lost = _lost(positions, state["log_end"], at_least=True)
+    lost = lost_between(positions, state["log_end"], at_least=True)
     for each in lost:
         ledger.count("lost", each.partition, each.records)
         positions[each.partition] = each.end
     closed = ClosedLedger(incarnation=state["incarnation"], ended=state["ended"], positions=positions, ledger=ledger)
     return closed, lost
-
-
-def _lost(positions: Mapping[int, int], ends: Mapping[int, int], *, at_least: bool = False) -> list[Lost]:
-    """What lies between, of each partition in which there is something."""
-    return [Lost(p, first, ends[p], at_least) for p, first in positions.items() if ends.get(p, 0) > first]

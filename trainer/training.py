@@ -57,7 +57,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     run_dir = Path(settings.run_dir).expanduser()
     resumed = _resumed(run_dir, settings.resume, mean)
     _open(run_dir)
-    with open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
+    with _alone_in(run_dir), open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
         stages = Stages()
         loader = StreamLoader(
             settings.stream,

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from producer.append_log import LogSettings
 from producer.computed_log import ComputedLog
-from producer.memory_log import MemoryLog, MemoryLogSettings
+from producer.memory_log import MemoryLog
 from producer.service import Service, ServiceSettings
 from producer.source import ColumnSource
 from protocol.dealing import Dealing, Positions
@@ -38,7 +39,7 @@ def stream(count: int = 64, passes: int = 1) -> ComputedLog:
 
 
 def live(count: int, full: Any = "block", stripes: int = 100) -> MemoryLog:
-    log = MemoryLog(ID, Dealing(2, 4), MemoryLogSettings(bytes=stripes * 64, full=full))
+    log = MemoryLog(ID, Dealing(2, 4), LogSettings(bytes=stripes * 64, full=full))
     if count:
         log.append_columns({"id": np.arange(count)})
     return log

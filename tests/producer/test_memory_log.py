@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
+from producer.append_log import LogSettings, WhenFull
+from producer.memory_log import MemoryLog
 from protocol.chunk import Ragged
 from protocol.dealing import Dealing, Turns
 from protocol.errors import BeyondLogEnd, DataFault, LogFull, RecordsLost, StreamError, UsageError
@@ -25,7 +26,7 @@ ROW_BYTES = 8 + 8 + 8  # n, pair and the event time
 
 def number_log(stripes: int, full: WhenFull = "block", partitions: int = 2, stripe: int = 4, **how: Any) -> MemoryLog:
     """A log with room for so many stripes."""
-    bytes_held = MemoryLogSettings(bytes=stripes * stripe * ROW_BYTES, full=full)
+    bytes_held = LogSettings(bytes=stripes * stripe * ROW_BYTES, full=full)
     return MemoryLog(NUMBERS, Dealing(partitions, stripe), bytes_held, **how)
 
 
@@ -75,7 +76,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
         self.full: WhenFull = "drop-oldest" if dropping else "block"
         self.told = 0
         self.log = MemoryLog(
-            self.schema, self.dealing, MemoryLogSettings(bytes=self.max_bytes, full=self.full), on_append=self.tell
+            self.schema, self.dealing, LogSettings(bytes=self.max_bytes, full=self.full), on_append=self.tell
         )
         self.records: list[dict[str, Any]] = []
         self.times: list[int] = []
@@ -360,7 +361,7 @@ def test_writers_and_a_reader_in_threads_of_their_own_lose_and_double_nothing(fu
 
 
 def test_what_was_read_never_changes_and_cannot_be_changed() -> None:
-    log = MemoryLog(TEXTS, Dealing(1, 64), MemoryLogSettings(bytes=1 << 16, full="drop-oldest"))
+    log = MemoryLog(TEXTS, Dealing(1, 64), LogSettings(bytes=1 << 16, full="drop-oldest"))
     log.append({"n": 1, "text": b"first", "boxes": np.ones((3, 2), np.int16)})
     chunk = log.read(0, 0, 10)
     for n in range(500):
@@ -381,7 +382,7 @@ def test_memory_stays_within_the_bound_however_much_is_appended() -> None:
     schema = Schema((Field("picture", "uint8", (32, 32)), Field("text", "uint8", (None,))))
     tracemalloc.start()
     try:
-        log = MemoryLog(schema, Dealing(2, 64), MemoryLogSettings(bytes=1 << 20, full="drop-oldest"))
+        log = MemoryLog(schema, Dealing(2, 64), LogSettings(bytes=1 << 20, full="drop-oldest"))
         picture = np.zeros((32, 32), np.uint8)
         peaks = []
         for _ in range(4):
@@ -397,7 +398,7 @@ def test_memory_stays_within_the_bound_however_much_is_appended() -> None:
 
 
 def test_a_stripe_that_can_never_fit_is_refused_at_once() -> None:
-    log = MemoryLog(TEXTS, Dealing(1, 4), MemoryLogSettings(bytes=1000))
+    log = MemoryLog(TEXTS, Dealing(1, 4), LogSettings(bytes=1000))
     record = {"n": 0, "text": b"x" * 2000, "boxes": np.zeros((0, 2), np.int16)}
     with pytest.raises(LogFull, match="enlarge it"):
         log.append(record)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from producer.append_log import LogSettings
 from producer.computed_log import ComputedLog
-from producer.memory_log import MemoryLog, MemoryLogSettings
+from producer.memory_log import MemoryLog
 from producer.source import ColumnSource
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Ragged
 from protocol.dealing import Dealing, Positions
@@ -122,7 +123,7 @@ def test_a_record_that_no_message_can_hold_is_refused_by_name() -> None:
 
 
 def test_a_log_without_room_for_another_stripe_asks_for_a_checkpoint_however_few_it_holds() -> None:
-    log = MemoryLog(ID, Dealing(1, 4), MemoryLogSettings(bytes=2 * 64 + 63))
+    log = MemoryLog(ID, Dealing(1, 4), LogSettings(bytes=2 * 64 + 63))
     bench = Bench(log)
     _, status = bench.subscribe(A, {0: 0})
     assert isinstance(status, Status)

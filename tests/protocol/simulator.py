@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
+from producer.append_log import LogSettings, WhenFull
 from producer.block import Block
 from producer.computed_log import ComputedLog, pass_order
-from producer.memory_log import MemoryLog, MemoryLogSettings, WhenFull
+from producer.memory_log import MemoryLog
 from producer.pace import Pace
 from producer.service import Service, ServiceSettings
 from producer.source import ColumnSource
@@ -70,7 +71,7 @@ class Simulation:
         log: Log
         if draw.random() < 0.4:
             least = (dealing.partitions + 1) * Block.bytes_for(SCHEMA.fields, dealing.stripe)
-            settings = MemoryLogSettings(bytes=int(least * draw.uniform(1, 3)), full=self._full)
+            settings = LogSettings(bytes=int(least * draw.uniform(1, 3)), full=self._full)
             log = MemoryLog(SCHEMA, dealing, settings, wall_clock_ns=lambda: 0)
             order = np.arange(count)
         else:

@@ -1,12 +1,15 @@
 """Records that the stream has lost: the run stops and says which, or goes on and its ledger has each of them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from producer.append_log import AppendLog, LogSettings
 from producer.memory_log import MemoryLog
+from producer.open_log import open_log
 from producer.publisher import Publisher
 from protocol.dealing import Dealing, Positions
 from protocol.errors import RecordsLost, StreamError, StreamReplaced, UsageError
@@ -38,7 +41,7 @@ def publish(publisher: Publisher, first: int, end: int) -> None:
         publisher.send_columns(id=numbers, payload=np.repeat(PAYLOAD, len(numbers), axis=0))
 
 
-def log_of(publisher: Publisher) -> MemoryLog:
+def log_of(publisher: Publisher) -> AppendLog:
     assert publisher._log is not None
     assert publisher._log.info.dealing == DEALING
     return publisher._log
@@ -60,9 +63,8 @@ def lost(loader: StreamLoader) -> Positions:
     return {partition: ledger.fates(partition)["lost"] for partition in ledger.start}
 
 
-def missing(batches: list[Batch], end: int) -> Positions:
-    """Records of the stream that no batch has, by partition; none comes twice or out of order."""
-    came = ids(batches)
+def missing(came: list[int], end: int) -> Positions:
+    """Records of the stream that did not come, by partition; none comes twice or out of order."""
     assert came == sorted(set(came))
     partitions = [DEALING.locate(record)[0] for record in set(range(end)) - set(came)]
     return {partition: partitions.count(partition) for partition in range(DEALING.partitions)}
@@ -106,7 +108,7 @@ def test_a_run_that_goes_on_trains_what_there_is_and_counts_the_rest(
         assert loader.position.ended
         assert loader.position.trained == taken[-1].positions == DEALING.ends(2345)
         assert {batch.count for batch in taken[:-1]} == {7}
-        assert lost(loader) == missing(taken, 2345)
+        assert lost(loader) == missing(ids(taken), 2345)
         assert min(lost(loader).values()) > 500
         assert all(count <= publisher.dropped[p] for p, count in lost(loader).items())
         assert loader.position.totals()["trained"] == sum(batch.count for batch in taken)
@@ -149,6 +151,40 @@ def test_what_the_log_dropped_is_what_the_only_run_has_lost_where_nothing_was_un
         train(resumed, 1)
         assert lost(resumed) == publisher.dropped
         assert sum(publisher.dropped.values()) > 1000
+
+
+@pytest.mark.parametrize("on_loss", ["stop", "continue"])
+def test_a_folder_may_have_forgotten_records_as_well(tmp_path: Path, on_loss: OnLoss) -> None:
+    loader = StreamLoader(f"file://{tmp_path}", batch_size=10)
+    with closing(stored(tmp_path, 0, 70)):
+        pass
+    train(loader, 3)
+    with closing(stored(tmp_path, 70, 1400)) as log:
+        start, dropped = log.log_start(), log.dropped
+    resumed = StreamLoader(f"file://{tmp_path}", batch_size=10, on_loss=on_loss)
+    resumed.load_state_dict(loader.state_dict())
+    if on_loss == "stop":
+        with pytest.raises(RecordsLost) as caught:
+            train(resumed)
+        assert [each[:3] for each in caught.value.lost] == [(0, 30, start[0]), (1, 0, start[1])]
+        return
+    taken = train(resumed)
+    assert resumed.position.ended
+    assert lost(resumed) == missing([*range(30), *ids(taken)], 1400)
+    assert sum(lost(resumed).values()) == sum(dropped.values()) - 30 > 500
+    resumed.check_ledger()
+
+
+def stored(folder: Path, first: int, end: int) -> AppendLog:
+    """A log on disk that keeps few stripes."""
+    schema = Schema((Field("id", "int64"), Field("payload", "uint8", (1 << 15,))))
+    settings = LogSettings(path=str(folder), bytes=12 << 20, full="drop-oldest")
+    log = open_log(schema, DEALING.partitions, settings, source="test")
+    assert log is not None
+    for number in range(first, end):
+        log.append({"id": number, "payload": PAYLOAD[0]})
+    log.flush()
+    return log
 
 
 # --- the producer dies, and its log with it -----------------------------------------------------------------------
@@ -228,7 +264,7 @@ def test_what_was_heard_of_and_never_came_is_counted_as_lost(workers: int, caplo
     former = [batch for batch in taken if batch["id"][0] < 5000]
     assert ids(taken[len(former) :]) == list(range(5000, 5050))
     gone = {partition: before.ledger.fates(partition)["lost"] for partition in before.positions}
-    assert gone == missing(former, 2000)
+    assert gone == missing(ids(former), 2000)
     assert before.positions == DEALING.ends(2000)
     before.ledger.check_positions(before.positions)
     for partition, count in gone.items():

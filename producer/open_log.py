@@ -1,0 +1,63 @@
+"""Which log a live stream is kept in: in memory, or in a folder that may hold one already."""
+
+import secrets
+from pathlib import Path
+
+from producer.append_log import AppendLog, LogSettings, check_size
+from producer.disk_log import DiskLog
+from producer.memory_log import MemoryLog
+from protocol.dealing import Dealing, stripe_for
+from protocol.errors import UsageError
+from protocol.log_folder import LogFolder
+from protocol.messages import STREAM
+from protocol.schema import Schema
+from protocol.stream import StreamInfo
+
+
+def open_log(schema: Schema | None, partitions: int, settings: LogSettings, *, source: str) -> AppendLog | None:
+    """A log for records of this schema; None where nobody knows yet what a record is.
+
+    A folder goes on with the log that it holds. Raises `UsageError` where that is of another schema or number of
+    partitions, or where another process writes it.
+    """
+    if settings.path:
+        return _on_disk(schema, partitions, settings, source)
+    return None if schema is None else MemoryLog(schema, _dealing(schema, partitions), settings, source=source)
+
+
+def _on_disk(schema: Schema | None, partitions: int, settings: LogSettings, source: str) -> DiskLog | None:
+    path = Path(settings.path).expanduser()
+    if schema is None and not LogFolder.exists(path):
+        return None
+    folder = LogFolder(path, write=True, max_bytes=settings.max_bytes)
+    try:
+        info = folder.info(STREAM)
+        if info is None and schema is None:
+            folder.close()
+            return None
+        if info is None:
+            assert schema is not None
+            dealing = _dealing(schema, partitions)
+            info = StreamInfo(incarnation=secrets.token_hex(16), schema=schema, dealing=dealing, source=source)
+            check_size(info, settings)
+            folder.create(STREAM, info)
+        else:
+            _check_same(info, schema, partitions, path)
+        return DiskLog(folder, settings)
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _dealing(schema: Schema, partitions: int) -> Dealing:
+    return Dealing(partitions, stripe_for(schema.record_bytes, ragged=schema.ragged))
+
+
+def _check_same(info: StreamInfo, schema: Schema | None, partitions: int, path: Path) -> None:
+    kept = info.dealing.partitions
+    if schema is not None and schema != info.schema:
+        raise UsageError(f"the log in {path} holds records of another schema: give another folder")
+    if partitions != kept:
+        raise UsageError(
+            f"the log in {path} has {kept} partitions, not {partitions}: ask for {kept}, or another folder"
+        )
