@@ -5,7 +5,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,7 @@ from typing import Any
 
 from protocol.command_line import located, settings_of
 from protocol.errors import PeerError, RecordsLost, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.folder_lock import FolderLock
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
 from trainer.device import DeviceSettings, open_device, pins_memory
@@ -55,9 +57,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     parts = assemble(made, device, step)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
-    resumed = _resumed(run_dir, settings.resume, mean)
-    _open(run_dir)
-    with _alone_in(run_dir), open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
+    alone = _alone_in(run_dir, settings.resume, mean)
+    with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
         stages = Stages()
         loader = StreamLoader(
             settings.stream,
@@ -116,6 +117,20 @@ def _open(run_dir: Path) -> None:
         raise UsageError(f"{run_dir} cannot be used ({error.strerror}): give another --run_dir") from error
     if not os.access(run_dir, os.W_OK | os.X_OK):
         raise UsageError(f"nothing can be written into {run_dir}: give another --run_dir")
+
+
+@contextmanager
+def _alone_in(run_dir: Path, resume: str, mean: dict[str, Any]) -> Iterator[tuple[Path, State] | None]:
+    """What to go on from, read and kept while no other trainer can work in the run directory."""
+    _open(run_dir)
+    try:
+        lock = FolderLock(run_dir, "run", mend="stop it, or give another --run_dir")
+    except OSError as error:
+        raise UsageError(f"{run_dir} cannot be locked ({error.strerror}): give another --run_dir") from error
+    try:
+        yield _resumed(run_dir, resume, mean)
+    finally:
+        lock.release()
 
 
 def _resumed(run_dir: Path, resume: str, mean: dict[str, Any]) -> tuple[Path, State] | None:
