@@ -1,50 +1,22 @@
 """Records that the stream has lost: the run stops and says which, or goes on and its ledger has each of them."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from producer.append_log import AppendLog, LogSettings
 from producer.memory_log import MemoryLog
 from producer.open_log import open_log
-from producer.publisher import Publisher
-from protocol.dealing import Dealing, Positions
+from protocol.dealing import Positions
 from protocol.errors import RecordsLost, StreamError, StreamReplaced, UsageError
 from protocol.schema import Field, Schema
+from tests.trainer.forgetful import DEALING, PAYLOAD_BYTES, forgetful, log_of, payload, publish
 from tests.trainer.streams import ids, serving
 from trainer.batch import Batch
 from trainer.loader import StreamLoader
 from trainer.position import OnLoss
-
-PAYLOAD = np.zeros((1, 1 << 15), np.uint8)
-#: Stripes of 64 records.
-DEALING = Dealing(2, 64)
-GROUP = "the only one"
-
-
-@contextmanager
-def forgetful() -> Iterator[Publisher]:
-    """A live stream whose log keeps four stripes at most."""
-    publisher = Publisher("tcp://127.0.0.1:*", partitions=DEALING.partitions, max_bytes=9 << 20, full="drop-oldest")
-    try:
-        yield publisher
-    finally:
-        publisher.abandon()
-
-
-def publish(publisher: Publisher, first: int, end: int) -> None:
-    for start in range(first, end, 64):
-        numbers = np.arange(start, min(start + 64, end))
-        publisher.send_columns(id=numbers, payload=np.repeat(PAYLOAD, len(numbers), axis=0))
-
-
-def log_of(publisher: Publisher) -> AppendLog:
-    assert publisher._log is not None
-    assert publisher._log.info.dealing == DEALING
-    return publisher._log
 
 
 def train(loader: StreamLoader, batches: int = 1 << 30) -> list[Batch]:
@@ -141,7 +113,7 @@ def test_a_resumed_run_agrees_about_what_was_lost() -> None:
 def test_what_the_log_dropped_is_what_the_only_run_has_lost_where_nothing_was_under_way() -> None:
     with forgetful() as publisher:
         publish(publisher, 0, 100)
-        loader = StreamLoader(publisher.address, batch_size=10, on_loss="continue", group=GROUP)
+        loader = StreamLoader(publisher.address, batch_size=10, on_loss="continue")
         train(loader, 10)
         state = loader.state_dict()
         loader.commit(state)
@@ -159,7 +131,7 @@ def test_a_folder_may_have_forgotten_records_as_well(tmp_path: Path, on_loss: On
     with closing(stored(tmp_path, 0, 70)):
         pass
     train(loader, 3)
-    with closing(stored(tmp_path, 70, 1400)) as log:
+    with closing(stored(tmp_path, 70, 600)) as log:
         start, dropped = log.log_start(), log.dropped
     resumed = StreamLoader(f"file://{tmp_path}", batch_size=10, on_loss=on_loss)
     resumed.load_state_dict(loader.state_dict())
@@ -170,19 +142,19 @@ def test_a_folder_may_have_forgotten_records_as_well(tmp_path: Path, on_loss: On
         return
     taken = train(resumed)
     assert resumed.position.ended
-    assert lost(resumed) == missing([*range(30), *ids(taken)], 1400)
-    assert sum(lost(resumed).values()) == sum(dropped.values()) - 30 > 500
+    assert lost(resumed) == missing([*range(30), *ids(taken)], 600)
+    assert sum(lost(resumed).values()) == sum(dropped.values()) - 30 > 100
     resumed.check_ledger()
 
 
 def stored(folder: Path, first: int, end: int) -> AppendLog:
     """A log on disk that keeps few stripes."""
-    schema = Schema((Field("id", "int64"), Field("payload", "uint8", (1 << 15,))))
+    schema = Schema((Field("id", "int64"), Field("payload", "uint8", (PAYLOAD_BYTES,))))
     settings = LogSettings(path=str(folder), bytes=12 << 20, full="drop-oldest")
     log = open_log(schema, DEALING.partitions, settings, source="test")
     assert log is not None
     for number in range(first, end):
-        log.append({"id": number, "payload": PAYLOAD[0]})
+        log.append({"id": number, "payload": payload([number])[0]})
     log.flush()
     return log
 
@@ -206,12 +178,12 @@ class Served:
         self._serving.__exit__(None, None, None)
 
 
-def live(first: int, count: int, *, ended: bool = False, payload: bool = False) -> MemoryLog:
+def live(first: int, count: int, *, ended: bool = False, wide: bool = False) -> MemoryLog:
     """A live stream of so many numbers."""
-    fields = [Field("id", "int64"), *([Field("payload", "uint8", (1 << 15,))] * payload)]
+    fields = [Field("id", "int64"), *([Field("payload", "uint8", (PAYLOAD_BYTES,))] * wide)]
     log = MemoryLog(Schema(tuple(fields)), DEALING)
     for number in range(first, first + count):
-        log.append({"id": number, "payload": PAYLOAD[0]} if payload else {"id": number})
+        log.append({"id": number, "payload": payload([number])[0]} if wide else {"id": number})
     if ended:
         log.end()
     return log
@@ -251,14 +223,14 @@ def test_what_has_come_is_trained_before_a_run_goes_on_with_the_next_stream(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_was_heard_of_and_never_came_is_counted_as_lost(workers: int, caplog: pytest.LogCaptureFixture) -> None:
-    stream = Served(live(0, 2000, payload=True))  # more than what is under way and lies in slots
+    stream = Served(live(0, 2000, wide=True))  # more than what is under way and lies in slots
     loader = StreamLoader(stream.url, batch_size=10, on_loss="continue", num_workers=workers)
     taken: list[Batch] = []
     for batch in loader:
         loader.mark_trained(batch)
         taken.append(batch)
         if len(taken) == 3:
-            stream.replace(live(5000, 50, ended=True, payload=True))
+            stream.replace(live(5000, 50, ended=True, wide=True))
     stream.close()
     (before,) = loader.position.earlier
     former = [batch for batch in taken if batch["id"][0] < 5000]
@@ -326,7 +298,7 @@ def test_a_stream_of_other_records_is_not_gone_on_with(stream: Served) -> None:
     loader = StreamLoader(stream.url, batch_size=10, on_loss="continue")
     batches = iter(loader)
     loader.mark_trained(next(batches))
-    stream.replace(live(0, 1, payload=True))
+    stream.replace(live(0, 1, wide=True))
     with pytest.raises(StreamError, match="the records of the stream that follows are others: expected stream"):
         list(map(loader.mark_trained, batches))
 
