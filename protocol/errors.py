@@ -121,9 +121,9 @@ def lost_between(positions: Mapping[int, int], ends: Mapping[int, int], *, at_le
 
 
 def ranges(lost: Sequence[Lost]) -> str:
-    """All of them in one line, and where there are several, their sum."""
-    total = f"{sum(each.records for each in lost)} in all"
-    return "; ".join([*map(str, lost), *[total] * (len(lost) > 1)])
+    """All of them in one line; where there are several, their sum goes first."""
+    total = f"{sum(each.records for each in lost)} records in {len(lost)} partitions: "
+    return f"{total if len(lost) > 1 else ''}{'; '.join(map(str, lost))}"
 
 
 class BeyondLogEnd(StreamError):

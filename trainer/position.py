@@ -103,13 +103,13 @@ class RunPosition:
             raise RecordsLost(*first[:3], others)
         reader = expired.lost[0].partition  # each of them speaks for its own partitions
         if self._lost_said[reader].allows(time.monotonic()):
-            logger.warning("the log forgot records before they were read: %s; going on", ranges(expired.lost))
+            logger.warning("going on behind what the log forgot before it was read: %s", ranges(expired.lost))
 
     def lose_rest(self, received: Mapping[int, int]) -> tuple[Lost, ...]:
         """The stream is gone: what was heard of and not received will never come."""
         lost = lost_between(received, self.log_end, at_least=True)
         if lost:
-            logger.warning("the stream %s is gone: %s; going on", self._info.incarnation, ranges(lost))
+            logger.warning("going on, though the stream %s is gone: %s", self._info.incarnation, ranges(lost))
         return lost
 
     def explained(self, error: HeadraceError) -> HeadraceError:
@@ -181,7 +181,7 @@ class RunPosition:
             raise StreamReplaced(closed.incarnation, found, lost)
         else:
             said = f": {ranges(lost)}" if lost else ""
-            logger.warning("the stream %s is gone%s; stream %s follows", closed.incarnation, said, found)
+            logger.warning("stream %s follows the stream %s, which is gone%s", found, closed.incarnation, said)
         self.earlier.append(closed)
         self._turns = Turns(self._info.dealing, self._info.dealing.ends(0))
         self.ledger = Ledger(self.trained)
