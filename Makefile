@@ -1,7 +1,7 @@
 # make demo        from nothing to a trained model: installs, fetches FashionMNIST, runs producer and trainer
 # make test        installs the development extra too and runs the tests, at most 8 minutes on two cores
 # make coverage    the same with a coverage report, one after the other
-# make test-long   what takes longer            make test-faults   what breaks things at length
+# make test-long   what takes longer            make test-faults   what breaks things at length; SEED=N repeats one
 # make test-lowest the lower bounds of pyproject.toml, proved in an environment of their own
 # make bench       what streaming costs on this machine: limits, headrace, peers; at most 12 minutes
 # make lint        ruff, mypy, import-linter    make clean         removes everything that make made but ./data and ./runs
@@ -43,7 +43,7 @@ test-long: $(VENV)/.dev data
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m long --timeout 1800 || $(call none-marked,long)
 
 test-faults: $(VENV)/.dev data
-	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) -m faults --timeout 1800 || $(call none-marked,faults)
+	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(TWO) -m faults --timeout 1800
 
 test-lowest: $(LOWEST)/.installed data
 	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) $(TWO) -m "not slow and not long and not faults" -W default

@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.bars import Bar, Part
 from benchmarks.results import Figure
-from benchmarks.rows import age, delivered, growth, memory, peers, prepared, records, training
+from benchmarks.rows import age, delivered, disk, growth, memory, peers, prepared, records, training
 
 WIRE: Final[Figure] = ("limits", "raw wire, 1024 a message", "rate")
 #: Peers and how many times their rate we deliver.
@@ -14,7 +14,17 @@ TIMES: Final = (("naive", 25.0), ("torchvision", 60.0), ("tensorcom", 1.0))
 
 def bars(device: str) -> list[Bar]:
     """All of them, in the order of the report. Those of rows that are not measured are passed over there."""
-    return [*_delivered(), *_steps(device), *_records(), *_latency(), *_overhead(), *_memory(), *_growth(), *_start()]
+    return [
+        *_delivered(),
+        *_steps(device),
+        *_records(),
+        *_latency(),
+        *_overhead(),
+        *_memory(),
+        *_growth(),
+        *_start(),
+        *_disk(),
+    ]
 
 
 def _workers(counts: Sequence[int], group: str, suffix: str, under: Sequence[Figure]) -> list[Part]:
@@ -129,3 +139,11 @@ def _start() -> Iterator[Bar]:
     rows = ("workers 0", "workers 2, forkserver has imported")
     parts = [Part(label=row, over=("startup", row, "first_step_s")) for row in rows]
     yield Bar(measure="start to first step, after torch is imported", side="≤", bound=1.0, parts=parts, unit=" s")
+
+
+def _disk() -> Iterator[Bar]:
+    ours: Figure = (disk.NAME, disk.STRIPES, "rate")
+    parts = [Part(label="a stripe at a time", over=ours, under=[(disk.NAME, disk.LMDB, "rate")])]
+    yield Bar(measure="a log on disk, of LMDB's own batched appends", side="≥", bound=0.5, parts=parts)
+    parts = [Part(label="a stripe at a time", over=ours)]
+    yield Bar(measure="a log on disk", side="≥", bound=0.2, parts=parts, unit=" M/s", scale=1e-6)

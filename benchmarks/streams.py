@@ -21,7 +21,7 @@ from producer.source import ColumnSource
 from protocol.dealing import Dealing
 from protocol.log import Log
 from protocol.messages import STREAM
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 ANY_PORT = "tcp://127.0.0.1:*"
 PARTITIONS = 8
@@ -57,11 +57,11 @@ def endless(source: ColumnSource, *, partitions: int = PARTITIONS, rate: float =
 
 
 @contextmanager
-def serving(log: Log) -> Iterator[Serving]:
-    """The log, served by a process of its own while the context is open."""
+def serving(log: Log, keys: str = "") -> Iterator[Serving]:
+    """The log, served by a process of its own while the context is open; `keys` is a producer's folder of keys."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(log, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(log, theirs, keys), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -75,7 +75,7 @@ def serving(log: Log) -> Iterator[Serving]:
         ours.close()
 
 
-def _serve(log: Log, address: Connection) -> None:
-    server = Server(Service({STREAM: log}, ServiceSettings(), time.monotonic()), ServerSocket(ANY_PORT))
+def _serve(log: Log, address: Connection, keys: str) -> None:
+    server = Server(Service({STREAM: log}, ServiceSettings(), time.monotonic()), ServerSocket(ANY_PORT, keys=keys))
     address.send(server.address)
     server.serve()

@@ -1,5 +1,6 @@
 """`python -m producer`: serve a stream over ZeroMQ."""
 
+import resource
 import signal
 import sys
 import time
@@ -9,6 +10,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from producer.append_log import LogSettings
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
@@ -16,13 +18,13 @@ from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
-from protocol.class_path import add_class, class_path_in, import_class
-from protocol.command_line import ArgumentParser, run, settings_of
+from protocol.class_path import add_class, class_path_in, import_class, say_classes
+from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
 from protocol.messages import STREAM
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
 
@@ -44,6 +46,10 @@ class ProducerSettings:
 
     bind: str = "tcp://127.0.0.1:5555"
     """where to listen: tcp://HOST:PORT (a PORT of * picks a free one) or ipc://PATH"""
+    keys: str = ""
+    """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it is let in"""
+    insecure: bool = False
+    """listen without keys where other machines can reach it"""
     partitions: int = 8
     """partitions of the stream; readers share them out among themselves"""
     rate: float = 2000.0
@@ -74,7 +80,10 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     parser = ArgumentParser(prog="python -m producer", usage="python -m producer [options]", description=DESCRIPTION)
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
     add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
-    parser.add_class_arguments(ProducerSettings, None)
+    parser.add_class_arguments(ProducerSettings, None, skip={"insecure"})
+    text = "listen without keys where other machines can reach it"
+    parser.add_argument("--insecure", action="store_true", help=text)
+    parser.add_class_arguments(BadRecordSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
     kept.add_class_arguments(LogSettings, "log", as_group=False)
     return parser, source
@@ -82,6 +91,8 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until the stream is stopped or, if asked, committed."""
+    leave_on_signals()  # nothing is served yet
+    say_classes(arguments, "source")
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
@@ -91,14 +102,32 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(
             "--passes and --validation are for datasets: a live source gives its records once, as they come"
         )
-    log = settings_of(LogSettings, config.log)
+    log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
     if log.path and not _live(source):
         raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
+    if not _live(source) and (bad.on_bad_record != "stop" or bad.reject_nan):
+        raise UsageError(
+            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
+            "the stream already, so that a bad one stops it"
+        )
+    _allow_connections()
     made = parser.make(config)
-    logs, feed = _logs(made.source, settings, log)
-    server = Server(Service(logs, ServiceSettings(), time.monotonic()), ServerSocket(settings.bind))
+    bad_records = BadRecords(bad)
+    logs, feed = _logs(made.source, settings, log, bad_records)
+    service = Service(logs, ServiceSettings(), time.monotonic())
+    service.bad_records = bad_records
+    # From here on there is an address to release: a signal waits until the server can be told.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
+    server = Server(service, socket)
     _Life(server, feed, settings).live()
     return 0
+
+
+def _allow_connections() -> None:
+    """Each connection, a stranger's as well, is a descriptor: as many as the system lets this process have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _live(source: Any) -> bool:
@@ -106,9 +135,11 @@ def _live(source: Any) -> bool:
     return hasattr(source, "__iter__") and not hasattr(source, "__len__")
 
 
-def _logs(source: Any, settings: ProducerSettings, log: LogSettings) -> tuple[dict[str, Log], Feed | None]:
+def _logs(
+    source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords
+) -> tuple[dict[str, Log], Feed | None]:
     if _live(source):
-        feed = Feed(source, settings.partitions, log)
+        feed = Feed(source, settings.partitions, log, bad_records)
         return {STREAM: feed.log}, feed
     dataset = source_from(source, validation=settings.validation, seed=settings.seed)
     stream = ComputedLog(
@@ -132,8 +163,9 @@ class _Life:
 
     def live(self) -> None:
         """Serve; SIGINT and SIGTERM leave without ending the stream, so that trainers wait for the next life."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         self._say_start()
         if self._feed is not None:
             self._feed.log.on_append = self._server.wake
@@ -180,7 +212,10 @@ class _Life:
 
     def _say_status(self, now_s: float) -> None:
         service = self._service
-        print(self._status.line(service.sent, service.stream.log_end(), service.group_states(now_s), now_s), flush=True)
+        line = self._status.line(
+            service.sent, service.stream.log_end(), service.group_states(now_s), now_s, service.bad_records.rejected
+        )
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

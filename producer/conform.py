@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.inference import as_array
-from protocol.chunk import LENGTH_DTYPE, Column, Ragged
+from protocol.chunk import LENGTH_DTYPE, MAX_CHUNK_BYTES, Column, Ragged
 from protocol.errors import DataFault
 from protocol.schema import Field, Schema
 
@@ -59,6 +59,11 @@ class FieldCheck:
         if array.ndim != len(self._shape) + 1 or array.shape[1:] != self._shape:
             raise self._mismatch(array.dtype, array.shape[1:])
         return self._converted(values, array)
+
+    def row_bytes(self, column: Column) -> npt.NDArray[np.int64]:
+        """Bytes of each row of a ragged column."""
+        assert isinstance(column, Ragged)
+        return column.lengths.astype(np.int64) * self.field.item_bytes
 
     def _plain_int_range(self) -> tuple[int, int]:
         if self._shape != () or self._dtype.kind not in "iu":
@@ -131,12 +136,17 @@ class RecordCheck:
             FieldCheck(field, schema.label_range if field.name == schema.label else None) for field in schema.fields
         )
         self._names = frozenset(check.name for check in self.fields)
+        self._ragged = [number for number, check in enumerate(self.fields) if check.field.ragged]
+        self._fixed_bytes = schema.record_bytes + LENGTH_DTYPE.itemsize * len(self._ragged)
 
     def record(self, record: Mapping[str, Any]) -> list[Any]:
         """The values in the schema's order; raises `DataFault`, naming the field."""
         if record.keys() != self._names:
             raise self._other_fields(record)
-        return [check.value(record[check.name]) for check in self.fields]
+        values = [check.value(record[check.name]) for check in self.fields]
+        if self._ragged:
+            self._check_size(sum(values[number].nbytes for number in self._ragged))
+        return values
 
     def columns(self, columns: Mapping[str, Any]) -> list[Column]:
         """The columns in the schema's order, all of one length; raises `DataFault`, naming the field."""
@@ -148,7 +158,17 @@ class RecordCheck:
                 raise DataFault(
                     f"field {check.name!r}: {len(column)} records where {self.fields[0].name!r} has {len(checked[0])}"
                 )
+        if self._ragged and len(checked[0]):
+            sizes = np.zeros(len(checked[0]), np.int64)
+            for number in self._ragged:
+                sizes += self.fields[number].row_bytes(checked[number])
+            self._check_size(int(sizes.max()))
         return checked
+
+    def _check_size(self, ragged_bytes: int) -> None:
+        """The fixed fields are within bounds by the schema; what is ragged may be of any length."""
+        if (size := self._fixed_bytes + ragged_bytes) > MAX_CHUNK_BYTES:
+            raise DataFault(f"a record of {size} bytes, over the {MAX_CHUNK_BYTES} that can be sent")
 
     def _other_fields(self, record: Mapping[str, Any]) -> DataFault:
         missing, surplus = sorted(self._names - record.keys()), sorted(record.keys() - self._names)

@@ -1,4 +1,4 @@
-"""A live source on the command line: any class whose objects yield records, fed into a memory log."""
+"""A live source on the command line: any class whose objects yield records, fed into a log."""
 
 import itertools
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from producer.append_log import AppendLog, LogSettings
+from producer.bad_records import BadRecords
 from producer.inference import infer_schema
 from producer.open_log import open_log
 from protocol.errors import DataFault, HeadraceError, UsageError
@@ -18,7 +19,13 @@ logger = logging.getLogger(__name__)
 class Feed:
     """Reads a live source in a thread of its own. `error` is what it died of, if it did."""
 
-    def __init__(self, source: Iterable[Mapping[str, Any]], partitions: int, settings: LogSettings) -> None:
+    def __init__(
+        self,
+        source: Iterable[Mapping[str, Any]],
+        partitions: int,
+        settings: LogSettings,
+        bad_records: BadRecords,
+    ) -> None:
         name = type(source).__name__
         self._records: Iterator[Mapping[str, Any]] = iter(source)
         log = open_log(None, partitions, settings, source=name)  # what a record is, a folder may know already
@@ -26,6 +33,7 @@ class Feed:
             log = open_log(self._first_schema(name), partitions, settings, source=name)
         assert log is not None
         self.log: AppendLog = log
+        self.bad_records = bad_records
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
 
@@ -46,10 +54,19 @@ class Feed:
     def _run(self) -> None:
         try:
             for record in self._records:
-                self.log.append(record)
+                self._append(record)
         except HeadraceError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001  (the user's own code: whatever it raises ends the stream's feed)
             self.error = DataFault(f"the source failed: {type(error).__name__}: {error}")
         else:
             self.log.end()
+
+    def _append(self, record: object) -> None:
+        try:
+            if not isinstance(record, Mapping):
+                raise DataFault(f"the source gave a {type(record).__name__}: a record is a mapping of fields to values")
+            self.bad_records.check(record)
+            self.log.append(record)
+        except DataFault as fault:
+            self.bad_records.take(record, fault)

@@ -16,6 +16,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
+        #: What was last wrong, by code.
+        self.last_refusal: dict[str, str] = {}
         self._messages: list[tuple[bytes, Reply]] = []
 
     def say(self, peer: bytes, message: Reply) -> None:
@@ -25,7 +27,7 @@ class Outbox:
     def refuse(self, peer: bytes, error: PeerError, *, session: int | None = None, request: int | None = None) -> None:
         """Tell a peer what was wrong with what it sent, and count it."""
         self.refused[error.code] += 1
-        text = str(error)[:MAX_TEXT_LENGTH]
+        text = self.last_refusal[error.code] = str(error)[:MAX_TEXT_LENGTH]
         self.say(peer, Refusal(code=error.code, text=text, session=session, request=request))
 
     def flush(self, send: Send) -> set[bytes]:

@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from producer.append_log import AppendLog, LogSettings, WhenFull
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inference import infer_schema
 from producer.open_log import open_log
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from protocol.dealing import Positions
-from protocol.errors import NotDrained, StreamError, UsageError
+from protocol.errors import DataFault, NotDrained, StreamError, UsageError
 from protocol.messages import STREAM
 from protocol.schema import Schema
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,12 @@ class Publisher:
     that the next Publisher of the same path goes on with: there the promise begins once they are synced, which `flush`
     and `send(wait=True)` wait for and `durable` counts. `max_bytes` bounds what is kept (0: 256 MiB in memory, 16 GiB
     on disk): a full log makes `send` wait (`block`), forgets and counts the oldest (`drop-oldest`), or makes it raise
-    `LogFull` (`fail`). On disk, records wait `linger_ms` for others, and are forgotten after `keep_s` (0: never). No
-    field of a record can be called `wait`.
+    `LogFull` (`fail`). On disk, records wait `linger_ms` for others, and are forgotten after `keep_s` (0: never). A
+    record that does not fit the schema makes `send` raise, unless `bad_records` says that it is kept aside. No field
+    can be called `wait`.
+
+    `keys` is a producer's folder of keys (`python -m protocol keygen`): only clients on its list are let in. Without
+    one the address must be of this machine alone, unless `insecure` says that others may come.
 
     Left cleanly, a `with` ends the stream and waits until all of it was taken: committed by runs that keep
     checkpoints, marked as trained by others. Left by an exception, the producer is *away* and the stream has no end.
@@ -54,7 +59,11 @@ class Publisher:
         linger_ms: float = 5.0,
         keep_s: float = 0.0,
         drain_timeout_s: float | None = None,
+        bad_records: BadRecordSettings | None = None,
+        keys: str | PathLike[str] = "",
+        insecure: bool = False,
     ) -> None:
+        self._bad_records = BadRecords(bad_records or BadRecordSettings())
         self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
         self._log_settings = LogSettings(path=fspath(path), bytes=max_bytes, full=full, linger=linger_ms, keep=keep_s)
         self._log: AppendLog | None = None
@@ -62,7 +71,7 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._left: tuple[int, int] | None = None
         self._closed = False
-        self._socket = ServerSocket(url)
+        self._socket = ServerSocket(url, keys=fspath(keys), insecure=insecure)
         try:
             self._open(schema)
         except BaseException:
@@ -84,20 +93,34 @@ class Publisher:
         """Records of the stream, those of former lives among them, that the promise holds for."""
         return 0 if self._log is None else self._log.durable
 
+    @property
+    def rejected(self) -> int:
+        """Records that were kept aside because they do not fit the schema."""
+        return self._bad_records.rejected
+
     def send(self, *, wait: bool = False, **record: Any) -> None:
         """Append one record: a value for each field; `wait` until it is durable.
 
         Raises `DataFault` where it does not fit the schema, `LogFull` where there is no room and the policy is `fail`.
         """
         log = self._log_for(lambda: infer_schema(record))
-        log.append(record)
+        try:
+            self._bad_records.check(record)
+            log.append(record)
+        except DataFault as fault:
+            self._bad_records.take(record, fault)
         if wait:
             log.flush()
 
     def send_columns(self, *, wait: bool = False, **columns: Any) -> None:
         """Append many records at once: an array [n, *shape] for each field; `wait` until they are durable."""
         log = self._log_for(lambda: infer_schema({name: column[0] for name, column in columns.items()}))
-        log.append_columns(columns)
+        try:
+            self._bad_records.check(columns)
+            log.append_columns(columns)
+        except DataFault as fault:
+            for record in self._bad_records.one_by_one(columns, fault):
+                self.send(**record)
         if wait:
             log.flush()
 
@@ -157,6 +180,7 @@ class Publisher:
         if log is None:
             return
         service = Service({STREAM: log}, ServiceSettings(), time.monotonic())
+        service.bad_records = self._bad_records
         server = self._server = Server(service, self._socket)
         log.on_append = server.wake
         self._thread = threading.Thread(target=self._serve, args=(server, log), name="headrace-server", daemon=True)

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from producer.service import Service
@@ -10,12 +11,19 @@ from protocol.codec import decode_request, encode
 from protocol.errors import PeerError
 from protocol.memory import keep_freed_memory
 from protocol.messages import Message
-from protocol.zmq_transport import ServerSocket
+from protocol.rate_limit import RateLimit
+from protocol.server_socket import ServerSocket
 
 logger = logging.getLogger(__name__)
 
 #: Requests taken in before chunks are sent again, so that a flood of one does not starve the other.
 REQUESTS_A_TURN = 64
+#: The same in time: some requests cost far more than others.
+REQUESTS_S = 0.0002
+#: What was refused is said this often, each kind in one line with its number.
+REFUSALS_SAID_S = 1.0
+#: Characters of a refusal that are said; a stranger may have written some of them.
+SHOWN = 200
 
 
 class Server:
@@ -24,6 +32,7 @@ class Server:
     def __init__(self, service: Service, socket: ServerSocket) -> None:
         keep_freed_memory()
         self.service = service
+        service.rights_of = socket.rights_of
         self._socket = socket
         self.address = socket.address
         self._stopping = False
@@ -32,6 +41,8 @@ class Server:
         os.set_blocking(self._wake_write, False)
         socket.wake_on(self._wake_read)
         self._asleep = False
+        self._refusals_said: Counter[str] = Counter()
+        self._refusals_limit = RateLimit(REFUSALS_SAID_S)
 
     def serve(self, each_turn: Callable[[float], None] | None = None) -> None:
         """Serve until `stop`. `each_turn` is called with the time at least once a second; it may raise to end."""
@@ -47,20 +58,28 @@ class Server:
 
     def turn(self, now_s: float) -> None:
         """Take in what has come, say what is due, send what may be sent."""
+        enough_s = time.monotonic() + REQUESTS_S
+        if self._socket.watch(now_s):
+            for user in self.service.end_denied():
+                logger.warning("%s has lost a right: its session was ended", self._socket.name_of(user))
         for _ in range(REQUESTS_A_TURN):
             received = self._socket.receive()
             if received is None:
                 break
-            peer, frames = received
+            peer, user, frames = received
             try:
                 request = decode_request(frames)
             except PeerError as error:
                 self.service.refuse(peer, error)
             else:
-                self.service.receive(peer, request, now_s)
+                self.service.receive(peer, request, now_s, user)
+            if time.monotonic() > enough_s:
+                break
         for name in self.service.advance(now_s):
             logger.warning("group %s never saved and has fallen silent: it holds no records back any more", name)
         self.service.pump(self._send, now_s)
+        if self.service.refused != self._refusals_said and self._refusals_limit.allows(now_s):
+            self._say_refusals()
 
     def wake(self) -> None:
         """The log has grown: readers may be waiting for it."""
@@ -85,6 +104,13 @@ class Server:
 
     def _send(self, peer: bytes, message: Message) -> bool:
         return self._socket.send(peer, encode(message))
+
+    def _say_refusals(self) -> None:
+        refused = self.service.refused
+        for code, count in (refused - self._refusals_said).items():
+            last = self.service.outbox.last_refusal[code][:SHOWN]
+            logger.warning("refused messages of peers (%s): %d more, the last: %r", code, count, last)
+        self._refusals_said = Counter(refused)
 
     def _drain_wake_ups(self) -> None:
         try:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from producer.access import check_right
+from producer.bad_records import BadRecords, BadRecordSettings
 from producer.groups import Groups
 from producer.outbox import Outbox, Send
 from producer.sessions import Sessions, SessionSettings, end_of, expired
@@ -31,6 +33,7 @@ from protocol.messages import (
     Subscribe,
     Welcome,
 )
+from protocol.security import EVERYTHING, Right
 from protocol.server_session import ServerSession
 from protocol.stream import StreamInfo
 from protocol.values import shown
@@ -67,20 +70,25 @@ class Service:
             kept=self.stream.groups(),
             now_s=now_s,
         )
+        #: What a user may do; everybody may do everything unless a server says otherwise.
+        self.rights_of: Callable[[str], Right] = lambda _user: EVERYTHING
         self.outbox = Outbox()
         self.sessions = Sessions(logs, settings, self.outbox, clock_s)
+        #: Where the records went that the stream's log did not let in; a dataset has none.
+        self.bad_records = BadRecords(BadRecordSettings())
         self._started_s = now_s
         self._checked_s = now_s
         self._trim()
 
     # --- messages in ---------------------------------------------------------------------------------------------
 
-    def receive(self, peer: bytes, request: Request, now_s: float) -> None:
-        """Obey one request, or refuse it to its sender."""
+    def receive(self, peer: bytes, request: Request, now_s: float, user: str = "") -> None:
+        """Obey one request, or refuse it to its sender. `user` is whose key it came with, "" without keys."""
         try:
+            check_right(request, user, self.rights_of(user))
             match request:
                 case Subscribe():
-                    self._subscribe(peer, request, now_s)
+                    self._subscribe(peer, request, now_s, user)
                 case Credit():
                     self._credit(peer, request, now_s)
                 case Describe():
@@ -102,7 +110,7 @@ class Service:
         """A peer has sent something that is no message."""
         self.outbox.refuse(peer, error)
 
-    def _subscribe(self, peer: bytes, asked: Subscribe, now_s: float) -> None:
+    def _subscribe(self, peer: bytes, asked: Subscribe, now_s: float, user: str) -> None:
         log = self._log(asked.split)
         info = log.info
         self._check_subscribe(peer, asked, info)
@@ -111,7 +119,7 @@ class Service:
             if (refusal := self._refusal(asked, log)) is not None:
                 self.outbox.say(peer, refusal)
                 return
-            self._open(peer, asked, log, now_s)
+            self._open(peer, asked, log, now_s, user)
         end = log.log_end()
         log_end = {partition: end[partition] for partition in asked.positions}
         self.outbox.say(peer, Welcome(session=asked.session, info=info, log_end=log_end))
@@ -144,8 +152,8 @@ class Service:
                 return Refusal(code="beyond_end", text=text, session=asked.session, partition=partition)
         return None
 
-    def _open(self, peer: bytes, asked: Subscribe, log: Log, now_s: float) -> None:
-        session = ServerSession(asked, log.info.dealing, now_s)
+    def _open(self, peer: bytes, asked: Subscribe, log: Log, now_s: float, user: str) -> None:
+        session = ServerSession(asked, log.info.dealing, now_s, user)
         if session.group is not None:
             committed = asked.committed
             if committed is not None:
@@ -178,6 +186,7 @@ class Service:
                 ended=ended,
                 uptime_s=max(0.0, now_s - self._started_s),
                 refused=self.refused.total(),
+                rejected=self.bad_records.rejected,
                 groups=self.group_states(now_s),
             ),
         )
@@ -211,6 +220,10 @@ class Service:
         if gone:
             self._trim()
         return gone
+
+    def end_denied(self) -> list[str]:
+        """The rights have changed: end the sessions that need one which their user has no more; those users."""
+        return self.sessions.end_denied(self.rights_of)
 
     def pump(self, send: Send, now_s: float, most_chunks: int = 16) -> None:
         """Send what has been said, then chunks as far as credit reaches, then signs of life where they are due."""

@@ -4,12 +4,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from producer.access import right_to_read
 from producer.outbox import Outbox, Send
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, to_frames
 from protocol.dealing import Positions
-from protocol.errors import OversizedMessage, RecordsLost, UnknownMessage
+from protocol.errors import AccessDenied, OversizedMessage, RecordsLost, UnknownMessage
 from protocol.log import Log
 from protocol.messages import STREAM, ChunkMessage, Refusal, Status
+from protocol.security import Right
 from protocol.server_session import Reading, ServerSession
 
 
@@ -29,6 +31,16 @@ class SessionSettings:
     """Records that differ in size are sent in chunks of at most this, or one by one where each is larger."""
     most_sessions: int = 1024
     """Readers at the same time."""
+    full_link_most_s: float = 1.0
+    """A link that takes no more is tried again after `linger_s`, twice that, and so on up to this."""
+
+
+@dataclass(frozen=True)
+class _Full:
+    """When a link was last found full, and how long it is left alone."""
+
+    tried_s: float
+    pause_s: float
 
 
 class Sessions:
@@ -45,6 +57,7 @@ class Sessions:
         self.sent = 0
         self._read_s = 0.0  # inside logs, for whichever reader: meanwhile the others wait as well
         self._read_before_s: dict[bytes, float] = {}
+        self._full: dict[bytes, _Full] = {}
         self._next = b""  # the peer whose turn it is where the last turn left somebody waiting
 
     def __len__(self) -> int:
@@ -68,6 +81,7 @@ class Sessions:
         """Serve it no longer, if it was served."""
         self._sessions.pop(peer, None)
         self._read_before_s.pop(peer, None)
+        self._full.pop(peer, None)
 
     def readers(self) -> Counter[str]:
         """Number of readers by group."""
@@ -80,6 +94,19 @@ class Sessions:
         for peer, session in list(self._sessions.items()):
             if now_s - session.heard_s > self._settings.silent_reader_s:
                 self.close(peer)
+
+    def end_denied(self, rights_of: Callable[[str], Right]) -> list[str]:
+        """End the sessions whose user has lost a right that they need; those users."""
+        denied = {
+            peer: session
+            for peer, session in self._sessions.items()
+            if right_to_read(session.group) not in rights_of(session.user)
+        }
+        for peer, session in denied.items():
+            self.close(peer)
+            text = "this key has lost the right to what it reads here"
+            self._outbox.say(peer, Refusal(code=AccessDenied.code, text=text, session=session.token))
+        return [session.user for session in denied.values()]
 
     def say_signs_of_life(self, now_s: float) -> None:
         """Status and END where they are due."""
@@ -101,8 +128,10 @@ class Sessions:
             return 0.0
         wait_s = min(1.0, self._settings.sign_of_life_s)
         ends = self._ends()
-        for session in self._sessions.values():
-            if session.hungry(ends[session.split]):
+        for peer, session in self._sessions.items():
+            if (full := self._full.get(peer)) is not None:
+                wait_s = min(wait_s, full.pause_s)
+            elif session.hungry(ends[session.split]):
                 due_s = self._logs[session.split].due_in_s()
                 wait_s = min(wait_s, wait_s if due_s is None else max(due_s, self._settings.linger_s))
             elif session.reading(ends[session.split], float("inf"), 0.0) is not None:
@@ -136,8 +165,11 @@ class Sessions:
         if reading is None:
             return False
         try:
+            if not self._open_again(peer, session, ends[session.split], send, now_s):
+                return False
             chunk = self._fitting(self._read(log, reading))
             if not send(peer, _message(session.token, chunk, log, self._source_s(peer, session))):
+                self._full[peer] = _Full(now_s, self._settings.linger_s)
                 return False
         except UnknownMessage:
             self.close(peer)
@@ -152,6 +184,21 @@ class Sessions:
             return False
         session.sent(chunk, now_s)
         self.sent += chunk.count
+        return True
+
+    def _open_again(self, peer: bytes, session: ServerSession, end: Positions, send: Send, now_s: float) -> bool:
+        """Whether a link that was full has room: asked with a status, since a read in vain would cost all readers."""
+        full = self._full.get(peer)
+        if full is None:
+            return True
+        if now_s < full.tried_s + full.pause_s:
+            return False
+        log_end = {partition: end[partition] for partition in session.next}
+        status = Status(session=session.token, next=dict(session.next), log_end=log_end, save_soon=False)
+        if not send(peer, replace(status, source_s=self._source_s(peer, session))):
+            self._full[peer] = _Full(now_s, min(2 * full.pause_s, self._settings.full_link_most_s))
+            return False
+        del self._full[peer]
         return True
 
     def _read(self, log: Log, reading: Reading) -> Chunk:

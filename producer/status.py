@@ -16,11 +16,15 @@ class StatusLine:
         """Whether it is time for another line."""
         return now_s - self._said_s >= self._every_s
 
-    def line(self, sent: int, log_end: Positions, groups: tuple[GroupState, ...], now_s: float) -> str:
-        """`sent` counts the records that went out to all readers so far."""
+    def line(
+        self, sent: int, log_end: Positions, groups: tuple[GroupState, ...], now_s: float, rejected: int = 0
+    ) -> str:
+        """`sent` counts the records that went out to all readers so far, `rejected` those that were not let in."""
         rate = (sent - self._sent) / max(1e-9, now_s - self._said_s)
         self._said_s, self._sent = now_s, sent
         parts = [f"{rate:,.0f} records/s out", f"log end {sum(log_end.values()):,}"]
+        if rejected:
+            parts.append(f"{rejected:,} records rejected")
         for group in groups:
             behind = distance(group.trained, log_end)
             parts.append(

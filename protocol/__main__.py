@@ -15,7 +15,8 @@ from rich.live import Live
 from protocol import show
 from protocol.command_line import ArgumentParser, run
 from protocol.contact_sheet import save_png, sheet_of
-from protocol.errors import StreamTimeout, UsageError
+from protocol.errors import AccessDenied, StreamTimeout, UsageError
+from protocol.keygen import make_keys
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM, Description
 from protocol.open_reader import open_reader
@@ -57,6 +58,12 @@ command goes on where it stopped. file://DIR is the recorded stream: it needs no
   python -m protocol record tcp://127.0.0.1:5555 recordings/monday --records 100000
   python -m trainer train --stream file://recordings/monday"""
 
+KEYGEN = """Make keys, so that a producer lets in only whom it knows, and nobody between can read or change a byte: a
+folder for each machine. DIR/producer holds the list of clients and their rights, which you may edit at any time.
+
+  python -m protocol keygen keys
+  python -m protocol keygen keys viewer --rights read"""
+
 EVERY_S = 1.0
 #: Looking needs few records at a time: the least window that a session grants.
 SETTINGS = ReaderSettings(window_bytes=1)
@@ -66,22 +73,27 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, connect, obey."""
     config = _parser().parse_args(list(arguments))
     options = config[config.subcommand]
+    if config.subcommand == "keygen":
+        print("\n".join(make_keys(Path(options.folder), options.names, options.rights)))
+        return 0
     if not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout:g}: give a number of seconds above 0")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write is no reason to fail
     # Rich cuts at the width of a terminal; what is piped elsewhere stays whole.
     console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
-    with open_reader(options.url, SETTINGS) as reader:
+    with open_reader(options.url, SETTINGS, keys=options["keys"]) as reader:
         try:
             return COMMANDS[config.subcommand].obey(reader, options, console)
+        except AccessDenied as error:
+            raise UsageError(str(error)) from error
         except StreamTimeout as error:
             mend = f"start one (python -m producer --bind {options.url}), or wait longer (--timeout)"
             raise UsageError(f"{error}: {mend}") from error
 
 
 def _parser() -> ArgumentParser:
-    usage = "python -m protocol info|lag|groups|peek|record URL [options]"
+    usage = "python -m protocol info|lag|groups|peek|record URL [options], or keygen DIR"
     parser = ArgumentParser(prog="python -m protocol", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     for name, command in COMMANDS.items():
@@ -89,7 +101,21 @@ def _parser() -> ArgumentParser:
         own.add_argument("url", metavar="URL", type=str, help="the stream: tcp://HOST:PORT, ipc://PATH or file://DIR")
         command.add_options(own)
         own.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for a producer")
+        text = "folder of this client's keys, where the producer has some (keygen makes them)"
+        own.add_argument("--keys", metavar="DIR", type=str, default="", help=text)
         commands.add_subcommand(name, own, help=command.summary)
+    commands.add_subcommand("keygen", _keygen_parser(), help="make keys for a producer and its clients")
+    return parser
+
+
+def _keygen_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m protocol keygen DIR [NAME ...] [options]", description=KEYGEN)
+    parser.add_argument("folder", metavar="DIR", type=str, help="where the folders go")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", type=str, default=["trainer"], help="clients to make keys for"
+    )
+    text = "what they may do: read, commit, or read,commit, which training needs"
+    parser.add_argument("--rights", type=str, default="read,commit", help=text)
     return parser
 
 

@@ -3,14 +3,18 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from protocol.command_line import located
+from protocol.command_line import located, program
 from protocol.errors import UsageError
+from protocol.values import shown
+
+#: What a settings file may name without a word: it runs nothing that does not run anyway.
+WELL_KNOWN = ("protocol.", "producer.", "trainer.", "torch.nn.", "torch.optim.")
 
 
 def import_class(path: str, option: str, base: type[Any] | None = None) -> type[Any]:
@@ -80,6 +84,46 @@ def add_class(parser: Any, option: str, kind: type[Any], text: str, default: str
     except ValueError as error:
         text = f"--{option} {name!r}: its arguments cannot be told; give a class written in Python"
         raise UsageError(text) from error
+
+
+def say_classes(arguments: Sequence[str], *options: str) -> None:
+    """Say in one line which classes the `--config` files name, before any of them is imported: that runs their code.
+
+    `options` are those that take a class by its path alone, without `class_path`.
+    """
+    for file in _config_files(arguments):
+        settings = _settings_in(file)
+        alone = [settings[option] for option in options if isinstance(settings.get(option), str)]
+        say_imports(file, [*alone, *class_paths(settings)])
+
+
+def say_imports(file: str | Path, paths: Iterable[str]) -> None:
+    """Say on standard error that these classes are about to be imported because a file names them."""
+    strange = [path for path in dict.fromkeys(paths) if "." in path and not path.startswith(WELL_KNOWN)]
+    if strange:
+        names = ", ".join(map(shown, strange))
+        print(f"{program()}: {file} names classes, whose code will run: {names}", file=sys.stderr, flush=True)
+
+
+def class_paths(settings: object) -> Iterator[str]:
+    """All class paths in nested settings."""
+    if isinstance(settings, dict):
+        if isinstance(path := settings.get("class_path"), str):
+            yield path
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for each in settings:
+            yield from class_paths(each)
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        files: list[str] = parser.parse_known_args(list(arguments))[0].config
+    except argparse.ArgumentError:
+        return []  # the parser itself will say what is missing
+    return files
 
 
 def _subclasses(base: type[Any] | None) -> Iterator[type[Any]]:

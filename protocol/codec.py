@@ -49,7 +49,7 @@ VERSION: Final = 1
 #: A frame 0 from a reader, and one from a server (which may hold class names and many groups).
 MAX_REQUEST_BYTES: Final = 1 << 18
 MAX_REPLY_BYTES: Final = 1 << 22
-#: msgpack makes room for as many entries as a container announces, at each of up to a thousand levels.
+#: Entries of one container.
 MAX_REQUEST_ENTRIES: Final = MAX_PARTITIONS
 MAX_REPLY_ENTRIES: Final = MAX_CLASSES
 MAX_MAP_ENTRIES: Final = 256
@@ -124,6 +124,11 @@ def _header(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> dict[
     if size > max_bytes:
         raise OversizedMessage(f"a header of {size} bytes, over the {max_bytes} allowed")
     try:
+        # unpackb makes room for as many entries as a container announces, at up to a thousand levels: 32 MiB and
+        # milliseconds for a few kilobytes. Passing over the bytes first makes nothing and shows whether they are there.
+        whole = msgpack.Unpacker(read_size=1, max_buffer_size=max_bytes)
+        whole.feed(frames[0])
+        whole.skip()
         header = msgpack.unpackb(
             frames[0], max_array_len=max_entries, max_map_len=MAX_MAP_ENTRIES, max_bin_len=0, max_ext_len=0
         )

@@ -5,12 +5,15 @@ Exit status 0: done; 2: the user's mistake; 1: a fault. Typed arguments, YAML an
 
 import argparse
 import logging
+import os
 import re
+import signal
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
@@ -18,6 +21,9 @@ import jsonargparse
 from protocol.errors import HeadraceError, UsageError
 
 T = TypeVar("T")
+
+#: What somebody asks a program to end with.
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 # The docstring under a field of a settings class is that option's help.
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -105,6 +111,17 @@ def run(main: Callable[[Sequence[str]], int]) -> int:
         # Whoever read our output has had enough (`… | head`); Python would complain again at its exit.
         sys.stdout = None
         return 0
+
+
+def leave_on_signals() -> None:
+    """Let SIGINT and SIGTERM end the program at once, with status 0: until there is something to save or to close."""
+    for number in STOPPING:
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    os._exit(0)
 
 
 def located(error: BaseException) -> str:

@@ -7,6 +7,7 @@ HeadraceError
 │   ├── OversizedMessage      more bytes, frames or entries than the protocol allows
 │   ├── UnknownMessage        a type, split or session that this side does not know
 │   ├── OutOfRange            a number outside what it may be
+│   ├── AccessDenied          a key that the other side does not accept, or a right that it does not give
 │   └── VersionMismatch       a peer of another major version
 ├── StreamError           what the stream cannot give; exit status 1
 │   ├── RecordsLost           positions that retention or a dead log has passed
@@ -63,6 +64,12 @@ class OutOfRange(PeerError):
     code = "range"
 
 
+class AccessDenied(PeerError):
+    """A key that the other side does not accept, or a right that it does not give."""
+
+    code = "denied"
+
+
 class VersionMismatch(PeerError):
     """A peer of another major version."""
 
@@ -71,7 +78,7 @@ class VersionMismatch(PeerError):
 
 def peer_error(code: str, text: str) -> PeerError:
     """The error that the code of a refusal names; a plain `PeerError` for one that this side does not know."""
-    kinds = (MalformedMessage, OversizedMessage, UnknownMessage, OutOfRange, VersionMismatch)
+    kinds = (MalformedMessage, OversizedMessage, UnknownMessage, OutOfRange, AccessDenied, VersionMismatch)
     return next((kind for kind in kinds if kind.code == code), PeerError)(text)
 
 

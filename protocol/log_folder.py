@@ -47,31 +47,31 @@ class LogFolder:
     """
 
     def __init__(self, path: Path, *, write: bool = False, max_bytes: int = 0) -> None:
-        self.path = path
-        self._lock: FolderLock | None = None
         if not write and not self.exists(path):
             raise UsageError(f"{path} holds no log: give the folder of a recording or of a producer's --log.path")
-        with _translated(path):
-            if write:
-                path.mkdir(parents=True, exist_ok=True)
-                mend = "stop it, or give another folder"
-                self._lock = FolderLock(path, WRITER, mend=mend, patience_s=LOCK_PATIENCE_S)
-            self._environment = lmdb.open(
-                str(path),
-                map_size=2 * max_bytes + HEADROOM_BYTES if max_bytes else UNBOUNDED_BYTES,
-                readonly=not write,
-                lock=write or os.access(path, os.W_OK),
-                max_dbs=MAX_SPLITS + 3,
-                max_readers=MAX_READERS,
-            )
+        self.path = path
+        self._writes = write
+        self._lock = self._locked() if write else None
+        self._records: dict[str, Database] = {}
+        self._environment: Any = None
+        try:
+            with _translated(path):
+                self._environment = lmdb.open(
+                    str(path),
+                    map_size=2 * max_bytes + HEADROOM_BYTES if max_bytes else UNBOUNDED_BYTES,
+                    readonly=not write,
+                    lock=write or os.access(path, os.W_OK),
+                    max_dbs=MAX_SPLITS + 3,
+                    max_readers=MAX_READERS,
+                )
             if write:
                 self._environment.reader_check()  # those that were killed while they read
-        self._writes = write
-        self._records: dict[str, Database] = {}
-        try:
             self._about = self._database(b"about")
             self._groups = self._database(b"groups")
             self._check_format()
+            if write:
+                for folder in (path, path.resolve().parent):
+                    _sync(folder)  # the files' names as well
         except BaseException:
             self.close()
             raise
@@ -83,7 +83,8 @@ class LogFolder:
 
     def close(self) -> None:
         """Release the folder."""
-        self._environment.close()
+        if self._environment is not None:
+            self._environment.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -156,6 +157,11 @@ class LogFolder:
         else:
             transaction.put(name.encode(), msgpack.packb(vars(group)), db=self._groups)
 
+    def _locked(self) -> FolderLock:
+        with _translated(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            return FolderLock(self.path, WRITER, mend="stop it, or give another folder", patience_s=LOCK_PATIENCE_S)
+
     def _database(self, name: bytes) -> Database:
         with _translated(self.path):
             return self._environment.open_db(name, create=self._writes)
@@ -173,6 +179,14 @@ class LogFolder:
 
 def _key(kind: bytes, split: str) -> bytes:
     return kind + b" " + split.encode()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

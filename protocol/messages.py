@@ -98,7 +98,7 @@ class GroupState:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The answer to `Describe`."""
+    """The answer to `Describe`. `refused` counts messages of peers, `rejected` records that the log did not let in."""
 
     request: int
     info: StreamInfo
@@ -108,6 +108,7 @@ class Description:
     uptime_s: float
     refused: int
     groups: tuple[GroupState, ...]
+    rejected: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

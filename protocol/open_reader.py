@@ -1,10 +1,12 @@
 """Which reader a stream's URL names."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from protocol.errors import UsageError
 from protocol.file_reader import FILE, FileReader
 from protocol.reader import Reader
+from protocol.security import client_keys
 from protocol.subscription import ReaderSettings
 from protocol.zmq_transport import ZmqReader
 
@@ -29,9 +31,12 @@ def check_url(url: str) -> None:
         raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
 
 
-def open_reader(url: str, settings: ReaderSettings | None = None) -> Reader:
-    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ, `file://` reads a folder. Raises `UsageError`."""
+def open_reader(url: str, settings: ReaderSettings | None = None, *, keys: str | Path = "") -> Reader:
+    """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ, `file://` reads a folder. Raises `UsageError`.
+
+    `keys` is a client's folder of keys, for a producer that lets in only whom it knows; a folder asks for none.
+    """
     check_url(url)
     if url.startswith(FILE):
         return FileReader(url)
-    return ZmqReader(url, settings or ReaderSettings())
+    return ZmqReader(url, settings or ReaderSettings(), client_keys(keys) if keys else None)

@@ -25,11 +25,11 @@ class Reading:
 class ServerSession:
     """One reader's subscription: its partitions are sent strictly in stream order.
 
-    Times are seconds of any monotonic clock.
+    Times are seconds of any monotonic clock. `user` is whose subscription it is, where the server knows.
     """
 
-    def __init__(self, subscribe: Subscribe, dealing: Dealing, now_s: float) -> None:
-        self.token = subscribe.session
+    def __init__(self, subscribe: Subscribe, dealing: Dealing, now_s: float, user: str = "") -> None:
+        self.token, self.user = subscribe.session, user
         self.split = subscribe.split
         self.group = subscribe.group if subscribe.split == STREAM else None  # groups are of the stream itself
         self._turns = Turns(dealing, subscribe.positions)

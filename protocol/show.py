@@ -54,7 +54,8 @@ def info(url: str, said: Description) -> RenderableType:
     facts.columns[0].no_wrap = True
     facts.add_row("stream", f"{plain(stream.source) or 'without a name'} at {url}")
     facts.add_row("identity", plain(stream.incarnation))
-    facts.add_row("up", f"{clock(said.uptime_s)}, {said.refused:,} messages refused")
+    rejected = f", {said.rejected:,} records rejected" if said.rejected else ""
+    facts.add_row("up", f"{clock(said.uptime_s)}, {said.refused:,} messages refused{rejected}")
     facts.add_row("fields", ", ".join(f"{plain(each.name)} {shape(each)}" for each in schema.fields))
     if schema.label is not None:
         facts.add_row("label", plain(f"{schema.label}{_range(schema)}"))
@@ -77,7 +78,7 @@ def as_json(url: str, said: Description) -> dict[str, Any]:
         {"partition": number, "log_start": said.log_start.get(number, 0), "log_end": end}
         for number, end in said.log_end.items()
     ]
-    facts = {"ended": said.ended, "uptime_s": said.uptime_s, "refused": said.refused}
+    facts = {"ended": said.ended, "uptime_s": said.uptime_s, "refused": said.refused, "rejected": said.rejected}
     wire = said.info.to_wire() | {"partitions": partitions}
     return {"url": url, **wire, **facts, "groups": [asdict(each) for each in said.groups]}
 

@@ -21,8 +21,9 @@ class ReaderSettings:
     """A server that was silent for this long is away."""
     retry_first_s: float = 0.2
     """The first pause between two attempts to subscribe; it doubles."""
-    retry_most_s: float = 2.0
-    """The longest pause between two attempts."""
+    retry_most_s: float = 5.0
+    """The longest pause between two attempts. A link on which the answer takes longer than this is of no use: only the
+    answer to the latest attempt is heard."""
 
 
 @dataclass(frozen=True, kw_only=True)

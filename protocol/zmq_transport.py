@@ -1,31 +1,28 @@
-"""The sessions' messages over ZeroMQ: a DEALER for a reader, a ROUTER for a server.
+"""The reader's side over ZeroMQ: a DEALER. The server's is in server_socket.
 
 Options follow the libzmq reference (zmq_setsockopt) and what was probed: see the traps in docs/design.md. Errors of
 ZeroMQ are translated here, at the edge.
 """
 
 import secrets
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
 
 from protocol.chunk import MAX_CHUNK_BYTES, Buffer, Chunk
-from protocol.codec import MAX_REQUEST_BYTES, decode_reply, encode
+from protocol.codec import decode_reply, encode
 from protocol.dealing import Positions
 from protocol.errors import (
     HeadraceError,
     OutOfRange,
-    StreamError,
     StreamTimeout,
-    UnknownMessage,
     UsageError,
     VersionMismatch,
     peer_error,
 )
+from protocol.handshake import Admission
 from protocol.messages import (
     STREAM,
     Commit,
@@ -40,21 +37,20 @@ from protocol.messages import (
 )
 from protocol.reader import OnWait, Reader
 from protocol.reader_session import ReaderSession, State
+from protocol.security import ClientKeys
 from protocol.subscription import Event, Progress, ReaderSettings, Subscription
 from protocol.waits import Waits
 
-MAX_PORT = 65535
-#: Messages that wait in each direction of a connection; credit bounds the bytes.
+#: Messages that wait in each direction of a connection. An honest reader's credit bounds the bytes; of any other, a
+#: server bounds them itself.
 QUEUED_MESSAGES = 64
 REQUEST_RETRY_S = 1.0
 #: Messages that a reader hands over at once, if they have come already.
 TOGETHER = 4
 #: Frames of one message; a reader's has one, a chunk one or two a field.
 MAX_FRAMES = 130
-LINGER_MS = 1000
-#: A request up to this size is taken in, so that its sender can be told that it is too large; beyond it ZeroMQ cuts the
-#: connection.
-MAX_REQUEST_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
+#: What CURVE adds to a frame at most (RFC 26, the MESSAGE command: 33 bytes).
+SEALED_BYTES = 64
 
 
 def new_token() -> int:
@@ -62,116 +58,46 @@ def new_token() -> int:
     return secrets.randbits(63)
 
 
-def _guard(socket: "zmq.Socket[bytes]") -> None:
-    """What both sides set: a peer that is half there must not hold anything for long."""
+def guard(socket: "zmq.Socket[bytes]") -> None:
+    """What both sides set: a peer that is half there must not hold anything for long.
+
+    Where the other machine is gone, the system notices and not ZMTP's heartbeats: libzmq 4.3.5 aborts the process
+    where one is missed while a full queue keeps it from reading (github.com/zeromq/libzmq/issues/4767).
+    """
     socket.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.TCP_MAXRT, 30_000)
     socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
 
 
-class ServerSocket:
-    """A bound ROUTER. `address` is where it listens, with the port that the system chose for `tcp://…:*`."""
-
-    def __init__(self, url: str) -> None:
-        _check_free(url)
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        _guard(self._socket)
-        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_FRAME_BYTES)
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        try:
-            self._socket.bind(url)
-        except zmq.ZMQError as error:
-            self.close()
-            raise UsageError(_bind_mend(url, error)) from error
-        self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-
-    def wake_on(self, descriptor: int) -> None:
-        """End a `wait` early when this file descriptor becomes readable."""
-        self._poller.register(descriptor, zmq.POLLIN)
-
-    def wait(self, timeout_s: float) -> None:
-        """Sleep until a message, a wake-up, or the time-out comes."""
-        self._poller.poll(max(0, int(timeout_s * 1000 + 0.999)))
-
-    def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """The next (peer, frames), None where none is waiting."""
-        try:
-            peer, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return None
-        return peer, frames
-
-    def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
-        """Whether there was room. Raises `UnknownMessage` where the peer is gone.
-
-        Large frames are handed over without a copy: their memory must not change afterwards.
-        """
-        try:
-            self._socket.send_multipart([peer, *frames], zmq.DONTWAIT, copy=False)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                raise UnknownMessage("the peer is gone") from error
-            raise StreamError(f"sending failed: {error}") from error
-        return True
-
-    def close(self) -> None:
-        """Send what is still queued, for at most a second, and leave no socket file behind."""
-        self._context.destroy(linger=LINGER_MS)
-        address = getattr(self, "address", "")
-        if address.startswith("ipc://") and not address.startswith("ipc://@"):
-            Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
-
-
-def _check_free(url: str) -> None:
-    """Raise `UsageError` where ZeroMQ would bind without a word: it takes over the socket file of a living producer,
-    and of a port number it keeps the lowest 16 bits.
-    """
-    scheme, _, address = url.partition("://")
-    port = address.rpartition(":")[2]
-    if scheme == "tcp" and port.isdecimal() and int(port) > MAX_PORT:
-        raise UsageError(f"{url!r}: a port is at most {MAX_PORT}; give another --bind")
-    if scheme == "ipc":
-        with socket.socket(socket.AF_UNIX) as caller:
-            try:
-                caller.connect(address)
-            except OSError:
-                return  # nobody listens there; whether it can be bound will be seen
-        raise UsageError(_in_use(url))
-
-
-def _bind_mend(url: str, error: zmq.ZMQError) -> str:
-    if error.errno == zmq.EADDRINUSE:
-        return _in_use(url)
-    return f"cannot bind {url!r}: {error.strerror}; use tcp://HOST:PORT of this machine or ipc://PATH with --bind"
-
-
-def _in_use(url: str) -> str:
-    return f"{url} is in use: stop the other producer, or give another --bind (tcp://127.0.0.1:* picks a free port)"
-
-
 class ZmqReader(Reader):
-    """A reader over a DEALER socket."""
+    """A reader over a DEALER socket. Without keys it speaks to producers that have none.
 
-    def __init__(self, url: str, settings: ReaderSettings) -> None:
+    Whatever asks or reads raises `AccessDenied` where the producer does not let it in.
+    """
+
+    def __init__(self, url: str, settings: ReaderSettings, keys: ClientKeys | None = None) -> None:
         self._settings = settings
         self._session: ReaderSession | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        _guard(self._socket)
+        guard(self._socket)
         self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_CHUNK_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_CHUNK_BYTES + SEALED_BYTES)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+        if keys is not None:
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.producer)
+        self._admission = Admission(self._socket, url, keys)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._admission.socket, zmq.POLLIN)
         self.url = url
         try:
             self._socket.connect(url)
@@ -273,8 +199,13 @@ class ZmqReader(Reader):
         return True
 
     def _wait(self, timeout_s: float) -> bool:
-        """Whether a message has come within the time."""
-        return bool(self._poller.poll(max(0, int(timeout_s * 1000 + 0.999))))
+        """Whether a message has come within the time. Raises `AccessDenied` where none ever will."""
+        until_s = time.monotonic() + timeout_s
+        while True:
+            ready = dict(self._poller.poll(max(0, int((until_s - time.monotonic()) * 1000 + 0.999))))
+            if self._admission.socket not in ready:
+                return bool(ready)
+            self._admission.check()
 
     def _receive(self) -> list[Buffer]:
         frame = self._socket.recv(copy=False)

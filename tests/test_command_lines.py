@@ -28,19 +28,21 @@ COMMANDS = {
     "protocol lag": ("protocol", "lag"),
     "protocol groups": ("protocol", "groups"),
     "protocol peek": ("protocol", "peek"),
+    "protocol keygen": ("protocol", "keygen"),
 }
 OPTIONS = {
-    "producer": "bind partitions rate passes seed source log.bytes log.full until config print_config",
+    "producer": "bind keys insecure partitions rate passes seed source log.bytes log.full until config print_config",
     "trainer train": (
-        "stream batch_size workers run_dir resume model task optimizer lr_scheduler validation max_samples "
+        "stream keys batch_size workers run_dir resume model task optimizer lr_scheduler validation max_samples "
         "validate_every checkpoint_every report_every start device seed connect_timeout idle_timeout early_stop "
         "config print_config"
     ),
     "trainer evaluate": "run_dir batch_size device json",
-    "protocol info": "json timeout",
-    "protocol lag": "once timeout",
-    "protocol groups": "drop timeout",
-    "protocol peek": "records image out start split timeout",
+    "protocol info": "json timeout keys",
+    "protocol lag": "once timeout keys",
+    "protocol groups": "drop timeout keys",
+    "protocol peek": "records image out start split timeout keys",
+    "protocol keygen": "rights",
 }
 
 

@@ -10,9 +10,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from protocol.chunk import Chunk
-from protocol.dealing import Dealing, Positions
-from protocol.errors import DataFault, Lost
+from protocol.dealing import Positions
 from protocol.schema import Schema
 from trainer.batch import Batch, Block, Span
 from trainer.merge import Piece
@@ -28,10 +26,8 @@ class Assembly:
     Where chunks have memory of their own (`owned`) and the rows of one are whole batches, it becomes the block itself.
     """
 
-    def __init__(
-        self, schema: Schema, dealing: Dealing, batch_size: int, *, owned: bool = False, pin_memory: bool = False
-    ) -> None:
-        self._schema, self._dealing, self._batch_size = schema, dealing, batch_size
+    def __init__(self, schema: Schema, batch_size: int, *, owned: bool = False, pin_memory: bool = False) -> None:
+        self._schema, self._batch_size = schema, batch_size
         self._owned, self._pin_memory = owned and not pin_memory, pin_memory
         self._dtypes = {field.name: torch.from_numpy(np.empty(0, field.numpy_dtype)).dtype for field in schema.fields}
         batches = BLOCK_BYTES // max(1, schema.record_bytes * batch_size)
@@ -59,7 +55,7 @@ class Assembly:
             whole = rows % self._batch_size == 0 and self._becomes_block(rows)
             tensors = self._own(piece) if whole else self._empty()
             self._rows, self._filled, self._batched = (rows if whole else self._block_rows), 0, 0
-            self._block = Block(tensors, self._batch_size, self._dealing, {**after, piece.chunk.partition: offset})
+            self._block = Block(tensors, self._batch_size, {**after, piece.chunk.partition: offset})
             self._arrays = {} if whole else {name: tensor.numpy() for name, tensor in tensors.items()}
         first = self._filled
         self._filled = end = first + rows
@@ -69,11 +65,6 @@ class Assembly:
         self._block.add(first, Span(piece.chunk.partition, offset, rows, *times_ns))
         if piece.release is not None:
             piece.release()
-
-    def lose(self, lost: Lost) -> None:
-        """Lost records lie between the rows that were added and those that come next."""
-        if self._rows:
-            self._block.lose(self._filled, lost)
 
     def _becomes_block(self, rows: int) -> bool:
         """Copying is cheaper where a chunk holds a few batches only."""
@@ -116,15 +107,3 @@ class Assembly:
     def complete(self) -> int:
         """Batches that are complete and were not asked for."""
         return self._filled // self._batch_size - self._batched
-
-    def check_labels(self, chunk: Chunk) -> None:
-        """Raise `DataFault` where a label is outside the range that the schema announces."""
-        name, allowed = self._schema.label, self._schema.label_range
-        if name is None or allowed is None:
-            return
-        labels = np.asarray(chunk.columns[name])
-        low, high = allowed
-        if np.minimum.reduce(labels) < low or np.maximum.reduce(labels) > high:
-            row = int(np.flatnonzero((labels < low) | (labels > high))[0])
-            where = f"partition {chunk.partition}, offset {chunk.offset + row}"
-            raise DataFault(f"label {labels[row]} at {where} is outside {low} to {high}")

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from protocol.dealing import Dealing, Positions
-from protocol.errors import Lost
+from protocol.dealing import Positions
 
 
 class Span(NamedTuple):
@@ -32,24 +31,17 @@ class Block:
     column are made all at once, when one of them is first asked for: that costs less than half of slicing one by one.
     """
 
-    def __init__(
-        self, tensors: dict[str, torch.Tensor], batch_size: int, dealing: Dealing, positions: Positions
-    ) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor], batch_size: int, positions: Positions) -> None:
         self.tensors, self.batch_size = tensors, batch_size
-        self._dealing, self._positions = dealing, positions
+        self._positions = positions
         self._parts: dict[str, tuple[torch.Tensor, ...]] = {}
         self._spans: list[Span] = []
         self._first_rows: list[int] = []
-        self._lost: list[tuple[int, Lost]] = []
 
     def add(self, row: int, span: Span) -> None:
         """The rows from `row` on are these records; those before were told already."""
         self._first_rows.append(row)
         self._spans.append(span)
-
-    def lose(self, row: int, lost: Lost) -> None:
-        """These records would lie before this row."""
-        self._lost.append((row, lost))
 
     def parts(self, name: str) -> tuple[torch.Tensor, ...]:
         """The parts [batch_size, *shape] of a column, one for each batch; raises `KeyError`."""
@@ -67,13 +59,8 @@ class Block:
             at += 1
 
     def positions(self, row: int) -> Positions:
-        """The positions of all partitions after the rows before `row`, and after what was lost behind them."""
-        positions, at = self._positions, 0
-        for end, lost in self._lost:
-            if end > row:
-                break
-            positions, at = {**self._dealing.advance(positions, end - at), lost.partition: lost.end}, end
-        return self._dealing.advance(positions, row - at)
+        """The positions of all partitions after the rows before `row`."""
+        return self._positions | {span.partition: span.offset + end for span, _, end in self.spans(0, row)}
 
 
 class Batch(Mapping[str, torch.Tensor]):

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from protocol.class_path import add_class, class_path_in, import_class
+from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser
 from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
 from trainer.ledger_view import show_ledger
-from trainer.parts import add_model, add_optimizer, check_classes
+from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     usage = "python -m trainer train|evaluate|ledger [options]"
     parser = ArgumentParser(prog="python -m trainer", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
+    say_classes(arguments, *KINDS, "validation")
     training = _train_parser(arguments)
     commands.add_subcommand("train", training, help="train on a stream")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="the best checkpoint on the test records")

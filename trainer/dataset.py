@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,9 +56,15 @@ class ReaderItems(IterableDataset[list[Item]]):
     """
 
     def __init__(
-        self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, slots: Slots | None
+        self,
+        connect: Callable[[], Reader],
+        info: StreamInfo,
+        positions: Positions,
+        group: str,
+        board: ProgressBoard,
+        slots: Slots | None,
     ) -> None:
-        self._url, self._info, self._positions = url, info, positions
+        self._connect, self._info, self._positions = connect, info, positions
         self._group, self._board, self._slots = group, board, slots
         self._reader: Reader | None = None
 
@@ -102,7 +109,7 @@ class ReaderItems(IterableDataset[list[Item]]):
         )
         yield []  # a sign of life before the connection is made
         try:
-            with open_reader(self._url) as self._reader:
+            with self._connect() as self._reader:
                 for events in self._reader.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S):
                     yield list(events)
         except HeadraceError as error:
@@ -116,19 +123,22 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
 
     Each sample is a dict of tensors, one a field. With workers, each reads its own share of the partitions and
     DataLoader mixes the shares as they come. Nothing here knows what has been trained: a restart begins anew at
-    `start` ('earliest' or 'latest'). For every sample exactly once, use `StreamLoader`.
+    `start` ('earliest' or 'latest'). For every sample exactly once, use `StreamLoader`. `keys` is a client's folder of
+    keys, for a producer that has some; the right to read is enough.
     """
 
-    def __init__(self, url: str, *, start: str = "earliest", connect_timeout_s: float | None = 60.0) -> None:
+    def __init__(
+        self, url: str, *, start: str = "earliest", connect_timeout_s: float | None = 60.0, keys: str | Path = ""
+    ) -> None:
         check_url(url)
         if start not in ("earliest", "latest"):
             raise UsageError(f"start is 'earliest' or 'latest', not {start!r}")
-        self._url, self._start, self._connect_timeout_s = url, start, connect_timeout_s
+        self._url, self._keys, self._start, self._connect_timeout_s = url, keys, start, connect_timeout_s
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         worker = get_worker_info()
         reader, readers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        with open_reader(self._url) as stream:
+        with open_reader(self._url, keys=self._keys) as stream:
             description = stream.describe(timeout_s=self._connect_timeout_s)
             begin = description.log_start if self._start == "earliest" else description.log_end
             owned = description.info.dealing.owned(reader, readers)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from protocol.class_path import class_paths, say_imports
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from trainer.checkpoint_files import State, load_best, load_newest
@@ -25,7 +26,9 @@ def evaluate_run(config: Any) -> int:
     test = _test_records(run_dir)
     parser = ArgumentParser()
     add_model(parser)
-    made = parser.make(parser.parse_object({name: state["meaning"][name] for name in ("model", "task")}))
+    meaning = {name: state["meaning"][name] for name in ("model", "task")}
+    say_imports(path, class_paths(meaning))
+    made = parser.make(parser.parse_object(meaning))
     with fitting(path):
         made.model.load_state_dict(state["model"])
     for remark in remarks:

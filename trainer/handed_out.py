@@ -3,7 +3,7 @@
 from protocol.dealing import Positions
 from protocol.errors import Lost
 from trainer.batch import Batch
-from trainer.trail import Trail
+from trainer.trail import Passed, Trail
 
 
 class HandedOut:
@@ -30,8 +30,12 @@ class HandedOut:
         self._trail.add(partition, rows)
         self._copied_rows += rows
 
+    def reject(self, partition: int, rows: int) -> None:
+        """So many rows of a partition are in no batch: they have passed once those before them are marked."""
+        self._trail.add(partition, rows, rejected=True)
+
     def lose(self, lost: Lost) -> None:
-        """Lost records lie behind the last row that was copied."""
+        """Lost records lie behind the last row that was copied: they have passed once that is marked."""
         self._trail.lose(lost)
 
     def hand(self, batch: Batch) -> None:
@@ -43,11 +47,8 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self) -> list[tuple[int, int] | Lost]:
-        """(partition, rows) of what was marked and not taken yet, in the order in which it was copied.
-
-        What was lost comes with the rows before it, since nobody marks it.
-        """
+    def take_marked(self) -> list[Passed | Lost]:
+        """What was marked and not taken yet, in the order in which it was copied, with what was rejected or lost."""
         rows = min((self.marked - self._before) * self._batch_size, self._handed_rows) - self._counted_rows
         self._counted_rows += rows
         return self._trail.take(rows)

@@ -63,7 +63,7 @@ class Holdout(Dataset[Sample]):
             description = json.loads((folder / SCHEMA).read_bytes())
             schema = Schema.from_wire(description["schema"])
             columns = {
-                field.name: np.load(folder / _file_name(number, field), mmap_mode="r")
+                field.name: np.load(folder / _file_name(number, field), mmap_mode="r", allow_pickle=False)
                 for number, field in enumerate(schema.fields)
             }
         except Foreign as error:

@@ -7,11 +7,13 @@ from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import Lost, StreamError
 from trainer.dataset import Item
+from trainer.labels import runs_of
 from trainer.ledger import Ledger
 from trainer.merge import Merge
-from trainer.readers import Readers, WorkerDied
+from trainer.readers import Readers
 from trainer.shared import SlottedChunk
 from trainer.stages import WAITING, Stages
+from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
 
@@ -39,24 +41,28 @@ class Incoming:
         self._readers: Readers | None = None
         self._open()
 
-    def pull(self) -> list[Item]:
-        """What the readers have now; none where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
+    def pull(self) -> list[Item] | None:
+        """What the readers have now, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
         assert self._readers is not None
         with self._stages.of(WAITING):
             items = self._readers.next()
-        self._futile = 0
+        if items is not None:
+            self._futile = 0
         return items
 
-    def buffer(self, chunk: Chunk | SlottedChunk) -> Chunk:
-        """A chunk waits for its turn; as it can be looked at."""
-        release = None
-        if isinstance(chunk, SlottedChunk):
-            slots, slotted = self._readers.slots if self._readers is not None else None, chunk
-            assert slots is not None
-            chunk, release = slots.view(slotted), lambda: slots.free(slotted)
+    def buffer(self, item: Chunk | SlottedChunk, bad_rows: Callable[[Chunk], list[int]]) -> None:
+        """A chunk waits for its turn. `bad_rows` tells its rows that are not to be trained on, in order."""
+        chunk, release = self._viewed(item) if isinstance(item, SlottedChunk) else (item, None)
+        for start, stop, rejected in runs_of(chunk.count, bad_rows(chunk)):
+            last = release if stop == chunk.count else None  # the others of a partition go before it
+            part = chunk.part(start, stop) if stop - start < chunk.count else chunk
+            self.merge.add(part, last, rejected=rejected)
         self._ledger.receive(chunk.partition, chunk.count)
-        self.merge.add(chunk, release)
-        return chunk
+
+    def _viewed(self, slotted: SlottedChunk) -> tuple[Chunk, Callable[[], None]]:
+        slots = self._readers.slots if self._readers is not None else None
+        assert slots is not None
+        return slots.view(slotted), lambda: slots.free(slotted)
 
     def lose(self, lost: Iterable[Lost]) -> None:
         """These records will never come."""

@@ -8,14 +8,19 @@ lets the producer forget.
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, get_args
+
+import numpy as np
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url, open_reader
+from protocol.quarantine import Quarantine
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed, Waited
@@ -25,17 +30,20 @@ from trainer.batch import Batch
 from trainer.dataset import Failed, Item
 from trainer.handed_out import HandedOut
 from trainer.incoming import Incoming
+from trainer.labels import bad_labels, label_fault
 from trainer.ledger import offsets
 from trainer.position import OnLoss, RunPosition, check_version
-from trainer.readers import AllEnded, Readers, WorkerDied
+from trainer.readers import AllEnded, Readers
 from trainer.shared import ProgressBoard, SlottedChunk
 from trainer.stages import Stages
+from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
 
 #: With a sign of life each `ITEM_S` (trainer/dataset.py) this makes once a second.
 IDLE_S: Final = 0.75
-COMMIT_TIMEOUT_S: Final = 3.0
+#: A connection that is delayed by 1 s each way needs 5: three to be made, two for the commit and its answer.
+COMMIT_TIMEOUT_S: Final = 6.0
 #: What was marked is counted this often while batches come, and whenever somebody asks.
 ACCOUNT_S: Final = 0.05
 
@@ -43,16 +51,20 @@ ACCOUNT_S: Final = 0.05
 class StreamLoader:
     """Iterate over it as over a `DataLoader`; tell it which batches have been trained.
 
-    `num_workers` 0 reads in a thread; worker processes need the usual `if __name__ == "__main__"` guard. `group`
+    `num_workers` 0 reads in a thread; worker processes need the usual `if __name__ == "__main__"` guard. `keys` is a
+    client's folder of keys, for a producer that has some; its client needs the rights to read and to commit. `group`
     names the run for the producer (unique by default). `start` is 'earliest' or 'latest', where there is no state to
     resume. `connect_timeout_s` bounds the wait for a producer (None waits for ever; `on_wait` is called each second
     with the seconds waited). After `idle_timeout_s` without a record `on_timeout` says whether iteration should
-    'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a second while no batch is ready.
+    'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a second while no batch is ready. A record whose
+    label is outside the schema's range raises `DataFault`; with `quarantine` it is kept in this file, is in no batch,
+    and counts as rejected.
 
-    Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions. With
-    `on_loss` 'continue' the first two are counted as lost in the ledger, said in one line, and the run goes on with
-    what there is: behind what the log forgot, or on the stream that has taken the other's place. Each batch is then to
-    be marked before the next is asked for.
+    Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions, and
+    `AccessDenied` where the producer does not let this client in or gives it too few rights. With `on_loss` 'continue'
+    the first two are counted as lost in the ledger, said in one line, and the run goes on with what there is: behind
+    what the log forgot, or on the stream that has taken the other's place. Each batch is then to be marked before the
+    next is asked for.
     """
 
     def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
@@ -61,6 +73,7 @@ class StreamLoader:
         *,
         batch_size: int,
         num_workers: int = 0,
+        keys: str | Path = "",
         group: str | None = None,
         start: str = "earliest",
         connect_timeout_s: float | None = None,
@@ -71,6 +84,7 @@ class StreamLoader:
         on_wait: OnWait | None = None,
         pin_memory: bool = False,
         stages: Stages | None = None,
+        quarantine: str | Path | None = None,
     ) -> None:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
@@ -80,11 +94,14 @@ class StreamLoader:
         if on_loss not in get_args(OnLoss):
             raise UsageError(f"on_loss is one of {', '.join(get_args(OnLoss))}, not {on_loss!r}")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
+        self._open = partial(open_reader, url, keys=keys)
         self.group = group or f"group-{new_token():016x}"
         self._start, self._on_timeout, self._on_loss = start, on_timeout, on_loss
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
         self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
         self._stages = stages or Stages()
+        self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
+        self._quarantined: Positions = {}
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
         self._incoming: Incoming | None = None
@@ -100,7 +117,7 @@ class StreamLoader:
         """What the producer says of the stream; asks (and waits) the first time."""
         if self._description is not None:
             return self._description
-        with open_reader(self.url) as reader:
+        with self._open() as reader:
             description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
         self._begin(description, self._resumed, durable=self._resumed is not None)
         return description
@@ -122,9 +139,8 @@ class StreamLoader:
             self._board.make_durable()
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
         self._committing = info.incarnation, self._board
-        self._assembly = Assembly(
-            info.schema, info.dealing, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory
-        )
+        self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
+        self._quarantined.clear()
         self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
@@ -182,19 +198,26 @@ class StreamLoader:
         if time.monotonic() > self._account_at_s:
             self._account()
 
+    def mark_skipped(self, batch: Batch) -> None:
+        """All batches before this one have been trained, and this one never will be: its records count as skipped."""
+        self._handed_out.mark(batch.number - 1)
+        self._account()
+        self._handed_out.mark(batch.number)
+        self._account("skipped")
+
     @property
     def position(self) -> RunPosition:
         """Where the run stands, all that was marked among it."""
         self._account()
         return self._position
 
-    def _account(self) -> None:
+    def _account(self, fate: str = "trained") -> None:
         """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
         self._account_at_s = time.monotonic() + ACCOUNT_S
-        if rows := self._handed_out.take_marked():
-            self._position.mark(self._handed_out.marked, rows)
+        if passed := self._handed_out.take_marked():
+            self._position.mark(self._handed_out.marked, passed, fate)
             trained = self._position.trained
-            self._board.mark({each[0]: trained[each[0]] for each in rows})
+            self._board.mark({each.partition: trained[each.partition] for each in passed})
 
     def _next_batches(self) -> Iterator[Batch]:
         """All batches that are complete, at least one; none where nothing more will come or the end was asked for."""
@@ -213,18 +236,21 @@ class StreamLoader:
         assembly, merge = self._assembly, self._incoming.merge
         while (waiting := merge.waiting) and (room := assembly.room(waiting)):
             if (lost := merge.pass_over()) is not None:
-                assembly.lose(lost)
                 self._handed_out.lose(lost)
                 continue
             piece = merge.take(room)
             assert piece is not None
-            assembly.add(piece, merge.positions)
-            self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
+            if piece.rejected:
+                self._handed_out.reject(piece.chunk.partition, piece.stop - piece.start)
+                if piece.release is not None:
+                    piece.release()
+            else:
+                assembly.add(piece, merge.positions)
+                self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
 
     def _pull(self) -> bool:
         """Take in what the readers have; false where nothing will ever come."""
         assert self._incoming is not None
-        items: Sequence[Item] = ()
         try:
             items = self._incoming.pull()
         except AllEnded:
@@ -236,7 +262,8 @@ class StreamLoader:
                 return False
             self._account()
             self._incoming.replace(died)
-        for item in items:
+            items = None
+        for item in items or ():
             self._take_in(item, self._incoming)
         self._be_idle(time.monotonic())
         return True
@@ -244,7 +271,7 @@ class StreamLoader:
     def _take_in(self, item: Item, incoming: Incoming) -> None:
         match item:
             case SlottedChunk() | Chunk():
-                self._assembly.check_labels(incoming.buffer(item))
+                incoming.buffer(item, self._bad_rows)
                 self._waiting_since_s = time.monotonic()
             case Expired():
                 self.position.hear(item)
@@ -268,7 +295,7 @@ class StreamLoader:
         self.check_ledger()  # here its account is closed
         while not self._stopping:
             try:
-                with open_reader(self.url) as reader:
+                with self._open() as reader:
                     description = reader.describe(timeout_s=IDLE_S)
             except StreamTimeout:
                 self._be_idle(time.monotonic())
@@ -280,11 +307,29 @@ class StreamLoader:
             return True
         return False
 
+    def _bad_rows(self, chunk: Chunk) -> list[int]:
+        """Those that must not be trained on, in order; they are kept aside."""
+        rows = bad_labels(self.info.schema, chunk)
+        if rows:
+            self._set_aside(chunk, rows)
+        return rows
+
+    def _set_aside(self, chunk: Chunk, rows: list[int]) -> None:
+        """Keep the bad records of a chunk, once each; they count when their positions pass. Else raise `DataFault`."""
+        for row in rows:
+            fault, offset = label_fault(self.info.schema, chunk, row), chunk.offset + row
+            if self._quarantine is None:
+                raise fault
+            if offset >= self._quarantined.get(chunk.partition, 0):  # else it is read again
+                record = {name: np.asarray(column)[row] for name, column in chunk.columns.items()}
+                self._quarantine.keep(record, str(fault), (chunk.partition, offset))
+                self._quarantined[chunk.partition] = offset + 1
+
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
         if self.position.ended and not self._board.durable:
             try:
-                with open_reader(self.url) as reader:
+                with self._open() as reader:
                     reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
@@ -305,7 +350,7 @@ class StreamLoader:
                 self.on_idle()
 
     def _open_readers(self, positions: Positions) -> Readers:
-        return Readers(self.url, self.info, positions, self.group, self._board, self.num_workers)
+        return Readers(self._open, self.info, positions, self.group, self._board, self.num_workers)
 
     def _close_incoming(self) -> None:
         if self._incoming is not None:
@@ -345,7 +390,7 @@ class StreamLoader:
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
-        with open_reader(self.url) as reader:
+        with self._open() as reader:
             reader.drop(self.group, timeout_s=timeout_s)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -368,5 +413,5 @@ class StreamLoader:
             return  # of a stream that is over: nobody keeps it any more
         positions = offsets(state["positions"])
         board.commit(positions)
-        with open_reader(self.url) as reader:
+        with self._open() as reader:
             reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import isfinite
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
+from protocol.rate_limit import RateLimit
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
@@ -21,9 +23,9 @@ from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.splits import Batches
 from trainer.stages import Stages
-from trainer.step import micro_batches, train_step
+from trainer.step import StepNotTaken, micro_batches, train_step
 from trainer.stopping import Stopping
-from trainer.task import Outcome
+from trainer.task import Outcome, Prepared
 from trainer.telemetry import Telemetry
 from trainer.trace import Trace
 from trainer.transfer import Transfer
@@ -36,6 +38,9 @@ STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
 #: A log that asks for room again within this time has found too little.
 STILL_FULL_S = 5.0
+#: That batches are skipped is said at most this often, and so many of them in a row end the run.
+SKIPPED_SAID_S = 10.0
+MOST_SKIPPED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,7 @@ class Training:
     device: torch.device
     transfer: Transfer
     accumulate: int
+    skip_nan: bool = False
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
@@ -70,9 +76,12 @@ class Training:
     since_validation: Window = field(default_factory=Window)
     validated_at: int = -1
     stop_asked: str = ""
-    #: When room was last made in the producer's log, at how many samples, and whether older checkpoints were given up.
+    #: When room was last made in the producer's log, after how many batches, and whether older checkpoints went.
     _made_room_s: float = float("-inf")
     _made_room: tuple[int, bool] | None = None
+    #: Batches skipped one after the other, and how often that is said.
+    _skipped: int = 0
+    _skipped_said: RateLimit = field(default_factory=lambda: RateLimit(SKIPPED_SAID_S))
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -103,19 +112,20 @@ class Training:
             return
         enter("loader")
         for batch in self.loader:
-            before, self.samples = self.samples, self.samples + batch.count
+            before = self.samples
             enter("step")
             columns = self.transfer(batch)  # where the device is waited for
             enter("copy")
             micro = [parts.task.prepare(each, self.device) for each in micro_batches(columns, batch.count, accumulate)]
             enter("step")
-            outcome = train_step(
-                parts.model, parts.optimizer, parts.task, *micro, count=batch.count, scaler=parts.scaler
-            )
-            parts.step_schedule()
+            outcome = self._step(micro, batch.count)
             enter("other")
-            self.loader.mark_trained(batch)
-            self._count(batch, outcome)
+            if outcome is None:
+                self._skip(batch)
+            else:
+                parts.step_schedule()
+                self.loader.mark_trained(batch)
+                self._count(batch, outcome)
             if intervals.report.due(before, self.samples):
                 self._report()
             if intervals.validate.due(before, self.samples):
@@ -131,7 +141,35 @@ class Training:
             enter("loader")
         enter("other")
 
+    def _step(self, micro: Sequence[Prepared], count: int) -> Outcome | None:
+        parts, skip_nan = self.parts, self.skip_nan
+        try:
+            return train_step(
+                parts.model, parts.optimizer, parts.task, *micro, count=count, scaler=parts.scaler, skip_nan=skip_nan
+            )
+        except StepNotTaken:
+            return None
+
+    def _skip(self, batch: Batch) -> None:
+        """The loss or a gradient of a batch is no number: its records have passed, and nothing else has happened.
+
+        Samples are those that were trained, so nothing falls due. Skipping helps only where other batches are better.
+        """
+        self.loader.mark_skipped(batch)
+        self._skipped += 1
+        if not all_finite(self.parts.model.parameters()):
+            raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
+        if self._skipped >= MOST_SKIPPED:
+            raise DataFault(f"the loss was no number in {self._skipped} batches in a row at {self.samples} samples")
+        if self._skipped_said.allows(time.monotonic()):
+            count = self.loader.position.ledger.totals()["skipped"]
+            self.telemetry.notice(
+                f"batch {batch.number} was skipped: its loss or a gradient is no number; {count:,} records so far"
+            )
+
     def _count(self, batch: Batch, outcome: Outcome) -> None:
+        self.samples += batch.count
+        self._skipped = 0
         if outcome.count != batch.count:
             raise LedgerUnbalanced(f"batch {batch.number} has {batch.count} records, but {outcome.count} were trained")
         self.reported.add(outcome)
@@ -219,9 +257,10 @@ class Training:
         self.loader.position.save_soon = False
         now_s = time.monotonic()
         alone = now_s - self._made_room_s < STILL_FULL_S
-        if (self.samples, alone) == self._made_room:
+        state = self.loader.position.batches, alone
+        if state == self._made_room:
             return  # it waits for another group, or for more than this run has trained
-        self._made_room, self._made_room_s = (self.samples, alone), now_s
+        self._made_room, self._made_room_s = state, now_s
         self._save(alone=alone)
 
     def _check_finite(self, window: Window) -> None:

@@ -15,12 +15,16 @@ from protocol.errors import LedgerUnbalanced, Lost
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Rows `start` to `stop` - 1 of a chunk, next in stream order. `release` frees the memory after the last copy."""
+    """Rows `start` to `stop` - 1 of a chunk, next in stream order. `release` frees the memory after the last copy.
+
+    Rows that were `rejected` have their place in the order and are not to be trained on.
+    """
 
     chunk: Chunk
     start: int
     stop: int
     release: Callable[[], None] | None
+    rejected: bool = False
 
 
 class Merge:
@@ -29,15 +33,17 @@ class Merge:
     def __init__(self, dealing: Dealing, positions: Positions) -> None:
         self._turns = Turns(dealing, positions)
         self.positions = self._turns.positions
-        self._chunks: dict[int, deque[tuple[Chunk | Lost, Callable[[], None] | None]]] = {p: deque() for p in positions}
+        self._chunks: dict[int, deque[tuple[Chunk | Lost, Callable[[], None] | None, bool]]] = {
+            p: deque() for p in positions
+        }
 
-    def add(self, chunk: Chunk, release: Callable[[], None] | None = None) -> None:
+    def add(self, chunk: Chunk, release: Callable[[], None] | None = None, *, rejected: bool = False) -> None:
         """A chunk has arrived; those of one partition arrive in order."""
-        self._chunks[chunk.partition].append((chunk, release))
+        self._chunks[chunk.partition].append((chunk, release, rejected))
 
     def lose(self, lost: Lost) -> None:
         """These records will never arrive; those of the partition that did lie before them."""
-        self._chunks[lost.partition].append((lost, None))
+        self._chunks[lost.partition].append((lost, None, False))
 
     def pass_over(self) -> Lost | None:
         """What is next in stream order, if it will never arrive; what comes then lies behind it."""
@@ -58,7 +64,7 @@ class Merge:
         waiting = self._chunks[partition]
         if not waiting:
             return None
-        chunk, release = waiting[0]
+        chunk, release, rejected = waiting[0]
         if isinstance(chunk, Lost):
             return None
         start, count = self.positions[partition] - chunk.offset, chunk.count
@@ -70,7 +76,7 @@ class Merge:
         if last:
             waiting.popleft()
         turns.move(stop - start)
-        return Piece(chunk, start, stop, release if last else None)
+        return Piece(chunk, start, stop, release if last else None, rejected)
 
     @property
     def waiting(self) -> int:
@@ -86,7 +92,7 @@ class Merge:
         return {
             partition: sum(
                 chunk.end - max(chunk.offset, self.positions[partition])
-                for chunk, _ in chunks
+                for chunk, *_ in chunks
                 if isinstance(chunk, Chunk)
             )
             for partition, chunks in self._chunks.items()
@@ -101,7 +107,7 @@ class Merge:
         thrown = self.buffered()
         for chunks in self._chunks.values():
             while chunks:
-                _, release = chunks.popleft()
+                _, release, _ = chunks.popleft()
                 if release is not None:
                     release()
         return thrown

@@ -16,7 +16,7 @@ from protocol.class_path import add_class, class_path_in, import_class
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from trainer.device import check_compiler
-from trainer.precision import as_computed, scaler_of
+from trainer.precision import as_computed, evaluates_often, scaler_of
 from trainer.step import StepSettings
 from trainer.task import Task
 
@@ -93,6 +93,9 @@ def assemble(made: Any, device: torch.device, step: StepSettings) -> Parts:
         raise UsageError(f"the optimizer or its schedule cannot be made: {error}") from error
     if isinstance(scheduler, ReduceLROnPlateau):
         raise UsageError("--lr_scheduler: ReduceLROnPlateau steps by a loss: give a schedule that steps by itself")
+    if step.on_nan == "skip" and evaluates_often(optimizer):
+        name = type(optimizer).__name__
+        raise UsageError(f"--on_nan skip does not go with {name}, which moves before a step was looked at: give stop")
     if step.compile:
         check_compiler(device)
         model.compile()

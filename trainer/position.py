@@ -12,6 +12,7 @@ from protocol.messages import Description
 from protocol.rate_limit import RateLimit
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
 from trainer.ledger import ClosedLedger, Ledger, add_up, offsets
+from trainer.trail import Passed
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class RunPosition:
         self, description: Description, *, start: str, resumed: Mapping[str, Any] | None, on_loss: OnLoss = "stop"
     ) -> None:
         self._info, self._on_loss = description.info, on_loss
-        #: Batches trained over all lives.
+        #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
         self.ledger = Ledger(self.trained)
@@ -58,22 +59,22 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, rows: Iterable[tuple[int, int] | Lost]) -> None:
-        """All batches up to this number have been trained; `rows` are those of each partition that were not before.
+    def mark(self, number: int, passed: Iterable[Passed | Lost], fate: str = "trained") -> None:
+        """All batches up to this number have met a fate; `passed` are their rows that had not before.
 
         Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it,
         and over what was lost in between.
         """
         total = 0
-        for each in rows:
+        for each in passed:
             if isinstance(each, Lost):
                 self._turns.advance(total)
                 self._turns.skip(each.partition, each.end)
                 self.ledger.count("lost", each.partition, each.records)
                 total = 0
             else:
-                self.ledger.count("trained", *each)
-                total += each[1]
+                self.ledger.count("rejected" if each.rejected else fate, each.partition, each.rows)
+                total += each.rows
         self._turns.advance(total)
         self.batches = number
 

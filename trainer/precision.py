@@ -64,13 +64,18 @@ def scaler_of(settings: StepSettings, optimizer: Optimizer, device: torch.device
     """
     if settings.amp != "fp16":
         return None
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
+    if evaluates_often(optimizer):
         name = type(optimizer).__name__
         raise UsageError(
             f"--amp fp16 does not go with {name}, which evaluates a batch more than once: give bf16 or off"
         )
     return GradScaler(device.type)
+
+
+def evaluates_often(optimizer: Optimizer) -> bool:
+    """Whether an optimizer evaluates a batch more than once in a step, moving the weights in between."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _channels_last(value: torch.Tensor) -> torch.Tensor:

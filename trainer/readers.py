@@ -4,11 +4,11 @@
 """
 
 import multiprocessing
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import torch
@@ -16,21 +16,18 @@ from torch.utils.data import DataLoader
 
 from protocol.dealing import Positions
 from protocol.memory import keep_freed_memory
+from protocol.reader import Reader
 from protocol.stream import StreamInfo
 from trainer.dataset import Item, ReaderItems, guard_worker
 from trainer.shared import ProgressBoard, Slots
+from trainer.workers import LOOK_S, Workers
 
 PREFETCH: Final = 4
 #: At 4 MiB at most; a container has 64 MiB of shared memory unless somebody asks for more.
 SLOTS_PER_WORKER: Final = 4
-#: DataLoader looks after its workers when nothing came for this long (by default only after 5 s).
-LATE_S: Final = 1
-#: How DataLoader begins to say that; it has no type of its own for it.
+#: How DataLoader begins to say that nothing came in time, and that a worker is dead; it has no types for them.
 TIMED_OUT: Final = "DataLoader timed out"
-
-
-class WorkerDied(Exception):
-    """A worker process has ended without being asked to."""
+WORKER_GONE: Final = "DataLoader worker (pid"
 
 
 class AllEnded(Exception):
@@ -38,20 +35,31 @@ class AllEnded(Exception):
 
 
 class Readers:
-    """Starts the readers at `positions`. `workers` 0 reads in a thread of this process."""
+    """Starts the readers at `positions`, each with a connection that it makes by `connect`.
+
+    `workers` 0 reads in a thread of this process.
+    """
 
     def __init__(
-        self, url: str, info: StreamInfo, positions: Positions, group: str, board: ProgressBoard, workers: int
+        self,
+        connect: Callable[[], Reader],
+        info: StreamInfo,
+        positions: Positions,
+        group: str,
+        board: ProgressBoard,
+        workers: int,
     ) -> None:
         keep_freed_memory()
         self.count = min(workers, info.dealing.partitions)
         self.slots: Slots | None = None
-        self._processes: set[BaseProcess] = set()
+        self.workers = Workers(())
         if not self.count:
-            self._iterator: Iterator[list[Item]] | None = iter(ReaderItems(url, info, positions, group, board, None))
+            self._iterator: Iterator[list[Item]] | None = iter(
+                ReaderItems(connect, info, positions, group, board, None)
+            )
             return
         self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema, info.dealing.stripe)
-        items = ReaderItems(url, info, positions, group, board, self.slots)
+        items = ReaderItems(connect, info, positions, group, board, self.slots)
         others = set(multiprocessing.active_children())
         with warnings.catch_warnings():
             # More workers than cores is no mistake here: readers wait for the network most of the time.
@@ -65,35 +73,34 @@ class Readers:
                 multiprocessing_context=_forkserver(),
                 prefetch_factor=PREFETCH,
                 worker_init_fn=guard_worker,
-                timeout=LATE_S,
+                timeout=LOOK_S,  # by default it looks after its workers only after 5 s
                 # One of its own: iter(DataLoader) would draw from torch's global one and shift every dropout after it.
                 generator=torch.Generator().manual_seed(0),
             )
             self._iterator = iter(loader)
-        self._processes = set(multiprocessing.active_children()) - others
+        self.workers = Workers(set(multiprocessing.active_children()) - others)
 
-    def next(self) -> list[Item]:
-        """The next items, none where none came in time. Raises `AllEnded`, `WorkerDied`."""
+    def next(self) -> list[Item] | None:
+        """The next items, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
         assert self._iterator is not None
+        self.workers.look(time.monotonic())  # the others may have much to say while one is dead
         try:
             return next(self._iterator)
         except StopIteration:
             raise AllEnded from None
         except RuntimeError as error:
-            if not self.count:
+            if not self.count or not str(error).startswith((TIMED_OUT, WORKER_GONE)):
                 raise
-            dead = [each for each in self._processes if each.exitcode]  # 0 is one that came to the end of its stream
-            if dead:
-                raise WorkerDied(", ".join(f"{each.name} (pid {each.pid})" for each in dead)) from error
-            if not str(error).startswith(TIMED_OUT):
-                raise
-            return []
+        self.workers.check_dead()  # not above, where its traceback would keep the iterator from being collected
+        return None
 
     def close(self) -> None:
         """End the workers or the thread."""
         if self.slots is not None:
             self.slots.close()
-        self._iterator = None  # DataLoader ends its workers when its iterator goes, the thread ends with its own
+        iterator, self._iterator = [self._iterator], None
+        if self.count:
+            self.workers.end(iterator)
 
 
 def prepare_workers() -> None:

@@ -58,7 +58,7 @@ class Report:
     samples: int
     """Samples trained over all lives: the axis of every chart."""
     batches: int
-    """Batches trained over all lives."""
+    """Batches over all lives, those that were skipped among them."""
     train: Mapping[str, float]
     """Loss, accuracy and so on over the samples since the last report; `count` is how many those were."""
     learning_rate: float
@@ -67,7 +67,7 @@ class Report:
     sample_age_ms_p50: float | None
     """Milliseconds from a record's event to its training, of each batch's newest record: the median, ..."""
     sample_age_ms_p99: float | None
-    """... and what 99 of 100 stay under. Below 0 where the clocks of two machines differ by more than the age."""
+    """... and what 99 of 100 stay under. Of a record from the future (two clocks differ) the age is 0."""
     stream: Standing
     stages: Mapping[str, float]
     """Where the time since the last report went: shares by stage (trainer/stages.py), 1 in all."""

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from types import TracebackType
 from typing import Any, Self
 
@@ -143,8 +144,11 @@ def check_folder(folder: Path, kind: Kind) -> dict[str, Any]:
 
     Raises `Damaged`, `Foreign` (also for another version of the form), `OSError` for what cannot be read.
     """
+    _check_plain(folder)
     manifest = _read_manifest(folder, kind)
     for name, entry in manifest["files"].items():
+        if "/" in name or name in ("", ".", ".."):
+            raise Damaged(f"{MANIFEST} names {name!r}, which is no file of this folder")
         try:
             with (folder / name).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -156,6 +160,16 @@ def check_folder(folder: Path, kind: Kind) -> dict[str, Any]:
             raise Damaged(f"{name} is missing") from error
     facts: dict[str, Any] = manifest["facts"]
     return facts
+
+
+def _check_plain(folder: Path) -> None:
+    """A link may lead out of the run directory, and a pipe is never read to its end; nobody seals either."""
+    if not os.path.lexists(folder / MANIFEST):
+        return  # it is no sealed folder, which reading the manifest says
+    for path in folder.iterdir():
+        mode = path.lstat().st_mode
+        if not S_ISREG(mode) and not S_ISDIR(mode):
+            raise Damaged(f"{path.name} is no regular file")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """What `python -m trainer train` is told, besides the parts that it is made of."""
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from protocol.errors import UsageError
 from protocol.open_reader import check_url
@@ -15,7 +15,9 @@ class TrainSettings:
     """The run."""
 
     stream: str = "tcp://127.0.0.1:5555"
-    """URL of the stream: tcp://HOST:PORT or ipc://PATH"""
+    """URL of the stream: tcp://HOST:PORT, ipc://PATH, or file://DIR for a recording"""
+    keys: str = ""
+    """folder of this client's keys, where the producer has some (python -m protocol keygen makes both)"""
     run_dir: str = "runs/default"
     """folder of the run: checkpoints, held-out records, metrics, TensorBoard"""
     resume: str = "auto"
@@ -36,6 +38,9 @@ class TrainSettings:
     """samples between two checkpoints; 0: only at the end"""
     validation_batch_size: int = 1000
     """records of one step of a validation"""
+    on_bad_record: Literal["stop", "quarantine"] = "stop"
+    """what a record whose label is outside the schema's range does: stop the run, or be kept aside in the run
+    directory's quarantine.jsonl, in no batch, and counted as rejected"""
     seed: int = 0
     """of the model's first weights and of whatever it draws while training"""
     connect_timeout: float = 0.0

@@ -21,12 +21,14 @@ TEST = "test"
 Batches = DataLoader[Any]
 
 
-def fetch_splits(url: str, info: StreamInfo, run_dir: Path, on_wait: OnWait | None) -> dict[str, Holdout]:
+def fetch_splits(
+    url: str, info: StreamInfo, run_dir: Path, on_wait: OnWait | None, *, keys: str = ""
+) -> dict[str, Holdout]:
     """All splits of the stream; over the wire only where the run directory does not hold them yet."""
     held: dict[str, Holdout] = {}
     for name in info.splits:
         folder = run_dir / SPLITS / name
-        with open_reader(url) as reader:
+        with open_reader(url, keys=keys) as reader:
             description = reader.describe(name, on_wait=on_wait)
             known = Holdout.open(folder) if folder.exists() else None
             if known is None or known.incarnation != description.info.incarnation:

@@ -1,6 +1,7 @@
 """One optimizer step on one batch, and how it is computed."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.nn.utils import get_total_norm
 
 from protocol.errors import UsageError
 from trainer.task import Outcome, Prepared, Task
@@ -34,11 +36,24 @@ class StepSettings:
     """Micro-batches that a batch is split into inside its step: less memory, the same gradients up to rounding. A batch
     is still one step. Layers that look at their whole batch, such as batch normalisation, see a micro-batch."""
 
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What is done about a loss or a gradient that is NaN or infinite. `stop`: the run ends with the last good
+    checkpoint named, when a report or a checkpoint next reads the losses. `skip`: each step is looked at before the
+    optimizer moves, which on CUDA waits for the device once a step; one without a number is not taken, and its records
+    count as skipped in the ledger and not as samples; 100 of them in a row end the run. With `fp16` only the loss is
+    looked at: gradients are its scaler's. Not for an optimizer that evaluates a batch more than once."""
+
     def __post_init__(self) -> None:
+        if self.on_nan not in ("stop", "skip"):
+            raise UsageError(f"--on_nan is stop or skip, not {self.on_nan!r}")
         if self.amp not in ("off", "bf16", "fp16"):
             raise UsageError(f"--amp is off, bf16 or fp16, not {self.amp!r}")
         if self.accumulate < 1:
             raise UsageError(f"--accumulate {self.accumulate}: give the number of micro-batches of a batch, 1 or more")
+
+
+class StepNotTaken(Exception):
+    """The loss or a gradient of a batch is no number: weights, optimizer, scaler and buffers are as they were."""
 
 
 def micro_batches(columns: Mapping[str, torch.Tensor], count: int, parts: int) -> Sequence[Mapping[str, torch.Tensor]]:
@@ -58,6 +73,7 @@ def train_step(
     *prepared: Prepared,
     count: int = 0,
     scaler: GradScaler | None = None,
+    skip_nan: bool = False,
 ) -> Outcome:
     """Train on a batch and say what the model made of it before the step (test, then train).
 
@@ -65,15 +81,21 @@ def train_step(
     which has the same weight in the gradients. The work lies in a closure because some optimizers (LBFGS) evaluate a
     batch more than once in a step; their records still count once, as the first evaluation saw them. With a `scaler`
     the optimizer gets no closure, and leaves the weights as they are where scaled gradients overflow. The outcome's
-    loss is detached.
+    loss is detached. With `skip_nan` it is looked at before the optimizer moves, and `StepNotTaken` raised.
     """
     evaluations: list[Outcome] = []
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if skip_nan else ()
 
     def evaluate() -> torch.Tensor:
         _drop_gradients(optimizer)
         outcomes = [_backward(task.evaluate(model, each), count, scaler) for each in prepared]
         evaluations.append(outcomes[0] if len(outcomes) == 1 else _whole(outcomes))
-        return evaluations[-1].loss
+        loss = evaluations[-1].loss
+        if skip_nan and not _is_number(loss, () if scaler is not None else model.parameters()):
+            for buffer, before in buffers:  # batch normalisation has seen the batch
+                buffer.copy_(before)
+            raise StepNotTaken
+        return loss
 
     if scaler is None:
         optimizer.step(evaluate)  # type: ignore[arg-type]
@@ -82,6 +104,13 @@ def train_step(
         scaler.step(optimizer)
         scaler.update()
     return evaluations[0]
+
+
+def _is_number(loss: torch.Tensor, parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether loss and gradients are finite; asks the device once."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    largest = get_total_norm(gradients, math.inf)  # the magnitude of the largest number, NaN where one is
+    return bool((loss.isfinite() & largest.isfinite().to(loss.device)).item())
 
 
 def _drop_gradients(optimizer: torch.optim.Optimizer) -> None:

@@ -22,6 +22,7 @@ from trainer.tensorboard_sink import TensorBoardSink
 from trainer.terminal import open_terminal
 
 AGES_KEPT = 4096  # of the newest batches since the last report: what is known of the age stays bounded
+SKEW_S = 0.1  # clocks of two machines that are kept right differ by less
 PROGRESS_EVERY_S = 0.25
 NAMED_EVERY_S = 60.0
 RATE_MARKS = 9  # so the rate between reports is one over two seconds
@@ -75,7 +76,7 @@ class Telemetry:
         self._monotonic_s = monotonic_s
         self._start: Start | None = None
         self._early: list[Notice] = []
-        self._named_s: dict[str, float] = {}  # when a failing sink was last named
+        self._named_s: dict[str, float] = {}  # when a failing sink, or the clock, was last named
         self._lock = threading.RLock()
         self._samples = 0
         self._next_pictures = 0
@@ -120,8 +121,7 @@ class Telemetry:
         stages: Mapping[str, float],
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
-        ages_ms = np.array(self._ages_ns) / 1e6
-        p50, p99 = np.percentile(ages_ms, (50, 99)).tolist() if len(ages_ms) else (None, None)
+        p50, p99 = self._ages_ms()
         report = Report(
             samples=samples,
             batches=batches,
@@ -188,6 +188,17 @@ class Telemetry:
         rate = (self._samples - then) / (now_s - then_s) if now_s > then_s else None
         self._write(Progress(samples=self._samples, samples_per_s=rate))
 
+    def _ages_ms(self) -> tuple[float | None, float | None]:
+        """Median and 99th percentile since the last report; what comes from the future has no age."""
+        if not self._ages_ns:
+            return None, None
+        ages_ms = np.array(self._ages_ns) / 1e6
+        ahead_s = -ages_ms.min() / 1e3
+        if ahead_s > SKEW_S and self._due("clock"):
+            self.notice(f"the producer's clock is {ahead_s:,.1f} s ahead of this one, or more: ages below 0 count as 0")
+        p50, p99 = np.percentile(ages_ms.clip(0), (50, 99)).tolist()
+        return p50, p99
+
     def _rate(self) -> float | None:
         now_s = self._monotonic_s()
         then_s, then = self._window or (now_s, self._samples)
@@ -220,14 +231,20 @@ class Telemetry:
         try:
             action()
         except OSError as error:
-            now_s = self._monotonic_s()
-            if now_s < self._named_s.get(sink.name, -math.inf) + NAMED_EVERY_S:
+            if not self._due(sink.name):
                 return
-            self._named_s[sink.name] = now_s
             text = f"{sink.name} cannot be written: {error}; training goes on without it"
             notice = Notice(samples=self._samples, text=text)
             self._history.add(notice)
             self._write_to([other for other in self._sinks if other is not sink], notice)
+
+    def _due(self, what: str) -> bool:
+        """Whether what is said at most once a minute may be said; it counts as said."""
+        now_s = self._monotonic_s()
+        if now_s < self._named_s.get(what, -math.inf) + NAMED_EVERY_S:
+            return False
+        self._named_s[what] = now_s
+        return True
 
 
 def _floats(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -13,8 +13,17 @@ from types import FrameType
 from typing import Any
 
 from protocol.command_line import located, settings_of
-from protocol.errors import PeerError, RecordsLost, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import (
+    AccessDenied,
+    PeerError,
+    RecordsLost,
+    StreamError,
+    StreamReplaced,
+    StreamTimeout,
+    UsageError,
+)
 from protocol.folder_lock import FolderLock
+from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
 from trainer.device import DeviceSettings, open_device, pins_memory
@@ -64,6 +73,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             settings.stream,
             batch_size=settings.batch_size,
             num_workers=settings.workers,
+            keys=settings.keys,
             group=f"{run_dir.resolve().name}-{os.urandom(4).hex()}",
             start=settings.start,
             connect_timeout_s=settings.connect_timeout or None,
@@ -73,6 +83,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=pin_memory,
             stages=stages,
+            quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
         )
         if resumed is not None:
             loader.load_state_dict(_stream_state(*resumed, run_dir, loader.group))
@@ -91,6 +102,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 device=device,
                 transfer=open_transfer(device),
                 accumulate=step.accumulate,
+                skip_nan=step.on_nan == "skip",
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),
@@ -158,6 +170,8 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
     except StreamTimeout as error:
         mend = f"start one (python -m producer --bind {settings.stream}), or wait longer (--connect_timeout)"
         raise UsageError(f"{error}: {mend}") from error
+    except AccessDenied as error:
+        raise UsageError(str(error)) from error
     except StreamReplaced as error:
         mend = (
             "give another --run_dir, or --resume never to begin anew, or --on_loss continue to go on with this stream"
@@ -170,7 +184,13 @@ def _validation(
 ) -> Batches | None:
     info = loader.info
     try:
-        held = fetch_splits(settings.stream, info, run_dir, lambda _waited_s: telemetry.waiting("the held-out records"))
+        held = fetch_splits(
+            settings.stream,
+            info,
+            run_dir,
+            lambda _waited_s: telemetry.waiting("the held-out records"),
+            keys=settings.keys,
+        )
     except OSError as error:
         mend = "make room, or give another --run_dir"
         raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error

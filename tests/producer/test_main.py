@@ -13,6 +13,7 @@ from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.messages import STREAM
 from protocol.open_reader import open_reader
+from protocol.quarantine import read_quarantine
 from protocol.subscription import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
 from tests.programs import Program, Programs, programs, wait_until
 from tests.protocol.serving import one_by_one
@@ -37,14 +38,24 @@ class Pictures:
 class Camera:
     """Gives records as they come."""
 
-    def __init__(self, count: int = 40, fails: bool = False) -> None:
-        self.count, self.fails = count, fails
+    def __init__(self, count: int = 40, fails: bool = False, odd: bool = False) -> None:
+        self.count, self.fails, self.odd = count, fails, odd
 
     def __iter__(self):
         for number in range(self.count):
-            yield {"id": number}
+            yield {"id": "odd" if self.odd and number % 10 == 5 else number}
         if self.fails:
             raise RuntimeError("the cable was pulled")
+
+class Heavy(Pictures):
+    """Takes its time to load."""
+
+    def __init__(self) -> None:
+        import pathlib, time
+
+        super().__init__()
+        pathlib.Path("loading").touch()
+        time.sleep(60)
 
 class Unplugged:
     """Cannot be made."""
@@ -101,12 +112,24 @@ CAMERA = ("--source", "sources.Camera")
         (["--source", "broken.Class"], r"--source 'broken.Class': there is no module 'nothing_of_this_name'"),
         (["--source", "wrong.Class"], r"--source 'wrong.Class' cannot be imported: SyntaxError"),
         (["--source", "builtins.dict"], r"--source 'builtins.dict': its arguments cannot be told; give a class"),
-        (["--source", "sources.Unplugged"], r"cannot be made .*OSError: no camera \(sources.py, line 3\d\)"),
+        (["--source", "sources.Unplugged"], r"cannot be made .*OSError: no camera \(sources.py, line 4\d\)"),
         ([*PICTURES, "--source.count", "many"], r"--source.count: many is no int .*--help"),
         ([*PICTURES, "--source.colour", "red"], r"there is no option --source.colour .*--help"),
         ([*PICTURES, "--source.count", "0"], r"Pictures is empty"),
         ([*PICTURES, "--source.broken", "7"], r"record 7 of Pictures cannot be read: OSError.*mend the dataset"),
+        ([*PICTURES, "--on_bad_record", "quarantine"], r"--on_bad_record quarantine .* for live sources: a dataset's"),
+        ([*PICTURES, "--reject_nan", "true"], r"--reject_nan are for live sources"),
+        (
+            [*CAMERA, "--on_bad_record", "quarantine", "--quarantine", "."],
+            r"\. cannot be written .*: name another file",
+        ),
         ([*CAMERA, "--source.count", "0"], r"Camera gives no record"),
+        (
+            [*CAMERA, "--log.path", "log", "--log.full", "never"],
+            r"--log.full: never is none of 'block', 'drop-oldest', 'fa",
+        ),
+        ([*CAMERA, "--log.path", "/dev/null/log"], r"/dev/null/log cannot be used .*give another folder"),
+        ([*PICTURES, "--log.path", "log"], r"--log.path is for live sources: a dataset needs no log"),
         ([*CAMERA, "--log.bytes", "10"], r"a log of 10 bytes is too small: give at least"),
         (["--source.root", "nowhere"], r"no FashionMNIST in nowhere .*make demo.*--source.root"),
         (["--config", "nowhere.yaml"], r"--config 'nowhere.yaml' cannot be read \(No such file"),
@@ -128,7 +151,7 @@ def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, ar
         ("- rate\n", r"holds no settings: .*--print_config"),
         ("speed: 3\n", r"there is no option --speed .*--help"),
         ("rate: fast\n", r"--rate: fast is no float .*--help"),
-        ("source:\n  class_path: no.such.Class\n", r"--source 'no.such.Class': there is no module 'no'"),
+        ("source:\n  class_path: Nothing\n", r"--source 'Nothing' is no class path"),
         ("\x00\n", r"is no YAML"),
     ],
 )
@@ -136,6 +159,15 @@ def test_a_mistake_in_a_settings_file_is_one_line_too(started: Programs, folder:
     (folder / "settings.yaml").write_text(text)
     complaint = started.start("producer", "--config", "settings.yaml", cwd=folder).complaint()
     assert re.search(said, complaint), complaint
+
+
+def test_the_class_of_a_settings_file_is_said_before_it_is_imported(started: Programs, folder: Path) -> None:
+    (folder / "settings.yaml").write_text("source:\n  class_path: no.such.Class\n")
+    program = started.start("producer", "--config", "settings.yaml", cwd=folder)
+    assert program.status() == 2
+    said, complaint = program.err.splitlines()
+    assert said == "producer: settings.yaml names classes, whose code will run: 'no.such.Class'"
+    assert complaint.startswith("producer: --source 'no.such.Class': there is no module 'no'")
 
 
 def test_a_port_in_use_is_one_line_that_names_it_and_the_mend(started: Programs, folder: Path) -> None:
@@ -160,6 +192,34 @@ def test_data_that_must_not_be_read_is_one_line(started: Programs, folder: Path)
 def test_a_live_source_that_fails_is_a_fault_said_in_one_line(started: Programs, folder: Path, url: str) -> None:
     program = started.start("producer", *CAMERA, "--source.fails", "true", "--bind", url, cwd=folder)
     assert program.complaint(status=1) == "producer: the source failed: RuntimeError: the cable was pulled"
+
+
+def test_a_bad_record_is_kept_aside_said_and_counted_wherever_one_looks(
+    started: Programs, folder: Path, url: str
+) -> None:
+    odd = (*CAMERA, "--source.odd", "true", "--on_bad_record", "quarantine", "--quarantine", "bad.jsonl")
+    program = serving(started.start("producer", *odd, "--bind", url, "--status_every_s", "0.1", cwd=folder))
+    wait_until(lambda: "  4 records rejected  no group reads" in program.out, "the count in the status line")
+    assert "log end 36  " in program.out
+    assert program.err == (
+        "producer: a record was rejected and is in bad.jsonl: field 'id': uint8 (3,) where int64 () is due; "
+        "1 rejected so far\n"
+    )
+    assert [each["record"] for each in read_quarantine(folder / "bad.jsonl")] == [{"id": "odd"}] * 4
+    info = started.start("protocol", "info", url, cwd=folder)
+    assert info.status() == 0
+    assert "0 messages refused, 4 records rejected" in info.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_stopped_while_it_loads_ends_at_once_with_0(
+    started: Programs, folder: Path, url: str, number: signal.Signals
+) -> None:
+    producer = started.start("producer", "--bind", url, "--source", "sources.Heavy", cwd=folder)
+    wait_until((folder / "loading").exists, "the source to load")
+    producer.signal(number)
+    assert producer.status() == 0, producer.err
+    assert producer.err == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

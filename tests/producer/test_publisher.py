@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from producer.publisher import Publisher
-from protocol.errors import DataFault, NotDrained, RecordsLost, StreamError, StreamReplaced, UsageError
+from protocol.errors import DataFault, LogFull, NotDrained, RecordsLost, StreamError, StreamReplaced, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.streams import group, groups, ids
 from trainer.batch import Batch
@@ -399,3 +399,69 @@ def test_signals_are_left_to_the_program() -> None:
     publisher.send(id=0)
     publisher.abandon()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+# --- a log on disk -----------------------------------------------------------------------------------------------
+
+
+def test_a_stream_on_disk_goes_on_in_its_next_life_and_a_run_on_it_too(tmp_path: Path, url: str) -> None:
+    with Publisher(url, path=tmp_path, partitions=2) as first:
+        for number in range(30):
+            first.send(id=number)
+        first.send(id=30, wait=True)
+        assert first.durable == 31
+        first.abandon()
+    second = Publisher(url, path=tmp_path, partitions=2)  # what a record is, the folder knows
+    assert second.durable == 31
+    training = Training(url)
+    second.send_columns(id=np.arange(31, 100), wait=True)
+    assert second.durable == 100
+    second.close()
+    assert training.ids() == list(range(100))
+
+
+def test_a_durable_group_is_kept_for_though_the_producer_is_back_before_it(tmp_path: Path, url: str) -> None:
+    first = Publisher(url, path=tmp_path, partitions=1)
+    first.send_columns(id=np.arange(3 * 4096), wait=True)
+    away, state = StreamLoader(url, batch_size=100, group="away"), {}
+    for batch in away:
+        away.mark_trained(batch)
+        state = away.state_dict()  # from here on the group holds the log
+        wait_for(lambda: group(url, "away").durable)
+        break
+    first.abandon()
+    second = Publisher(url, path=tmp_path, partitions=1)
+    assert [each.name for each in groups(url)] == ["away"], "it has said nothing in this life"
+    Training(url, group="other")  # marks what would then be forgotten but for the group that is away
+    wait_for(lambda: len(groups(url)) == 2 and sum(group(url, "other").trained.values()) > 2 * 4096)
+    back = StreamLoader(url, batch_size=100)
+    back.load_state_dict(state)
+    assert next(iter(back))["id"].tolist() == list(range(100, 200))
+    second.abandon()
+
+
+def test_a_full_disk_log_that_fails_raises_where_the_record_is_sent(tmp_path: Path, url: str) -> None:
+    frame = np.zeros(1 << 21, np.uint8)
+    stream = Publisher(url, path=tmp_path, partitions=1, max_bytes=10 << 20, full="fail")
+    for _ in range(4):
+        stream.send(frame=frame, wait=True)
+    with pytest.raises(LogFull, match="is full"):
+        stream.send(frame=frame, wait=True)
+    assert stream.durable == 4
+    stream.abandon()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"full": "sometimes"}, "choose one of block"),
+        ({"max_bytes": -1}, "are 0 or more"),
+        ({"max_bytes": 10}, "is too small: give at least"),
+    ],
+)
+def test_a_log_that_cannot_be_is_refused_and_the_address_is_free_again(
+    tmp_path: Path, url: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        Publisher(url, path=tmp_path, schema=Schema((Field("id", "int64"),)), **options)
+    Publisher(url).abandon()

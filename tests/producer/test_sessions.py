@@ -35,6 +35,7 @@ def test_a_full_link_loses_no_record_and_holds_nobody_up() -> None:
     bench.credit(A, {0: 8, 1: 8})
     assert len(spans(bench.credit(B, {0: 8, 1: 8}))) == 4
     bench.full.clear()
+    bench.wait(bench.settings.linger_s)
     assert spans(bench.heard(A)) == [(0, 0, 4), (1, 0, 4), (0, 4, 4), (1, 4, 4)]
 
 
@@ -220,6 +221,33 @@ def test_a_server_tries_a_full_link_again_soon() -> None:
     bench.full.add(A)
     bench.credit(A, {0: 8, 1: 8})
     assert bench.service.due_in_s() == 0.002
+
+
+def test_the_log_is_not_read_for_a_link_that_stays_full_and_it_is_asked_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, reads, asked_s = stream(), [0], [0.0]
+    read = log.read
+
+    def counted(partition: int, offset: int, most: int) -> Chunk:
+        reads[0] += 1
+        return read(partition, offset, most)
+
+    def refuse(peer: bytes, message: Reply) -> bool:
+        asked_s.append(bench.now_s)
+        return False
+
+    monkeypatch.setattr(log, "read", counted)
+    bench = Bench(log, linger_s=0.002, full_link_most_s=1.0, sign_of_life_s=1000.0)
+    bench.subscribe(A)
+    monkeypatch.setattr(bench, "send", refuse)
+    bench.credit(A, {0: 8, 1: 8})
+    for _ in range(10_000):
+        bench.wait(0.001)
+        bench.heard(A)
+    assert reads == [1]
+    assert len(asked_s) < 25
+    assert asked_s[-1] - asked_s[-2] == pytest.approx(1.0, abs=0.01)
 
 
 # --- what a reader waits for --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from producer.source import ColumnSource
 from protocol.dealing import Dealing
 from protocol.log import Log
 from protocol.schema import Field, Schema
+from protocol.server_socket import ServerSocket
 from protocol.subscription import Event
-from protocol.zmq_transport import ServerSocket
 
 ANY_PORT = "tcp://127.0.0.1:*"
 ID = Schema((Field("id", "int64"),))
@@ -33,11 +34,19 @@ def computed(count: int = 1000, partitions: int = 4, stripe: int = 16) -> Comput
 
 @contextmanager
 def serving(
-    log: Log, *, url: str = ANY_PORT, splits: Mapping[str, Log] | None = None, settings: ServiceSettings | None = None
+    log: Log,
+    *,
+    url: str = ANY_PORT,
+    splits: Mapping[str, Log] | None = None,
+    settings: ServiceSettings | None = None,
+    keys: Path | None = None,
 ) -> Iterator[Server]:
-    """A server that serves while the context is open; what its thread raised is raised at the end."""
+    """A server that serves while the context is open; what its thread raised is raised at the end.
+
+    With a folder that `make_keys` has made it lets in only whom it knows.
+    """
     service = Service({"": log, **(splits or {})}, settings or ServiceSettings(), time.monotonic())
-    server = Server(service, ServerSocket(url))
+    server = Server(service, ServerSocket(url, keys=keys / "producer" if keys else ""))
     errors: list[BaseException] = []
 
     def serve() -> None:

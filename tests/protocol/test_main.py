@@ -301,6 +301,38 @@ def test_a_reader_that_has_had_enough_is_no_error(url: str) -> None:
         assert process.stderr.read() == b""
 
 
+# --- record ------------------------------------------------------------------------------------------------------
+
+
+def test_record_keeps_a_stream_that_can_be_looked_at_without_its_producer(
+    url: str, tmp_path: Path, shown_of: "Show"
+) -> None:
+    folder = tmp_path / "monday"
+    said = shown_of("record", url, str(folder), "--records", "50")
+    assert said.splitlines()[-1] == f"50 records are in {folder}; read them as file://{folder}"
+    here, there = (rows(shown_of("peek", each, "--records", "50")) for each in (url, f"file://{folder}"))
+    assert here == there
+    assert "50 records" in shown_of("record", f"file://{folder}", str(tmp_path / "copy"))
+    assert "no group reads this stream" in shown_of("info", f"file://{folder}")
+
+
+def test_record_ends_at_ctrl_c_with_what_was_synced_and_goes_on_at_the_next_call(url: str, tmp_path: Path) -> None:
+    for life in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "protocol", "record", url, str(tmp_path / "log")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        with process:
+            assert process.stdout.readline() == f"{RECORDS} records\n", "the stream is open, so it waits for more"
+            process.send_signal(signal.SIGINT)
+            said, complained = process.communicate()
+        assert (process.returncode, complained) == (0, ""), life
+        assert said.splitlines()[-1].startswith(f"{RECORDS} records are in ")
+
+
 # --- mistakes ----------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +354,8 @@ def test_no_producer_there_is_one_line_with_the_url_and_the_mend(command: str, t
         (["groups", "--drop", "run-9"], "no group 'run-9'"),
         (["info", "--timeout", "0"], "--timeout 0"),
         (["info", "--timeout", "nan"], "--timeout"),
+        (["record", "somewhere", "--records", "-1"], "--records is 0 or more"),
+        (["record", "/dev/null/log"], "cannot be used .*give another folder"),
     ],
 )
 def test_a_mistake_is_a_usage_error_that_names_it(url: str, arguments: list[str], said: str) -> None:

@@ -162,6 +162,20 @@ def test_it_asks_again_with_growing_pauses_until_it_is_welcome() -> None:
     assert [type(event) for event in talk.welcome()] == [Subscribed, Heard]
 
 
+def test_an_answer_that_is_two_seconds_under_way_is_not_overtaken_for_ever_by_the_next_attempt() -> None:
+    session = ReaderSession(Subscription(split="", positions={0: 0, 1: 0}), ReaderSettings(), count(1).__next__, 0.0)
+    under_way: list[tuple[float, int]] = []
+    now_s = 0.0
+    while session.state is not State.STREAMING:
+        now_s += 0.05
+        assert now_s < 30
+        session.advance(now_s)
+        under_way += [(now_s + 2.2, said.session) for said in session.outbox if isinstance(said, Subscribe)]
+        session.outbox.clear()
+        while under_way and under_way[0][0] <= now_s:
+            session.receive(Welcome(session=under_way.pop(0)[1], info=INFO, log_end={0: 8, 1: 8}), now_s)
+
+
 def test_each_subscription_has_a_number_of_its_own() -> None:
     talk = Talk()
     numbers = [talk.subscribed().session]

@@ -10,7 +10,7 @@ import pytest
 
 from producer.computed_log import ComputedLog, split_log
 from producer.source import ColumnSource
-from protocol import chunk, codec, dealing, schema, stream, values, zmq_transport
+from protocol import chunk, codec, dealing, schema, server_socket, stream, values
 from protocol.chunk import Ragged
 from protocol.codec import TYPES, VERSION, decode_reply, decode_request, encode
 from protocol.dealing import Dealing, Positions
@@ -132,7 +132,7 @@ def test_the_specification_has_the_version_and_the_limits() -> None:
     assert [int(limit.split()[0]) for limit in limits.values()] == [
         codec.MAX_REQUEST_BYTES,
         codec.MAX_REPLY_BYTES,
-        zmq_transport.MAX_REQUEST_FRAME_BYTES,
+        server_socket.MAX_REQUEST_FRAME_BYTES,
         chunk.MAX_CHUNK_BYTES,
         codec.MAX_REQUEST_ENTRIES,
         codec.MAX_REPLY_ENTRIES,

@@ -25,9 +25,8 @@ from protocol.errors import OutOfRange, StreamTimeout, UnknownMessage, UsageErro
 from protocol.messages import Bye, Describe, Refusal, Subscribe
 from protocol.open_reader import open_reader
 from protocol.reader import Reader, read_split
+from protocol.server_socket import MAX_REQUEST_FRAME_BYTES, ServerSocket
 from protocol.subscription import Away, Ended, Progress, ReaderSettings, Subscribed, Subscription, Waited
-from protocol.waits import SAY_EVERY_S
-from protocol.zmq_transport import MAX_REQUEST_FRAME_BYTES, ServerSocket
 from tests.protocol.serving import ANY_PORT, ID, computed, numbered, one_by_one, serving
 
 #: Away is seen soon, and credit is always short.
@@ -208,7 +207,7 @@ def test_an_address_in_use_is_the_users_mistake_and_the_first_server_goes_on(sch
 )
 def test_an_address_that_cannot_be_is_said_in_one_line(url: str, mend: str) -> None:
     with pytest.raises(UsageError, match=mend) as error:
-        ServerSocket(url)
+        ServerSocket(url, insecure=True)
     assert "\n" not in str(error.value)
 
 
@@ -355,12 +354,12 @@ def test_a_reader_says_what_it_waited_for_and_its_time_is_accounted_for() -> Non
     assert source_s + wire_s + sum(each.reader_s for each in waited) <= all_s
 
 
-def test_nothing_follows_the_end_even_where_it_was_waited_for() -> None:
+def test_nothing_follows_the_end_even_where_it_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocol.waits.SAY_EVERY_S", 0.0)  # whatever comes, what was waited for is due
     log = MemoryLog(ID, Dealing(1, 4))
-    with serving(log, settings=ServiceSettings(sign_of_life_s=60.0)) as server, open_reader(server.address) as reader:
-        events = reader.read(Subscription(split="", positions={0: 0}), idle_s=60)
+    with serving(log) as server, open_reader(server.address) as reader:
+        events = reader.read(Subscription(split="", positions={0: 0}))
         next(events)
-        time.sleep(SAY_EVERY_S)  # so that what was waited for is due when the end comes
         log.end()
         server.wake()
         *_, last = events

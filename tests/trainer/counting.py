@@ -123,3 +123,21 @@ class WatchedClassification(Classification):
         outcome = super().evaluate(model, prepared)
         moment.enter(ELSEWHERE)
         return outcome
+
+
+class CountingNumbers(Task):
+    """Puts the ids through a counting model; a record whose value is NaN spoils the loss and the gradients."""
+
+    def __init__(self, step_s: float = 0.003) -> None:
+        self._step_s = step_s
+
+    def prepare(self, columns: Mapping[str, torch.Tensor], device: torch.device) -> Prepared:
+        return {"id": columns["id"].to(device), "value": columns["value"].to(device)}
+
+    def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
+        moment = watched()
+        moment.enter(IN_STEP)
+        losses = model(prepared["id"]) * prepared["value"]
+        time.sleep(self._step_s)
+        moment.enter(ELSEWHERE)
+        return Outcome(losses.mean(), len(losses))

@@ -58,7 +58,7 @@ def live(request: dict[str, Any]) -> int:
     """One life of a trainer in this process, which was just forked."""
     settle(request)
     from protocol.command_line import run
-    from trainer.commands import main as command
+    from trainer.__main__ import main as command
 
     sys.argv = ["trainer", *request["arguments"]]
     try:

@@ -14,7 +14,7 @@ from protocol.dealing import Dealing
 from protocol.log import Log
 from protocol.messages import STREAM, GroupState
 from protocol.open_reader import open_reader
-from protocol.zmq_transport import ServerSocket
+from protocol.server_socket import ServerSocket
 from trainer.batch import Batch
 
 ANY_PORT = "tcp://127.0.0.1:*"

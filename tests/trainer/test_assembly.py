@@ -60,7 +60,7 @@ def assembled(dealing: Dealing, first: int, last: int, sizes: list[int], assembl
 def test_every_row_is_in_its_place_however_it_came(
     *, dealing: Dealing, batch_size: int, first: int, records: int, sizes: list[int], owned: bool
 ) -> None:
-    assembly = Assembly(SCHEMA, dealing, batch_size, owned=owned)
+    assembly = Assembly(SCHEMA, batch_size, owned=owned)
     batches = assembled(dealing, first, first + records, sizes, assembly)
     assert [number for batch in batches for number in batch["number"].tolist()] == list(range(first, first + records))
     assert [batch.number for batch in batches] == list(range(1, len(batches) + 1))
@@ -79,7 +79,7 @@ def test_every_row_is_in_its_place_however_it_came(
 @pytest.mark.parametrize(("owned", "copied"), [(True, False), (False, True)])
 def test_a_chunk_of_whole_batches_that_nobody_else_has_is_not_copied(*, owned: bool, copied: bool) -> None:
     dealing = Dealing(1, 16)
-    assembly = Assembly(SCHEMA, dealing, 4, owned=owned)
+    assembly = Assembly(SCHEMA, 4, owned=owned)
     whole, merge = chunk(dealing, 0, 0, 16), Merge(dealing, {0: 0})
     merge.add(whole)
     piece = merge.take(assembly.room(merge.waiting))
@@ -95,7 +95,7 @@ def test_a_column_that_torch_could_not_read_where_it_lies_is_copied() -> None:
     dealing, crooked = Dealing(1, 16), np.zeros(16 * 8 + 1, np.uint8)[1:].view(np.int64)
     crooked[:] = np.arange(16)
     columns: dict[str, Column] = {"number": crooked, "x": np.zeros((16, 1 << 16), np.uint8)}
-    assembly, merge = Assembly(SCHEMA, dealing, 4, owned=True), Merge(dealing, {0: 0})
+    assembly, merge = Assembly(SCHEMA, 4, owned=True), Merge(dealing, {0: 0})
     merge.add(Chunk(0, 0, columns, 0, 0))
     piece = merge.take(assembly.room(merge.waiting))
     assert piece is not None

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from protocol.dealing import Dealing
-from protocol.errors import Lost
 from trainer.batch import Batch, Block, Span
 
 DEALING = Dealing(2, 4)
@@ -12,7 +11,7 @@ DEALING = Dealing(2, 4)
 
 def block() -> Block:
     """Nine records from number 2 on, in stripes of 4 over two partitions: 2 of partition 0, 4 of 1, 3 of 0."""
-    made = Block({"number": torch.arange(2, 11), "x": torch.zeros(9, 2)}, 3, DEALING, DEALING.ends(2))
+    made = Block({"number": torch.arange(2, 11), "x": torch.zeros(9, 2)}, 3, DEALING.ends(2))
     made.add(0, Span(0, 2, 2, 100, 200))
     made.add(2, Span(1, 0, 4, 300, 600))
     made.add(6, Span(0, 4, 3, 500, 550))
@@ -46,16 +45,7 @@ def test_it_says_where_its_records_come_from(index: int, spans: tuple[object, ..
 
 
 def test_the_newest_record_need_not_be_the_last() -> None:
-    made = Block({"number": torch.arange(4)}, 4, DEALING, DEALING.ends(0))
+    made = Block({"number": torch.arange(4)}, 4, DEALING.ends(0))
     made.add(0, Span(0, 0, 2, 10, 900))
     made.add(2, Span(0, 2, 2, 20, 40))
     assert Batch(made, 0, 4, 1).newest_time_ns == 900
-
-
-def test_its_positions_lie_behind_what_was_lost_before_its_end() -> None:
-    made = block()
-    made.lose(2, Lost(1, 0, 8))
-    made.lose(6, Lost(0, 4, 40))
-    assert [Batch(made, index, 3, index + 1).positions for index in range(3)] == [
-        {0: 5, 1: 8}, {0: 40, 1: 8}, {0: 40, 1: 11},
-    ]  # fmt: skip

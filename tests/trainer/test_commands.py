@@ -178,6 +178,7 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train", "--lr_scheduler", "ReduceLROnPlateau"], r"ReduceLROnPlateau .*: give a schedule that"),
         (["train", "--amp", "fp8"], r"--amp: fp8 is none of 'off', 'bf16', 'fp16'.*--help"),
         (["train", "--amp", "fp16", "--optimizer", "LBFGS"], r"--amp fp16 does not go with LBFGS.*: give bf16 or off"),
+        (["train", "--on_nan", "skip", "--optimizer", "LBFGS"], r"--on_nan skip does not go with LBFGS.*: give stop"),
         (["train", "--accumulate", "0"], r"--accumulate 0: give the number of micro-batches"),
         (["train", "--device", "cpu", "--pin_memory", "true"], r"--pin_memory true .* on cpu: give auto or false"),
         (["train", "--resume", "nowhere"], r"there is no checkpoint nowhere: name a folder such as"),
@@ -203,7 +204,7 @@ def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, ar
         ("batch_size: [1, 2\n", r"is no YAML \(line 2: .*--print_config"),
         ("speed: 3\n", r"there is no option --speed .*--help"),
         ("batch_size: many\n", r"--batch_size: many is no int .*--help"),
-        ("model: no.such.Class\n", r"--model 'no.such.Class': there is no module 'no'"),
+        ("model: Nothing\n", r"--model 'Nothing' is no class path"),
         ("optimizer: {class_path: torch.optim.SGD, init_args: {lr: high}}\n", r"--optimizer.lr: high is none of float"),
     ],
 )
@@ -211,6 +212,22 @@ def test_a_mistake_in_a_settings_file_is_one_line_too(started: Programs, folder:
     (folder / "settings.yaml").write_text(text)
     complaint = started.start("trainer", "train", "--config", "settings.yaml", cwd=folder).complaint()
     assert re.search(said, complaint), complaint
+
+
+def test_the_classes_of_a_settings_file_are_said_before_any_is_imported(started: Programs, folder: Path) -> None:
+    (folder / "loud.py").write_text("print('imported')\n")
+    (folder / "settings.yaml").write_text(
+        "model: loud.Model\ntask: {class_path: parts.Own, init_args: {inner: {class_path: strange.Inner}}}\n"
+        "optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}\nbatch_size: 3\n"
+    )
+    program = started.start("trainer", "train", "--config", "settings.yaml", *NOBODY, cwd=folder)
+    assert program.status() == 2
+    said, complaint = program.err.splitlines()
+    assert (
+        said == "trainer: settings.yaml names classes, whose code will run: 'loud.Model', 'parts.Own', 'strange.Inner'"
+    )
+    assert complaint == "trainer: --model 'loud.Model': module 'loud' has no 'Model'"
+    assert "imported" in program.out
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -472,7 +489,11 @@ def test_evaluate_shows_the_best_checkpoint_on_the_test_records(
     assert shown.status() == 0, shown.err
     assert re.search(rf"accuracy +{figures['accuracy']:.4f}", shown.out)
     assert "on 90 test records" in shown.out
-    assert shown.err == told.err == ""
+    assert (
+        shown.err
+        == told.err
+        == (f"trainer: {figures['checkpoint']} names classes, whose code will run: 'parts.Small'\n")
+    )
 
 
 SPLIT = '''

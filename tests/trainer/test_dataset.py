@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from producer.memory_log import MemoryLog
 from producer.publisher import Publisher
 from protocol.dealing import Dealing
 from protocol.errors import StreamTimeout, UsageError
+from protocol.open_reader import open_reader
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
@@ -123,7 +125,8 @@ def test_a_worker_with_full_slots_leaves_when_the_loader_closes(monkeypatch: pyt
     slots = Slots(workers=1, per_worker=2, schema=info.schema, rows=info.dealing.stripe)
     monkeypatch.setattr(dataset, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
     with serving(log) as url:
-        items = iter(ReaderItems(url, info, positions, "group", ProgressBoard(info.dealing.partitions), slots))
+        connect, board = partial(open_reader, url), ProgressBoard(info.dealing.partitions)
+        items = iter(ReaderItems(connect, info, positions, "group", board, slots))
         slotted = 0
         while slotted < 2:
             slotted += sum(isinstance(item, SlottedChunk) for item in next(items))

@@ -1,26 +1,26 @@
 """Rows are copied, handed out and marked, each once: what is counted agrees with what was done, at every moment."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.dealing import Dealing
 from protocol.errors import Lost
 from trainer.batch import Batch, Block
 from trainer.handed_out import HandedOut
+from trainer.trail import Passed
 
 SIZE = 3
 
 
 def batch(number: int, count: int = SIZE) -> Batch:
-    return Batch(Block({"x": torch.zeros(SIZE)}, SIZE, Dealing(1, 4), {0: 0}), 0, count, number)
+    return Batch(Block({"x": torch.zeros(SIZE)}, SIZE, {0: 0}), 0, count, number)
 
 
-def rows_of(pairs: Sequence[tuple[int, int] | Lost]) -> list[int]:
+def rows_of(pairs: Iterable[tuple[int, int] | Passed | Lost]) -> list[int]:
     return [pair[0] for pair in pairs for _ in range(pair[1])]
 
 
@@ -67,7 +67,7 @@ def test_what_was_never_handed_out_cannot_be_marked() -> None:
     handed_out.hand(batch(1))
     handed_out.mark(7)
     assert handed_out.marked == 1
-    assert handed_out.take_marked() == [(0, 3)]
+    assert handed_out.take_marked() == [Passed(0, 3)]
 
 
 @pytest.mark.parametrize("again", [1, 0])
@@ -76,6 +76,35 @@ def test_marking_again_counts_nothing(again: int) -> None:
     handed_out.copy(2, 3)
     handed_out.hand(batch(1))
     handed_out.mark(1)
-    assert handed_out.take_marked() == [(2, 3)]
+    assert handed_out.take_marked() == [Passed(2, 3)]
     handed_out.mark(again)
     assert handed_out.take_marked() == []
+
+
+def test_what_was_rejected_passes_once_everything_before_it_is_marked() -> None:
+    handed_out = HandedOut(SIZE)
+    handed_out.reject(1, 2)
+    handed_out.copy(0, 2)
+    handed_out.reject(0, 4)
+    handed_out.copy(0, 1)
+    handed_out.reject(2, 5)
+    assert handed_out.take_marked() == [Passed(1, 2, rejected=True)]
+    handed_out.hand(batch(1))
+    assert handed_out.take_marked() == []
+    assert handed_out.counts() == ({0: 4, 2: 5}, {0: 3})
+    handed_out.mark(1)
+    expected = [Passed(0, 2), Passed(0, 4, rejected=True), Passed(0, 1), Passed(2, 5, rejected=True)]
+    assert handed_out.take_marked() == expected
+
+
+def test_what_was_rejected_right_behind_the_last_batch_passes_with_it_whatever_becomes_of_the_rest() -> None:
+    handed_out = HandedOut(SIZE)
+    handed_out.copy(0, 3)
+    handed_out.reject(0, 1)
+    handed_out.copy(0, 2)
+    handed_out.hand(batch(1))
+    handed_out.reject(0, 7)
+    assert Counter(rows_of(handed_out.drop_unhanded())) == {0: 2 + 7}
+    assert handed_out.counts() == ({0: 1}, {0: 3})
+    handed_out.mark(1)
+    assert handed_out.take_marked() == [Passed(0, 3), Passed(0, 1, rejected=True)]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,13 @@ from producer.source import ColumnSource, Indices
 from protocol.chunk import Column
 from protocol.dealing import Dealing
 from protocol.errors import DataFault, RecordsLost, StreamReplaced, StreamTimeout, UsageError
+from protocol.log_folder import LogFolder
+from protocol.open_reader import open_reader
+from protocol.recording import Recording
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, group, ids, serving
+from trainer import workers
 from trainer.batch import Batch
 from trainer.loader import StreamLoader
 
@@ -92,6 +97,25 @@ def test_every_record_comes_once_in_stream_order_whatever_the_workers(stream: st
     assert loader.position.ended
     assert loader.position.state == "ended"
     loader.check_ledger()
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_recording_gives_what_the_stream_gave_and_is_gone_on_from_with_other_workers(
+    stream: str, tmp_path: Path, workers: int
+) -> None:
+    with open_reader(stream) as reader, LogFolder(tmp_path, write=True) as folder:
+        for _ in Recording(reader, folder, timeout_s=30).follow():
+            continue
+    first = StreamLoader(f"file://{tmp_path}", batch_size=64, num_workers=workers)
+    seen = ids(take(first, 5))
+    second = StreamLoader(f"file://{tmp_path}", batch_size=64, num_workers=3 - workers)
+    second.load_state_dict(first.state_dict())
+    for batch in second:
+        seen += ids([batch])
+        second.mark_trained(batch)
+    second.commit(second.state_dict())
+    second.check_ledger()
+    assert seen == expected_ids()
 
 
 def test_a_batch_says_what_it_is_made_of(stream: str) -> None:
@@ -195,6 +219,23 @@ def test_marking_is_cumulative_and_marking_twice_changes_nothing(stream: str) ->
     assert loader.position.trained == third.positions
     assert loader.position.ledger.totals()["trained"] == 180
     loader.check_ledger()
+
+
+def test_a_batch_that_was_skipped_has_passed_and_is_not_trained(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=10)
+    _, second, third = take(loader, 3, mark=False)
+    loader.mark_skipped(second)
+    assert loader.position.totals() == {"trained": 10, "held_out": 0, "skipped": 10, "rejected": 0, "lost": 0}
+    loader.check_ledger()
+    loader.mark_trained(third)
+    state = loader.state_dict()
+    assert state["positions"] == third.positions
+    assert sum(state["ledger"]["trained"]) == 20
+    resumed = StreamLoader(stream, batch_size=10)
+    resumed.load_state_dict(state)
+    assert ids(take(resumed, 1)) == expected_ids()[30:40]
+    assert resumed.position.totals()["skipped"] == 10
+    resumed.check_ledger()
 
 
 @pytest.mark.parametrize(("before", "afterwards"), [(0, 2), (3, 0), (1, 3)])
@@ -494,11 +535,31 @@ def test_stopped_workers_leave_the_loop_awake(stream: str) -> None:
     assert np.diff([stopped_s, *idle_s])[:2].max() < 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_worker_that_is_lost_while_another_says_signs_of_life_is_replaced(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "STOPPED_S", 0.5)
+    with Publisher("tcp://127.0.0.1:*", partitions=2) as publisher:
+        publisher.send_columns(id=np.arange(20))
+        loader = StreamLoader(publisher.address, batch_size=20, num_workers=2)
+        batches = iter(loader)
+        seen = [next(batches)]
+        lost = worker_of(loader)
+        os.kill(lost, number)
+        loader.on_idle = lambda: publisher.send_columns(id=np.arange(20, 40)) if worker_of(loader) != lost else None
+        seen.append(next(batches))
+        loader.mark_trained(seen[-1])
+        publisher.abandon()
+    assert ids(seen) == list(range(40))
+
+
 def worker_of(loader: StreamLoader) -> int:
     """The pid of one of its workers."""
     assert loader._incoming is not None
     assert loader._incoming._readers is not None
-    return min(process.pid or 0 for process in loader._incoming._readers._processes)
+    return min(process.pid or 0 for process in loader._incoming._readers.workers.processes)
 
 
 class Mislabelled(NumberedRecords):

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from producer.computed_log import ComputedLog
 from producer.publisher import Publisher
+from producer.source import ColumnSource
+from protocol.dealing import Dealing
+from protocol.quarantine import FILE, read_quarantine
+from protocol.schema import Field, Schema
 from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, Started, end, tail, wait, wait_until
 from tests.trainer.numbered import NumberedPictures
+from tests.trainer.streams import serving
 from trainer.checkpoint_files import State, load_newest
+from trainer.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 
@@ -187,3 +194,70 @@ def test_a_stop_on_a_silent_stream_is_obeyed_within_seconds(nursery: Nursery, tm
     assert "stopped by SIGTERM: saved at" in life.log.read_text()
     assert newest(tmp_path)["samples"] == steps * 64
     assert time.monotonic() - asked_s < 8  # the commit waits a little for a producer that is away
+
+
+# --- records that must not be trained on --------------------------------------------------------------------------
+
+SPOILT_RECORDS, BATCH = 3000, 20
+SPOILT = Schema((Field("id", "int64"), Field("label", "int8"), Field("value", "float32")), "label", (), (0, 9))
+
+
+def spoilt(values: Collection[int], labels: Collection[int] = ()) -> ComputedLog:
+    """Records in the order of their ids: the value of some is NaN, the label of others out of range."""
+    value, label = np.ones(SPOILT_RECORDS, np.float32), np.zeros(SPOILT_RECORDS, np.int8)
+    value[list(values)], label[list(labels)] = np.nan, 99
+    source = ColumnSource("spoilt", SPOILT, {"id": np.arange(SPOILT_RECORDS), "label": label, "value": value})
+    return ComputedLog(source, Dealing(4, 32), passes=1, shuffle=False)
+
+
+def count(nursery: Nursery, folder: Path, url: str) -> Forked:
+    """A life that counts what it is trained on and does without what cannot be."""
+    counting = ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(SPOILT_RECORDS)]
+    return begin(
+        nursery, folder, url, *counting, "--model.ballast", "1", "--task", "tests.trainer.counting.CountingNumbers",
+        "--batch_size", str(BATCH), "--checkpoint_every", "200", "--on_nan", "skip", "--on_bad_record", "quarantine",
+    )  # fmt: skip
+
+
+def test_what_cannot_be_trained_on_is_passed_over_and_counted_over_a_kill(nursery: Nursery, tmp_path: Path) -> None:
+    rejected = [0, 7, 8, 700, 1999, SPOILT_RECORDS - 1]
+    good = [record for record in range(SPOILT_RECORDS) if record not in rejected]
+    batches = [good[at : at + BATCH] for at in range(0, len(good), BATCH)]
+    skipped = [batches[0], batches[30], batches[100], batches[-1]]
+    moment = Moment(tmp_path / "moment")
+    values = [skipped[0][3], skipped[1][0], skipped[1][-1], skipped[2][5], skipped[3][-1]]
+    with serving(spoilt(values, rejected)) as url:
+        life = count(nursery, tmp_path, url)
+        wait_until(lambda: moment.steps >= 60, "60 steps")
+        assert end(life, signal.SIGKILL) == -signal.SIGKILL
+        life = count(nursery, tmp_path, url)
+        assert wait(life) == 0, tail(life)
+    state, said = newest(tmp_path), life.log.read_text()
+    counts = state["model"]["counts"].tolist()
+    untrained = sorted([*rejected, *(record for batch in skipped for record in batch)])
+    assert [record for record, times in enumerate(counts) if times != 1] == untrained
+    assert sum(counts) == state["samples"] == SPOILT_RECORDS - len(untrained)
+    ledger = Ledger.from_state(state["stream"]["ledger"])
+    ledger.check(state["stream"]["positions"], {}, {})
+    assert ledger.totals() == {
+        "trained": state["samples"],
+        "held_out": 0,
+        "skipped": sum(map(len, skipped)),
+        "rejected": len(rejected),
+        "lost": 0,
+    }
+    assert state["batches"] == len(batches)
+    assert {each["record"]["id"].item() for each in read_quarantine(tmp_path / "run" / FILE)} == set(rejected)
+    assert "batch 1 was skipped: its loss or a gradient is no number; 20 records so far" in said
+    assert "a record was rejected and is in " in said
+    assert f"skipped {ledger.totals()['skipped']}  rejected {len(rejected)}" in said
+
+
+def test_a_run_that_would_skip_everything_ends_with_its_last_good_checkpoint(nursery: Nursery, tmp_path: Path) -> None:
+    with serving(spoilt(range(400, SPOILT_RECORDS))) as url:
+        life = count(nursery, tmp_path, url)
+        assert wait(life) == 1, tail(life)
+    assert life.log.read_text().count("was skipped: ") == 1, "said at most once in ten seconds"
+    last = tail(life, 1)
+    assert "no number in 100 batches in a row at 400 samples; the last good checkpoint is " in last
+    assert newest(tmp_path)["samples"] == 400

@@ -1,7 +1,8 @@
 import errno
 import json
+import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.sealed import Damaged, Foreign, Kind, NoManifest, SealedFolder, check_folder, make_folder, remove_folder
+from trainer.sealed import (
+    MANIFEST,
+    Damaged,
+    Foreign,
+    Kind,
+    NoManifest,
+    SealedFolder,
+    _encode,
+    check_folder,
+    make_folder,
+    remove_folder,
+)
 
 KIND = Kind("test folder", 1)
 
@@ -121,6 +133,30 @@ def test_a_file_that_is_cut_empty_or_another_is_found(tmp_path: Path, name: str,
     (sealed(tmp_path / "x") / name).write_bytes(content)
     with pytest.raises(Damaged, match=name):
         check_folder(tmp_path / "x", KIND)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "..", "deep/../../outside", ""])
+def test_a_manifest_that_names_a_file_elsewhere_is_refused_and_nothing_is_opened(tmp_path: Path, name: str) -> None:
+    folder = sealed(tmp_path / "x")
+    (tmp_path / "outside").write_bytes(b"content")
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    entries = manifest["files"] | {name: manifest["files"]["a"]}
+    content = {part: manifest[part] for part in ("kind", "version", "facts")}
+    (folder / MANIFEST).write_bytes(_encode(content, entries))
+    with pytest.raises(Damaged, match="which is no file of this folder"):
+        check_folder(folder, KIND)
+
+
+@pytest.mark.parametrize("name", ["a", "manifest.json", "another"])
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/zero"), os.mkfifo])
+def test_a_link_or_a_pipe_in_the_place_of_a_file_is_refused_before_it_is_opened(
+    tmp_path: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    folder = sealed(tmp_path / "x")
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    with pytest.raises(Damaged, match=f"{name} is no regular file"):
+        check_folder(folder, KIND)
 
 
 def test_a_missing_file_is_damage_and_a_missing_manifest_is_told_apart(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -10,7 +11,7 @@ from protocol.errors import UsageError
 from trainer.metrics import KEPT, Window
 from trainer.model import GarmentClassifier
 from trainer.precision import as_computed
-from trainer.step import StepSettings, micro_batches, train_step
+from trainer.step import StepNotTaken, StepSettings, micro_batches, train_step
 from trainer.task import Classification, Outcome, Prepared
 from trainer.transfer import open_transfer
 
@@ -183,6 +184,70 @@ def test_a_step_and_its_account_ask_for_no_number() -> None:
     with Operations() as operations:
         window.finite()
     assert "_local_scalar_dense" in operations.names
+
+
+class Spoiling(Classification):
+    """Makes the loss of a batch, or its gradients alone, no numbers."""
+
+    def __init__(self, loss: float = 1.0, gradient: float = 1.0) -> None:
+        super().__init__()
+        object.__setattr__(self, "factors", (loss, gradient))
+
+    def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
+        outcome = super().evaluate(model, prepared)
+        factor, gradient = self.factors  # type: ignore[attr-defined]
+        loss = outcome.loss * factor
+        if gradient != 1.0:
+            loss.register_hook(lambda given: given * gradient)
+        return Outcome(loss, outcome.count, outcome.sums)
+
+
+def normalising() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize("spoilt", [{"loss": float("nan")}, {"loss": float("inf")}, {"gradient": float("inf")}])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_step_without_a_number_is_not_taken_and_leaves_everything_as_it_was(
+    spoilt: dict[str, float], parts: int
+) -> None:
+    given = batches(3)
+    found = []
+    for skipping in (True, False):
+        model = normalising()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for number, columns in enumerate(given):
+            task = Spoiling(**spoilt) if number == 1 else Classification()
+            prepared = prepared_in(parts, columns, task)
+            if number != 1:
+                train_step(model, optimizer, task, *prepared, count=16, skip_nan=skipping)
+            elif skipping:
+                with pytest.raises(StepNotTaken):
+                    train_step(model, optimizer, task, *prepared, count=16, skip_nan=True)
+        found.append([*model.state_dict().values(), *(each["momentum_buffer"] for each in optimizer.state.values())])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_of_a_scaled_step_the_loss_is_looked_at_and_the_gradients_are_the_scalers() -> None:
+    model = normalising()
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), GradScaler("cpu")
+    prepared = Classification().prepare(batches(1)[0], CPU)
+    with pytest.raises(StepNotTaken):
+        train_step(model, optimizer, Spoiling(loss=float("nan")), prepared, scaler=scaler, skip_nan=True)
+    assert scaler.get_scale() == GradScaler("cpu").get_scale(), "a loss that is no number says nothing of the scale"
+    outcome = train_step(model, optimizer, Spoiling(gradient=float("inf")), prepared, scaler=scaler, skip_nan=True)
+    assert outcome.loss.isfinite()
+    assert scaler.get_scale() < GradScaler("cpu").get_scale()
+
+
+def test_looking_at_a_step_asks_for_one_number() -> None:
+    task, model = Classification(), model_of_seed_1()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Operations() as operations:
+        train_step(model, optimizer, task, task.prepare(batches(1)[0], CPU), skip_nan=True)
+    assert operations.names.count("_local_scalar_dense") == 1
 
 
 @pytest.mark.cuda

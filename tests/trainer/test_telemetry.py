@@ -83,7 +83,7 @@ def batch(count: int = 64, *, age_s: float = 0.0, now_s: float = 1000.0, number:
 
 def batch_of(columns: dict[str, torch.Tensor], *, number: int = 1, time_ns: int = 0) -> Batch:
     count = len(next(iter(columns.values())))
-    block = Block(columns, count, Dealing(1, 1024), {0: 0})
+    block = Block(columns, count, {0: 0})
     block.add(0, Span(0, 0, count, time_ns, time_ns))
     return Batch(block, 0, count, number)
 
@@ -122,10 +122,26 @@ def test_a_report_says_how_old_the_newest_record_of_each_batch_was_when_it_was_t
     assert second.sample_age_ms_p99 == pytest.approx(3000)
 
 
-def test_an_age_below_zero_shows_that_two_clocks_differ(telemetry: Telemetry) -> None:
+def test_no_age_is_below_zero_and_that_two_clocks_differ_is_said_once_a_minute(
+    telemetry: Telemetry, kept: Kept, clock: Clock
+) -> None:
     telemetry.start(start())
-    telemetry.record(batch(age_s=-0.5))
-    assert report(telemetry).sample_age_ms_p50 == pytest.approx(-500)
+    for at_s in (0.0, 1.0, 61.0):
+        clock.now_s = 1000.0 + at_s
+        for age_s in (2.0, -7.5, -0.5):
+            telemetry.record(batch(age_s=age_s, now_s=clock.now_s))
+        shown = report(telemetry)
+        assert shown.sample_age_ms_p50 == 0
+        assert shown.sample_age_ms_p99 == pytest.approx(2000, rel=0.1)
+    said = "the producer's clock is 7.5 s ahead of this one, or more: ages below 0 count as 0"
+    assert [notice.text for notice in kept.of(Notice)] == [said, said]
+
+
+def test_clocks_that_differ_by_little_are_not_spoken_of(telemetry: Telemetry, kept: Kept) -> None:
+    telemetry.start(start())
+    telemetry.record(batch(age_s=-0.01))
+    assert report(telemetry).sample_age_ms_p50 == 0
+    assert kept.of(Notice) == []
 
 
 def test_what_nobody_measured_is_unknown(telemetry: Telemetry) -> None:
