@@ -146,7 +146,7 @@ class Service:
         start, end = log.log_start(), log.log_end()
         for partition, offset in asked.positions.items():
             if offset < start[partition]:
-                return expired(asked.session, RecordsLost(partition, offset, start[partition]))
+                return expired(asked.session, RecordsLost(partition, offset, start[partition]), log)
             if offset > end[partition]:
                 text = f"partition {partition} ends at {end[partition]}, before the position {offset} that was asked"
                 return Refusal(code="beyond_end", text=text, session=asked.session, partition=partition)

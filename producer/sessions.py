@@ -176,7 +176,7 @@ class Sessions:
             return False
         except RecordsLost as error:
             self.close(peer)
-            self._outbox.say(peer, expired(session.token, error))
+            self._outbox.say(peer, expired(session.token, error, log))
             return False
         except OversizedMessage as error:
             self.close(peer)
@@ -231,10 +231,16 @@ def end_of(log: Log) -> tuple[bool, Positions]:
     return ended, log.log_end()
 
 
-def expired(session: int, lost: RecordsLost) -> Refusal:
+def expired(session: int, lost: RecordsLost, log: Log) -> Refusal:
     """What a reader hears whose position retention has passed."""
     return Refusal(
-        code="expired", text=str(lost), session=session, partition=lost.partition, first=lost.first, end=lost.end
+        code="expired",
+        text=str(lost),
+        session=session,
+        partition=lost.partition,
+        first=lost.first,
+        end=lost.end,
+        log_start=log.log_start(),
     )
 
 

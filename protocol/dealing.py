@@ -104,6 +104,13 @@ class Turns:
             heapreplace(self._order, (position // self._stripe, self.partition))
             self._take_turn()
 
+    def skip(self, partition: int, offset: int) -> None:
+        """The records of a partition before this offset will never come: it waits for its turn there."""
+        self.positions[partition] = offset
+        self._order = [(at // self._stripe, each) for each, at in self.positions.items()]
+        heapify(self._order)
+        self._take_turn()
+
     def advance(self, records: int) -> None:
         """Move on by so many records, over as many stripes as that takes."""
         while records > 0:

@@ -22,8 +22,8 @@ HeadraceError
 └── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 
 class HeadraceError(Exception):
@@ -86,19 +86,51 @@ class StreamError(HeadraceError):
     """What the stream cannot give."""
 
 
-class RecordsLost(StreamError):
+class Lost(NamedTuple):
     """The records of `partition` from `first` up to, not including, `end` are gone.
 
     Where the exact number cannot be known, `at_least` is true and `end` is the log end last heard.
     """
 
-    def __init__(self, partition: int, first: int, end: int, at_least: bool = False) -> None:  # noqa: FBT001, FBT002  (pickled by position)
-        self.partition, self.first, self.end, self.at_least = partition, first, end, at_least
-        count = f"at least {end - first}" if at_least else str(end - first)
-        super().__init__(f"partition {partition} lost {count} records: offsets {first} to {end - 1}")
+    partition: int
+    first: int
+    end: int
+    at_least: bool = False
+
+    @property
+    def records(self) -> int:
+        """How many that are."""
+        return self.end - self.first
+
+    def __str__(self) -> str:
+        count = f"at least {self.records}" if self.at_least else str(self.records)
+        return f"partition {self.partition} lost {count} records: offsets {self.first} to {self.end - 1}"
+
+
+class RecordsLost(StreamError):
+    """The records of `partition` from `first` up to, not including, `end` are gone, and those of the `others`.
+
+    `lost` has all of them, one range a partition.
+    """
+
+    def __init__(self, partition: int, first: int, end: int, others: Sequence[Lost] = ()) -> None:
+        self.partition, self.first, self.end = partition, first, end
+        self.lost = (Lost(partition, first, end), *others)
+        super().__init__(ranges(self.lost))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.partition, self.first, self.end, self.at_least)
+        return type(self), (self.partition, self.first, self.end, self.lost[1:])
+
+
+def lost_between(positions: Mapping[int, int], ends: Mapping[int, int], *, at_least: bool = False) -> tuple[Lost, ...]:
+    """What lies between, of each partition of `positions` in which there is something."""
+    return tuple(Lost(p, first, ends[p], at_least) for p, first in positions.items() if ends.get(p, 0) > first)
+
+
+def ranges(lost: Sequence[Lost]) -> str:
+    """All of them in one line; where there are several, their sum goes first."""
+    total = f"{sum(each.records for each in lost)} records in {len(lost)} partitions: "
+    return f"{total if len(lost) > 1 else ''}{'; '.join(map(str, lost))}"
 
 
 class BeyondLogEnd(StreamError):
@@ -111,10 +143,10 @@ class StreamReplaced(StreamError):
     `lost` says what of the former one had been heard of and was not trained.
     """
 
-    def __init__(self, expected: str, found: str, lost: Sequence[RecordsLost] = ()) -> None:
+    def __init__(self, expected: str, found: str, lost: Sequence[Lost] = ()) -> None:
         self.expected, self.found, self.lost = expected, found, tuple(lost)
         text = f"expected stream {expected}, found stream {found}"
-        super().__init__("; ".join([text, *map(str, self.lost)]))
+        super().__init__(f"{text}; {ranges(self.lost)}" if self.lost else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.expected, self.found, self.lost)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from protocol.dealing import Positions, Turns
-from protocol.errors import BeyondLogEnd, RecordsLost, StreamReplaced
+from protocol.errors import BeyondLogEnd, RecordsLost, StreamReplaced, lost_between
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM, Description
 from protocol.reader import OnWait, Reader
 from protocol.stored_log import StoredLog
-from protocol.subscription import Ended, Event, Heard, Progress, Subscribed, Subscription, Waited
+from protocol.subscription import Ended, Event, Expired, Heard, Progress, Subscribed, Subscription, Waited
 from protocol.waits import SAY_EVERY_S
 
 FILE: Final = "file://"
@@ -58,9 +58,9 @@ class FileReader(Reader):
             log = StoredLog(folder, subscription.split)
             if subscription.incarnation not in (None, log.info.incarnation):
                 raise StreamReplaced(str(subscription.incarnation), log.info.incarnation)
-            _check(log, subscription.positions)
+            _check(log, subscription)
             yield [Subscribed(log.info)]
-            yield from _follow(folder, log, subscription.positions, idle_s)
+            yield from _follow(folder, log, subscription, idle_s)
 
     def stay(self) -> None:
         """Nobody waits for a sign of life."""
@@ -76,16 +76,16 @@ class FileReader(Reader):
         """Nothing is open between two questions."""
 
 
-def _follow(folder: LogFolder, log: StoredLog, positions: Positions, idle_s: float) -> Iterator[list[Event]]:
-    turns = Turns(log.info.dealing, positions)
+def _follow(folder: LogFolder, log: StoredLog, asked: Subscription, idle_s: float) -> Iterator[list[Event]]:
+    turns = Turns(log.info.dealing, asked.positions)
     said_s = heard_s = time.monotonic()
     spent_s = 0.0
     while True:
         began_s = time.monotonic()
-        events = _chunks(log, turns)
+        events = _next(log, turns, pass_lost=asked.pass_lost)
         if not events:
             final = _final(folder, log)  # asked before the last look, so that nothing slips in between
-            events = _chunks(log, turns)
+            events = _next(log, turns, pass_lost=asked.pass_lost)
             if final and not events:
                 yield [Ended(turns.positions)]
                 return
@@ -95,7 +95,7 @@ def _follow(folder: LogFolder, log: StoredLog, positions: Positions, idle_s: flo
         spent_s += now_s - began_s
         if now_s - heard_s >= SAY_EVERY_S:
             end = log.log_end()
-            heard = Heard({partition: end[partition] for partition in positions}, save_soon=False)
+            heard = Heard({partition: end[partition] for partition in turns.positions}, save_soon=False)
             events = [Waited(source_s=spent_s, wire_s=0.0, reader_s=0.0), heard, *events]
             heard_s, spent_s = now_s, 0.0
         if events or now_s - said_s >= idle_s:
@@ -103,12 +103,31 @@ def _follow(folder: LogFolder, log: StoredLog, positions: Positions, idle_s: flo
             said_s = time.monotonic()
 
 
+def _next(log: StoredLog, turns: Turns, *, pass_lost: bool) -> list[Event]:
+    """The next chunks, or where retention was quicker and that is to be passed over, what was lost."""
+    try:
+        return _chunks(log, turns)
+    except RecordsLost:
+        if not pass_lost:
+            raise
+    log_start = log.log_start()
+    lost = lost_between(turns.positions, log_start)
+    for each in lost:
+        turns.skip(each.partition, each.end)
+    return [Expired(lost, log_start)]
+
+
 def _chunks(log: StoredLog, turns: Turns) -> list[Event]:
     """The next chunks in stream order, a few at most; none where the partition whose turn it is has no more."""
     chunks: list[Event] = []
     end = log.log_end()
     while len(chunks) < TOGETHER and (left := end[turns.partition] - turns.positions[turns.partition]) > 0:
-        chunk = log.read(turns.partition, turns.positions[turns.partition], left)
+        try:
+            chunk = log.read(turns.partition, turns.positions[turns.partition], left)
+        except RecordsLost:
+            if chunks:
+                break  # what was read goes first
+            raise
         chunks.append(chunk)
         turns.move(chunk.count)
     return chunks
@@ -119,10 +138,10 @@ def _final(folder: LogFolder, log: StoredLog) -> bool:
     return log.ended or not folder.written_now
 
 
-def _check(log: StoredLog, positions: Positions) -> None:
-    start, end = log.log_start(), log.log_end()
-    for partition, offset in positions.items():
-        if offset < start[partition]:
-            raise RecordsLost(partition, offset, start[partition])
+def _check(log: StoredLog, asked: Subscription) -> None:
+    lost, end = lost_between(asked.positions, log.log_start()), log.log_end()
+    if lost and not asked.pass_lost:
+        raise RecordsLost(*lost[0][:3], lost[1:])
+    for partition, offset in asked.positions.items():
         if offset > end[partition]:
             raise BeyondLogEnd(f"partition {partition} ends at {end[partition]}, before the position {offset}")

@@ -188,6 +188,7 @@ class Refusal:
     first: int | None = None
     end: int | None = None
     incarnation: str | None = None
+    log_start: Positions | None = None
 
 
 Request = Describe | Subscribe | Credit | Commit | Drop | Bye

@@ -17,11 +17,12 @@ from protocol.errors import (
     RecordsLost,
     StreamReplaced,
     VersionMismatch,
+    lost_between,
     peer_error,
 )
 from protocol.messages import Bye, ChunkMessage, Credit, End, Refusal, Reply, Request, Status, Subscribe, Welcome
 from protocol.stream import StreamInfo
-from protocol.subscription import Away, Ended, Event, Heard, Progress, ReaderSettings, Subscribed, Subscription
+from protocol.subscription import Away, Ended, Event, Expired, Heard, Progress, ReaderSettings, Subscribed, Subscription
 
 
 class State(Enum):
@@ -96,6 +97,7 @@ class ReaderSession:
 
     def take(self, partition: int, end: int, now_s: float) -> None:
         """Everything of `partition` before `end` has been handed over, so that there is room for more."""
+        end = max(end, self._taken[partition])  # lost records may lie behind a chunk that is taken only now
         self._taken_count += end - self._taken[partition]
         self._taken[partition] = end
         if self.state is State.STREAMING and self._taken_count - self._granted_at >= self._window // 2:
@@ -221,15 +223,23 @@ class ReaderSession:
             case "replaced":
                 raise StreamReplaced(self._incarnation or "any", refusal.incarnation or "unknown")
             case "expired":
-                lost = RecordsLost(refusal.partition or 0, refusal.first or 0, refusal.end or 0)
-                if self.received.get(lost.partition, 0) < lost.end:
-                    raise lost
-                self._subscribe(now_s)  # an old subscription that arrived late: all of that was received since
-                return []
+                return self._expired(refusal, now_s)
             case "beyond_end":
                 raise BeyondLogEnd(refusal.text)
             case _:
                 raise peer_error(refusal.code, f"the server refused the subscription: {refusal.text}")
+
+    def _expired(self, refusal: Refusal, now_s: float) -> list[Event]:
+        """What was received tells what is lost: the server may speak of an old subscription that arrived late."""
+        log_start = refusal.log_start or {refusal.partition or 0: refusal.end or 0}
+        lost = lost_between(self.received, log_start)
+        if lost and not self.subscription.pass_lost:
+            raise RecordsLost(*lost[0][:3], lost[1:])
+        self.received.update({each.partition: each.end for each in lost})
+        self._subscribe(now_s)
+        for each in lost:
+            self.take(each.partition, each.end, now_s)
+        return [Expired(lost, log_start)] if lost else []
 
     # --- what is said to the server ------------------------------------------------------------------------------
 

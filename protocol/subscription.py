@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
+from protocol.errors import Lost
 from protocol.stream import StreamInfo
 
 
@@ -27,12 +28,16 @@ class ReaderSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a reader asks for. `incarnation` None accepts any; a reader without `group` holds nothing back."""
+    """What a reader asks for. `incarnation` None accepts any; a reader without `group` holds nothing back.
+
+    With `pass_lost` it goes on behind records that the log no longer has, and says so by `Expired`.
+    """
 
     split: str
     positions: Positions
     incarnation: str | None = None
     group: str | None = None
+    pass_lost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,17 @@ class Away:
 
 
 @dataclass(frozen=True)
+class Expired:
+    """The log forgot records before they were received: `lost` of the reader's own partitions, one range each.
+
+    `log_start` is that of all partitions, as far as the server said.
+    """
+
+    lost: tuple[Lost, ...]
+    log_start: Positions
+
+
+@dataclass(frozen=True)
 class Ended:
     """Everything up to `final` was received and nothing will ever follow."""
 
@@ -88,4 +104,4 @@ class Waited:
     """Seconds of taking in what had arrived."""
 
 
-Event = Subscribed | Heard | Away | Ended | Waited | Chunk
+Event = Subscribed | Heard | Away | Expired | Ended | Waited | Chunk

@@ -7,6 +7,7 @@ from protocol.command_line import ArgumentParser
 from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
+from trainer.ledger_view import show_ledger
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
@@ -18,7 +19,8 @@ from trainer.training import train
 DESCRIPTION = """Train on a live stream, every sample exactly once, and look at what came of it.
 
   python -m trainer train --help
-  python -m trainer evaluate --help"""
+  python -m trainer evaluate --help
+  python -m trainer ledger --help"""
 TRAIN = """Train on a stream until it ends, a limit is reached, or Ctrl-C; killed at any moment, the same command
 goes on.
 
@@ -34,6 +36,13 @@ in the run directory.
 
   python -m trainer evaluate
   python -m trainer evaluate --run_dir runs/mine --json"""
+LEDGER = """Where every record of a run went, partition by partition, as its newest checkpoint has it, and whether that
+adds up: position - start = trained + held out + skipped + rejected + lost, and as many trained as the checkpoint says.
+With --stream it is held against the producer's log as well. Exit status 1 where a term is wrong.
+
+  python -m trainer ledger
+  python -m trainer ledger --run_dir runs/mine --stream tcp://127.0.0.1:5555
+  python -m trainer ledger --json | jq .totals.lost"""
 COMPONENTS = (
     TrainSettings,
     DeviceSettings,
@@ -47,16 +56,19 @@ COMPONENTS = (
 
 def main(arguments: Sequence[str]) -> int:
     """Parse and obey."""
-    usage = "python -m trainer train|evaluate [options]"
+    usage = "python -m trainer train|evaluate|ledger [options]"
     parser = ArgumentParser(prog="python -m trainer", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     say_classes(arguments, *KINDS, "validation")
     training = _train_parser(arguments)
     commands.add_subcommand("train", training, help="train on a stream")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="the best checkpoint on the test records")
+    commands.add_subcommand("ledger", _ledger_parser(), help="where the records of a run went, and whether it adds up")
     config = parser.parse_args(list(arguments))
     if config.subcommand == "evaluate":
         return evaluate_run(config.evaluate)
+    if config.subcommand == "ledger":
+        return show_ledger(config.ledger)
     return train(config.train, training.make)
 
 
@@ -82,5 +94,16 @@ def _evaluate_parser() -> ArgumentParser:
     parser.add_argument("--run_dir", type=str, default="runs/default", help="folder of the run")
     parser.add_argument("--batch_size", type=int, default=1000, help="records of one step")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _ledger_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m trainer ledger [options]", description=LEDGER)
+    parser.add_argument("--run_dir", type=str, default="runs/default", help="folder of the run")
+    parser.add_argument(
+        "--stream", metavar="URL", type=str, default="", help="hold it against the log that is served there"
+    )
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for the producer")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

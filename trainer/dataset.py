@@ -105,6 +105,7 @@ class ReaderItems(IterableDataset[list[Item]]):
             positions={partition: self._positions[partition] for partition in owned},
             incarnation=self._info.incarnation,
             group=self._group,
+            pass_lost=True,  # what is done about it is the loader's to say
         )
         yield []  # a sign of life before the connection is made
         try:

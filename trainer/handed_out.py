@@ -1,6 +1,7 @@
 """What one iteration has copied, handed out and marked: the rows between the stream and the trained positions."""
 
 from protocol.dealing import Positions
+from protocol.errors import Lost
 from trainer.batch import Batch
 from trainer.trail import Passed, Trail
 
@@ -33,6 +34,10 @@ class HandedOut:
         """So many rows of a partition are in no batch: they have passed once those before them are marked."""
         self._trail.add(partition, rows, rejected=True)
 
+    def lose(self, lost: Lost) -> None:
+        """Lost records lie behind the last row that was copied: they have passed once that is marked."""
+        self._trail.lose(lost)
+
     def hand(self, batch: Batch) -> None:
         """The next batch leaves."""
         self.number = batch.number
@@ -42,8 +47,8 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self) -> list[Passed]:
-        """What was marked and not taken yet, in the order in which it was copied, and what was rejected among it."""
+    def take_marked(self) -> list[Passed | Lost]:
+        """What was marked and not taken yet, in the order in which it was copied, with what was rejected or lost."""
         rows = min((self.marked - self._before) * self._batch_size, self._handed_rows) - self._counted_rows
         self._counted_rows += rows
         return self._trail.take(rows)

@@ -3,11 +3,15 @@
 Over all lives of a run:   position - start = trained + held out + skipped + rejected + lost
 In this life:              received = consumed + buffered + handed out and not yet marked
 
+A run that goes on with another stream begins a ledger for it and closes the one before, whose equation still holds: its
+positions are the log end, or as much of it as was heard of.
+
 The terms are counted where things happen, the positions they are compared with are computed by the dealing's
 arithmetic: two rooms, so that the check can fail.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol.dealing import Positions
@@ -39,11 +43,8 @@ class Ledger:
 
     def check(self, positions: Mapping[int, int], buffered: Mapping[int, int], unmarked: Mapping[int, int]) -> None:
         """Raise `LedgerUnbalanced` where either equation fails. `positions` are the trained ones."""
-        for partition, position in positions.items():
-            passed = position - self.start[partition]
-            fates = {fate: counts[partition] for fate, counts in self._fates.items()}
-            if passed != sum(fates.values()):
-                raise LedgerUnbalanced(f"partition {partition}: {passed} records have passed, but {fates}")
+        self.check_positions(positions)
+        for partition in positions:
             received = self._received[partition]
             here = {
                 "consumed": self._consumed[partition],
@@ -52,6 +53,17 @@ class Ledger:
             }
             if received != sum(here.values()):
                 raise LedgerUnbalanced(f"partition {partition}: {received} records were received, but {here}")
+
+    def check_positions(self, positions: Mapping[int, int]) -> None:
+        """Raise `LedgerUnbalanced` where the first equation fails, which is that of all lives."""
+        for partition, position in positions.items():
+            passed, fates = position - self.start[partition], self.fates(partition)
+            if passed != sum(fates.values()):
+                raise LedgerUnbalanced(f"partition {partition}: {passed} records have passed, but {fates}")
+
+    def fates(self, partition: int) -> dict[str, int]:
+        """What became of a partition's records that have passed."""
+        return {fate: counts[partition] for fate, counts in self._fates.items()}
 
     def totals(self) -> dict[str, int]:
         """Each fate over all partitions and lives."""
@@ -69,7 +81,47 @@ class Ledger:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Ledger":
         """The ledger of an earlier life; what is counted per life begins at zero."""
-        ledger = cls({int(partition): int(offset) for partition, offset in state["start"].items()})
+        ledger = cls(offsets(state["start"]))
         for fate in FATES:
             ledger._fates[fate] = [int(count) for count in state[fate]]
         return ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedLedger:
+    """Where the records of a stream went that another one has followed; nothing is counted in it any more.
+
+    `positions` are its log end; where it never `ended`, the log end that was last heard, so what it lost is at least
+    what its ledger says.
+    """
+
+    incarnation: str
+    ended: bool
+    positions: Positions
+    ledger: Ledger
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts."""
+        stands = {"incarnation": self.incarnation, "ended": self.ended, "positions": dict(self.positions)}
+        return {**stands, "ledger": self.ledger.state_dict()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "ClosedLedger":
+        """The reverse."""
+        return cls(
+            incarnation=str(state["incarnation"]),
+            ended=bool(state["ended"]),
+            positions=offsets(state["positions"]),
+            ledger=Ledger.from_state(state["ledger"]),
+        )
+
+
+def add_up(ledgers: Sequence[Ledger]) -> dict[str, int]:
+    """Each fate over several ledgers."""
+    totals = [ledger.totals() for ledger in ledgers]
+    return {fate: sum(each[fate] for each in totals) for fate in FATES}
+
+
+def offsets(state: Mapping[Any, Any]) -> Positions:
+    """Positions as a checkpoint keeps them."""
+    return {int(partition): int(offset) for partition, offset in state.items()}

@@ -11,30 +11,31 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
-from protocol.errors import PeerError, StreamError, StreamTimeout, UsageError
+from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url, open_reader
 from protocol.quarantine import Quarantine
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from protocol.subscription import Away, Ended, Heard, Subscribed, Waited
+from protocol.subscription import Away, Ended, Expired, Heard, Subscribed, Waited
 from protocol.zmq_transport import new_token
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.dataset import Failed, Item
 from trainer.handed_out import HandedOut
-from trainer.labels import bad_labels, label_fault, runs_of
-from trainer.merge import Merge
-from trainer.position import RunPosition, check_version
+from trainer.incoming import Incoming
+from trainer.labels import bad_labels, label_fault
+from trainer.ledger import offsets
+from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import AllEnded, Readers
 from trainer.shared import ProgressBoard, SlottedChunk
-from trainer.stages import WAITING, Stages
+from trainer.stages import Stages
 from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,6 @@ IDLE_S: Final = 0.75
 COMMIT_TIMEOUT_S: Final = 6.0
 #: What was marked is counted this often while batches come, and whenever somebody asks.
 ACCOUNT_S: Final = 0.05
-#: Workers that may die one after the other without having said anything.
-FUTILE_STARTS: Final = 3
 
 
 class StreamLoader:
@@ -62,7 +61,10 @@ class StreamLoader:
     and counts as rejected.
 
     Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions, and
-    `AccessDenied` where the producer does not let this client in or gives it too few rights.
+    `AccessDenied` where the producer does not let this client in or gives it too few rights. With `on_loss` 'continue'
+    the first two are counted as lost in the ledger, said in one line, and the run goes on with what there is: behind
+    what the log forgot, or on the stream that has taken the other's place. Each batch is then to be marked before the
+    next is asked for.
     """
 
     def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
@@ -77,6 +79,7 @@ class StreamLoader:
         connect_timeout_s: float | None = None,
         idle_timeout_s: float | None = None,
         on_timeout: str = "raise",
+        on_loss: OnLoss = "stop",
         on_idle: Callable[[], None] | None = None,
         on_wait: OnWait | None = None,
         pin_memory: bool = False,
@@ -88,10 +91,12 @@ class StreamLoader:
             raise UsageError("batch_size is at least 1 and num_workers at least 0")
         if start not in ("earliest", "latest") or on_timeout not in ("raise", "end"):
             raise UsageError("start is 'earliest' or 'latest'; on_timeout is 'raise' or 'end'")
+        if on_loss not in get_args(OnLoss):
+            raise UsageError(f"on_loss is one of {', '.join(get_args(OnLoss))}, not {on_loss!r}")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
         self._open = partial(open_reader, url, keys=keys)
         self.group = group or f"group-{new_token():016x}"
-        self._start, self._on_timeout = start, on_timeout
+        self._start, self._on_timeout, self._on_loss = start, on_timeout, on_loss
         self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
         self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
         self._stages = stages or Stages()
@@ -99,10 +104,9 @@ class StreamLoader:
         self._quarantined: Positions = {}
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
-        self._readers: Readers | None = None
+        self._incoming: Incoming | None = None
         self._stopping = False
-        self._futile = 0
-        self._merge: Merge | None = None
+        self._replaced: StreamReplaced | None = None
         self._iterations = 0
         self._handed_out = HandedOut(batch_size)
         self._account_at_s = 0.0
@@ -111,29 +115,33 @@ class StreamLoader:
 
     def connect(self) -> Description:
         """What the producer says of the stream; asks (and waits) the first time."""
-        if self._description is None:
-            with self._open() as reader:
-                description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
-            self._begin(description)
-            self._description = description
-        return self._description
+        if self._description is not None:
+            return self._description
+        with self._open() as reader:
+            description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
+        self._begin(description, self._resumed, durable=self._resumed is not None)
+        return description
 
     @property
     def info(self) -> StreamInfo:
         """Schema, partitions, splits."""
         return self.connect().info
 
-    def _begin(self, description: Description) -> None:
+    def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> None:
         info = description.info
         if info.schema.ragged:
             names = ", ".join(field.name for field in info.schema.fields if field.ragged)
             raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
-        self._position = RunPosition(description, start=self._start, resumed=self._resumed)
+        self._position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
         self._board = ProgressBoard(info.dealing.partitions)
         self._board.mark(self._position.trained)
-        if self._resumed is not None:
+        if durable:
             self._board.make_durable()
+        #: What is committed, and where that is said: one look from another thread, while this one changes streams.
+        self._committing = info.incarnation, self._board
         self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
+        self._quarantined.clear()
+        self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -142,19 +150,27 @@ class StreamLoader:
 
         Another iteration that is still open ends here.
         """
-        info = self.connect().info
+        self.connect()
         self._iterations += 1
         iteration = self._iterations
-        self._close_readers()
-        trained = self.position.trained
+        self._close_incoming()
+        self._account()
         if count := self._handed_out.unmarked_rows:
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
         self._throw_away(self._handed_out.drop_unmarked())
         self._stopping = False
-        self._merge = Merge(info.dealing, trained)
+        yield from self._batches(iteration)
+        while self._replaced is not None and iteration == self._iterations and self._follow(self._replaced):
+            yield from self._batches(iteration)
+
+    def _batches(self, iteration: int) -> Iterator[Batch]:
+        """Those of one stream, from its trained positions on."""
+        position = self.position
+        self._replaced = None
         self._assembly.begin()
-        self._handed_out.begin(self._position.batches)
-        self._open_readers()
+        self._handed_out.begin(position.batches)
+        dealing = self.info.dealing
+        self._incoming = Incoming(self._open_readers, dealing, position.trained, position.ledger, self._stages)
         try:
             handed = -1
             while iteration == self._iterations and handed != self._handed_out.number:
@@ -167,7 +183,7 @@ class StreamLoader:
             self._release()
         finally:
             if iteration == self._iterations:
-                self._close_readers()
+                self._close_incoming()
                 self._throw_away(self._handed_out.drop_unhanded())
 
     def stop(self) -> None:
@@ -210,15 +226,18 @@ class StreamLoader:
             self._copy()
             if self._assembly.complete:
                 return self._assembly.batches(self._handed_out.number + 1)
-            if not self._pull():
+            if self._replaced is not None or not self._pull():
                 break
         return iter(()) if self._stopping else self._assembly.rest(self._handed_out.number + 1)
 
     def _copy(self) -> None:
         """Copy what has come into the block, as far as that has room."""
-        assembly, merge = self._assembly, self._merge
-        assert merge is not None
+        assert self._incoming is not None
+        assembly, merge = self._assembly, self._incoming.merge
         while (waiting := merge.waiting) and (room := assembly.room(waiting)):
+            if (lost := merge.pass_over()) is not None:
+                self._handed_out.lose(lost)
+                continue
             piece = merge.take(room)
             assert piece is not None
             if piece.rejected:
@@ -231,10 +250,9 @@ class StreamLoader:
 
     def _pull(self) -> bool:
         """Take in what the readers have; false where nothing will ever come."""
-        assert self._readers is not None
+        assert self._incoming is not None
         try:
-            with self._stages.of(WAITING):
-                items = self._readers.next()
+            items = self._incoming.pull()
         except AllEnded:
             if not self.position.end_known:
                 raise StreamError("the readers have ended before their stream did") from None
@@ -242,48 +260,59 @@ class StreamLoader:
         except WorkerDied as died:
             if self._stopping:
                 return False
-            self._futile += 1
-            if self._futile > FUTILE_STARTS:
-                mend = "does the script guard its start with if __name__ == '__main__'?"
-                raise StreamError(f"workers end before they have begun ({died}): {mend}") from died
-            logger.warning("a worker died and is replaced: %s", died)
-            self._close_readers()
-            self._open_readers()
+            self._account()
+            self._incoming.replace(died)
             items = None
-        if items is not None:
-            self._futile = 0
         for item in items or ():
-            self._take_in(item)
+            self._take_in(item, self._incoming)
         self._be_idle(time.monotonic())
         return True
 
-    def _take_in(self, item: Item) -> None:
+    def _take_in(self, item: Item, incoming: Incoming) -> None:
         match item:
-            case SlottedChunk():
-                slots = self._readers.slots if self._readers is not None else None
-                assert slots is not None
-                self._buffer(slots.view(item), lambda: slots.free(item))
-            case Chunk():
-                self._buffer(item, None)
+            case SlottedChunk() | Chunk():
+                incoming.buffer(item, self._bad_rows)
+                self._waiting_since_s = time.monotonic()
+            case Expired():
+                self.position.hear(item)
+                incoming.lose(item.lost)
             case Subscribed() | Heard() | Away() | Ended():
                 self.position.hear(item)
             case Waited():
                 self._stages.blame(item)
+            case Failed(StreamReplaced() as replaced) if self._on_loss == "continue":
+                self._replaced = replaced
+                incoming.close_readers()
+                incoming.lose(self.position.lose_rest(incoming.merge.received()))
             case Failed():
                 raise self.position.explained(item.error)
 
-    def _buffer(self, chunk: Chunk, release: Callable[[], None] | None) -> None:
-        assert self._merge is not None
-        bad = bad_labels(self.info.schema, chunk)
-        if not bad:
-            self._merge.add(chunk, release)
-        else:
-            self._set_aside(chunk, bad)
-            for start, stop, rejected in runs_of(chunk.count, bad):
-                last = release if stop == chunk.count else None  # the others of a partition go before it
-                self._merge.add(chunk.part(start, stop), last, rejected=rejected)
-        self.position.ledger.receive(chunk.partition, chunk.count)
-        self._waiting_since_s = time.monotonic()
+    def _follow(self, replaced: StreamReplaced) -> bool:
+        """Go on with the stream that has taken the other's place; false where a stop is asked for meanwhile."""
+        position = self.position
+        if self._handed_out.unmarked_rows:
+            raise position.explained(replaced)  # marks that come later would be of no stream
+        self.check_ledger()  # here its account is closed
+        while not self._stopping:
+            try:
+                with self._open() as reader:
+                    description = reader.describe(timeout_s=IDLE_S)
+            except StreamTimeout:
+                self._be_idle(time.monotonic())
+                continue
+            if description.info.schema != self.info.schema:
+                raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
+            self._begin(description, position.state_dict(), durable=self._board.durable)
+            self._position.received_before = position.received
+            return True
+        return False
+
+    def _bad_rows(self, chunk: Chunk) -> list[int]:
+        """Those that must not be trained on, in order; they are kept aside."""
+        rows = bad_labels(self.info.schema, chunk)
+        if rows:
+            self._set_aside(chunk, rows)
+        return rows
 
     def _set_aside(self, chunk: Chunk, rows: list[int]) -> None:
         """Keep the bad records of a chunk, once each; they count when their positions pass. Else raise `DataFault`."""
@@ -320,22 +349,14 @@ class StreamLoader:
             if self.on_idle is not None:
                 self.on_idle()
 
-    def _open_readers(self) -> None:
-        assert self._merge is not None
-        with self._stages.of("reader"):
-            self._readers = Readers(
-                self._open, self.info, self._merge.positions, self.group, self._board, self.num_workers
-            )
+    def _open_readers(self, positions: Positions) -> Readers:
+        return Readers(self._open, self.info, positions, self.group, self._board, self.num_workers)
 
-    def _close_readers(self) -> None:
-        if self._readers is not None:
+    def _close_incoming(self) -> None:
+        if self._incoming is not None:
             self._account()  # readers that leave say once more what was trained
-        if self._merge is not None:
-            self._throw_away(self._merge.clear().items())
-        if self._readers is not None:
-            with self._stages.of("reader"):
-                self._readers.close()
-            self._readers = None
+            self._incoming.close()
+            self._incoming = None
 
     # --- where it stands -----------------------------------------------------------------------------------------
 
@@ -352,7 +373,7 @@ class StreamLoader:
         """Records in no batch that was handed out, and those handed out and not marked, by partition."""
         self._account()
         buffered, unmarked = self._handed_out.counts()
-        for partition, records in ({} if self._merge is None else self._merge.buffered()).items():
+        for partition, records in ({} if self._incoming is None else self._incoming.merge.buffered()).items():
             buffered[partition] = buffered.get(partition, 0) + records
         return buffered, unmarked
 
@@ -386,9 +407,11 @@ class StreamLoader:
         May be called from any thread. Raises `StreamTimeout` where the producer does not answer; the commit is said
         again when a reader subscribes.
         """
-        positions = {int(partition): int(offset) for partition, offset in state["positions"].items()}
-        if state["incarnation"] != self.info.incarnation:
-            return  # of a stream that has ended: nobody keeps it any more
-        self._board.commit(positions)
+        self.connect()
+        incarnation, board = self._committing
+        if state["incarnation"] != incarnation:
+            return  # of a stream that is over: nobody keeps it any more
+        positions = offsets(state["positions"])
+        board.commit(positions)
         with self._open() as reader:
-            reader.commit(self.group, state["incarnation"], positions, timeout_s=timeout_s)
+            reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)

@@ -344,7 +344,7 @@ class Training:
 
 def standing(loader: StreamLoader, *, balanced: bool) -> Standing:
     """How the stream stands, for the reports."""
-    ledger = {**loader.position.totals(), "received": loader.position.ledger.received, **loader.in_hand()}
+    ledger = {**loader.position.totals(), "received": loader.position.received, **loader.in_hand()}
     return Standing(
         state=loader.position.state,
         lag=loader.position.lag,

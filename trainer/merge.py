@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions, Turns
-from protocol.errors import LedgerUnbalanced
+from protocol.errors import LedgerUnbalanced, Lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +33,40 @@ class Merge:
     def __init__(self, dealing: Dealing, positions: Positions) -> None:
         self._turns = Turns(dealing, positions)
         self.positions = self._turns.positions
-        self._chunks: dict[int, deque[tuple[Chunk, Callable[[], None] | None, bool]]] = {p: deque() for p in positions}
+        self._chunks: dict[int, deque[tuple[Chunk | Lost, Callable[[], None] | None, bool]]] = {
+            p: deque() for p in positions
+        }
 
     def add(self, chunk: Chunk, release: Callable[[], None] | None = None, *, rejected: bool = False) -> None:
         """A chunk has arrived; those of one partition arrive in order."""
         self._chunks[chunk.partition].append((chunk, release, rejected))
 
+    def lose(self, lost: Lost) -> None:
+        """These records will never arrive; those of the partition that did lie before them."""
+        self._chunks[lost.partition].append((lost, None, False))
+
+    def pass_over(self) -> Lost | None:
+        """What is next in stream order, if it will never arrive; what comes then lies behind it."""
+        waiting = self._chunks[self._turns.partition]
+        if not waiting or not isinstance(lost := waiting[0][0], Lost):
+            return None
+        at = self.positions[lost.partition]
+        if lost.first != at:
+            raise LedgerUnbalanced(f"partition {lost.partition} is at {at}, but {lost}")
+        waiting.popleft()
+        self._turns.skip(lost.partition, lost.end)
+        return lost
+
     def take(self, most: int) -> Piece | None:
-        """The next rows in stream order, at most `most`; None where they have not arrived."""
+        """The next rows in stream order, at most `most`; None where they have not arrived, or never will."""
         turns = self._turns
         partition = turns.partition
         waiting = self._chunks[partition]
         if not waiting:
             return None
         chunk, release, rejected = waiting[0]
+        if isinstance(chunk, Lost):
+            return None
         start, count = self.positions[partition] - chunk.offset, chunk.count
         if not 0 <= start < count:
             at = self.positions[partition]
@@ -60,7 +80,7 @@ class Merge:
 
     @property
     def waiting(self) -> int:
-        """Rows that `take` can give at once now; at least 1 where it has something to say."""
+        """Rows that `take` can give at once now; at least 1 where it or `pass_over` has something to say."""
         turns = self._turns
         chunks = self._chunks[turns.partition]
         if not chunks:
@@ -70,9 +90,17 @@ class Merge:
     def buffered(self) -> Positions:
         """Records that have arrived and were not handed out, by partition."""
         return {
-            partition: sum(chunk.end - max(chunk.offset, self.positions[partition]) for chunk, *_ in chunks)
+            partition: sum(
+                chunk.end - max(chunk.offset, self.positions[partition])
+                for chunk, *_ in chunks
+                if isinstance(chunk, Chunk)
+            )
             for partition, chunks in self._chunks.items()
         }
+
+    def received(self) -> Positions:
+        """The offset of each partition after the last record that has arrived or is known to be lost."""
+        return {p: chunks[-1][0].end if chunks else self.positions[p] for p, chunks in self._chunks.items()}
 
     def clear(self) -> Positions:
         """Throw away what is buffered, to be read again; how much that was."""

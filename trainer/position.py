@@ -2,42 +2,55 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from protocol.dealing import Positions, Turns, distance
-from protocol.errors import HeadraceError, RecordsLost, StreamReplaced, UsageError
+from protocol.errors import HeadraceError, Lost, RecordsLost, StreamReplaced, UsageError, lost_between, ranges
 from protocol.messages import Description
-from protocol.subscription import Away, Ended, Heard, Subscribed
-from trainer.ledger import Ledger
+from protocol.rate_limit import RateLimit
+from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
+from trainer.ledger import ClosedLedger, Ledger, add_up, offsets
 from trainer.trail import Passed
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2
+#: A slow trainer may lose records many times a second; that is said so often, the ledger counts each time.
+LOST_SAID_S: Final = 10.0
+
+#: What is done about records that the stream has lost.
+OnLoss = Literal["stop", "continue"]
 
 
 class RunPosition:
     """The positions that the weights have seen, and the ledger that accounts for them.
 
-    A new run starts at the log's start ('earliest') or end ('latest'); a `resumed` state goes on where it was. Raises
-    `StreamReplaced` where that belongs to another stream, unless that one was trained to its end.
+    A new run starts at the log's start ('earliest') or end ('latest'); a `resumed` state goes on where it was. Where
+    that belongs to another stream, the new one is read from its first record on: if the former was trained to its end,
+    or `on_loss` is 'continue', which counts the rest as lost. Else raises `StreamReplaced`.
     """
 
-    def __init__(self, description: Description, *, start: str, resumed: Mapping[str, Any] | None) -> None:
-        self._info = description.info
+    def __init__(
+        self, description: Description, *, start: str, resumed: Mapping[str, Any] | None, on_loss: OnLoss = "stop"
+    ) -> None:
+        self._info, self._on_loss = description.info, on_loss
         #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
         self.ledger = Ledger(self.trained)
-        #: What became of the records of earlier streams, each trained to its end.
-        self.earlier: dict[str, int] = {}
+        #: What became of the records of earlier streams, which this one has followed.
+        self.earlier: list[ClosedLedger] = []
         self.log_end = dict(description.log_end)
         self._final: Positions = {}
         #: Since when (monotonic seconds) the producer is away; None while it is there.
         self.away_since_s: float | None = None
         #: The producer's log is nearly full and waits for a commit; whoever saves sets it back.
         self.save_soon = False
+        #: Records that came in from readers of earlier streams, in this life.
+        self.received_before = 0
+        self._lost_said: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(LOST_SAID_S))
         if resumed is not None:
             self._restore(resumed)
 
@@ -46,20 +59,27 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, passed: Iterable[Passed], fate: str = "trained") -> None:
+    def mark(self, number: int, passed: Iterable[Passed | Lost], fate: str = "trained") -> None:
         """All batches up to this number have met a fate; `passed` are their rows that had not before.
 
-        Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it.
+        Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it,
+        and over what was lost in between.
         """
         total = 0
-        for partition, rows, rejected in passed:
-            self.ledger.count("rejected" if rejected else fate, partition, rows)
-            total += rows
+        for each in passed:
+            if isinstance(each, Lost):
+                self._turns.advance(total)
+                self._turns.skip(each.partition, each.end)
+                self.ledger.count("lost", each.partition, each.records)
+                total = 0
+            else:
+                self.ledger.count("rejected" if each.rejected else fate, each.partition, each.rows)
+                total += each.rows
         self._turns.advance(total)
         self.batches = number
 
-    def hear(self, event: Subscribed | Heard | Away | Ended) -> None:
-        """One of the readers has heard something of the producer."""
+    def hear(self, event: Subscribed | Heard | Away | Expired | Ended) -> None:
+        """One of the readers has heard something of the producer. Raises `RecordsLost` where that ends the run."""
         match event:
             case Heard():
                 self.log_end.update(event.log_end)
@@ -70,16 +90,33 @@ class RunPosition:
             case Subscribed() if self.away_since_s is not None:
                 self.away_since_s = None
                 logger.info("the producer is back")
+            case Expired():
+                self._hear_lost(event)
             case Ended():
                 self._final.update(event.final)
                 self.log_end.update(event.final)
             case _:
                 return
 
+    def _hear_lost(self, expired: Expired) -> None:
+        if self._on_loss == "stop":  # whatever has come and is not trained will be gone as well
+            first, *others = lost_between(self.trained, expired.log_start)
+            raise RecordsLost(*first[:3], others)
+        reader = expired.lost[0].partition  # each of them speaks for its own partitions
+        if self._lost_said[reader].allows(time.monotonic()):
+            logger.warning("going on behind what the log forgot before it was read: %s", ranges(expired.lost))
+
+    def lose_rest(self, received: Mapping[int, int]) -> tuple[Lost, ...]:
+        """The stream is gone: what was heard of and not received will never come."""
+        lost = lost_between(received, self.log_end, at_least=True)
+        if lost:
+            logger.warning("going on, though the stream %s is gone: %s", self._info.incarnation, ranges(lost))
+        return lost
+
     def explained(self, error: HeadraceError) -> HeadraceError:
         """An error of a reader, with what this run knows of what is lost."""
         if isinstance(error, StreamReplaced):
-            return _replaced(error.expected, error.found, self.trained, self.log_end)
+            return StreamReplaced(error.expected, error.found, lost_between(self.trained, self.log_end, at_least=True))
         return error
 
     @property
@@ -106,9 +143,14 @@ class RunPosition:
             return f"away {time.monotonic() - self.away_since_s:.0f} s"
         return "streaming"
 
+    @property
+    def received(self) -> int:
+        """Records that came in from readers in this life."""
+        return self.received_before + self.ledger.received
+
     def totals(self) -> dict[str, int]:
-        """What became of all records that were ever read, those of streams that have ended among them."""
-        return {fate: count + self.earlier.get(fate, 0) for fate, count in self.ledger.totals().items()}
+        """What became of all records of this stream and of those before it."""
+        return add_up([self.ledger, *(each.ledger for each in self.earlier)])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that `torch.load(weights_only=True)` accepts."""
@@ -122,23 +164,29 @@ class RunPosition:
             "batches": self.batches,
             "ended": self.ended,
             "ledger": self.ledger.state_dict(),
-            "earlier": dict(self.earlier),
+            "earlier": [each.state_dict() for each in self.earlier],
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         found = self._info.incarnation
         self.batches = int(state["batches"])
-        ledger = Ledger.from_state(state["ledger"])
-        earlier = dict(state["earlier"])
+        self.earlier = [ClosedLedger.from_state(each) for each in state["earlier"]]
         if state["incarnation"] == found:
-            positions = {int(partition): int(offset) for partition, offset in state["positions"].items()}
-            self._turns = Turns(self._info.dealing, positions)
-            self.ledger, self.earlier = ledger, earlier
-        elif state["ended"]:
-            logger.info("the stream %s was trained to its end; stream %s follows", state["incarnation"], found)
-            self.earlier = {fate: count + earlier.get(fate, 0) for fate, count in ledger.totals().items()}
+            self._turns = Turns(self._info.dealing, offsets(state["positions"]))
+            self.ledger = Ledger.from_state(state["ledger"])
+            return
+        closed, lost = _close(state)
+        if closed.ended:
+            logger.info("the stream %s was trained to its end; stream %s follows", closed.incarnation, found)
+        elif self._on_loss == "stop":
+            raise StreamReplaced(closed.incarnation, found, lost)
         else:
-            raise _replaced(state["incarnation"], found, state["positions"], state["log_end"])
+            said = f": {ranges(lost)}" if lost else ""
+            logger.warning("stream %s follows the stream %s, which is gone%s", found, closed.incarnation, said)
+        self.earlier.append(closed)
+        self._turns = Turns(self._info.dealing, self._info.dealing.ends(0))
+        self.ledger = Ledger(self.trained)
+        self.save_soon = True
 
 
 def check_version(state: Mapping[str, Any]) -> None:
@@ -147,6 +195,12 @@ def check_version(state: Mapping[str, Any]) -> None:
         raise UsageError(f"a stream state of version {state.get('version')!r}; this program reads {STATE_VERSION}")
 
 
-def _replaced(expected: str, found: str, positions: Mapping[int, int], log_end: Mapping[int, int]) -> StreamReplaced:
-    lost = [RecordsLost(p, positions[p], log_end[p], True) for p in positions if log_end.get(p, 0) > positions[p]]
-    return StreamReplaced(expected, found, lost)
+def _close(state: Mapping[str, Any]) -> tuple[ClosedLedger, tuple[Lost, ...]]:
+    """The ledger of a stream that is over: what of it was heard of and not trained is lost."""
+    ledger, positions = Ledger.from_state(state["ledger"]), offsets(state["positions"])
+    lost = lost_between(positions, state["log_end"], at_least=True)
+    for each in lost:
+        ledger.count("lost", each.partition, each.records)
+        positions[each.partition] = each.end
+    closed = ClosedLedger(incarnation=state["incarnation"], ended=state["ended"], positions=positions, ledger=ledger)
+    return closed, lost

@@ -1,10 +1,11 @@
 """What `python -m trainer train` is told, besides the parts that it is made of."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from protocol.errors import UsageError
 from protocol.open_reader import check_url
+from trainer.position import OnLoss
 
 MAX_SEED = (1 << 32) - 1
 
@@ -46,6 +47,10 @@ class TrainSettings:
     """seconds to wait for a producer; 0: for ever"""
     idle_timeout: float = 0.0
     """seconds without a record after which the run saves and ends; 0: never"""
+    on_loss: OnLoss = "stop"
+    """what is done about records that the stream has lost, because its log forgot them or its producer died with them.
+    stop: the run saves and ends, and says which; continue: they are counted in the ledger and said, and the run goes
+    on with what there is, also on the stream of the next producer"""
 
     def __post_init__(self) -> None:
         check_url(self.stream)
@@ -59,3 +64,5 @@ class TrainSettings:
             raise UsageError(f"--seed is from 0 to {MAX_SEED}")
         if self.start not in ("earliest", "latest"):
             raise UsageError(f"--start is earliest or latest, not {self.start!r}")
+        if self.on_loss not in get_args(OnLoss):
+            raise UsageError(f"--on_loss is one of {', '.join(get_args(OnLoss))}, not {self.on_loss!r}")

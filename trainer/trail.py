@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from protocol.dealing import Positions
+from protocol.errors import Lost
 
 
 class Passed(NamedTuple):
@@ -25,26 +26,36 @@ class _Run:
 class Trail:
     """Runs of rows in stream order. New ones join behind; what is marked leaves in front.
 
-    Rejected rows have their place among the others and leave with those before them, uncounted.
+    Rejected rows, and what was lost, have their place among the others and leave with those before them, uncounted.
     """
 
     def __init__(self) -> None:
-        self._runs: deque[_Run] = deque()
+        self._runs: deque[_Run | Lost] = deque()
 
     def add(self, partition: int, rows: int, *, rejected: bool = False) -> None:
         """So many rows of a partition were copied, or rejected."""
         last = self._runs[-1] if self._runs else None
-        if last is not None and last.partition == partition and last.rejected == rejected:
+        if isinstance(last, _Run) and last.partition == partition and last.rejected == rejected:
             last.rows += rows
         else:
             self._runs.append(_Run(partition, rows, rejected))
 
-    def take(self, rows: int) -> list[Passed]:
-        """The oldest rows leave, and what was rejected up to the next one."""
-        taken = []
-        while rows > 0 or (self._runs and self._runs[0].rejected):
+    def lose(self, lost: Lost) -> None:
+        """The records that would follow will never come."""
+        self._runs.append(lost)
+
+    def take(self, rows: int) -> list[Passed | Lost]:
+        """The oldest rows leave, and what was rejected or lost up to the next one."""
+        taken: list[Passed | Lost] = []
+        while self._runs:
             run = self._runs[0]
+            if isinstance(run, Lost):
+                taken.append(run)
+                self._runs.popleft()
+                continue
             part = run.rows if run.rejected else min(rows, run.rows)
+            if part == 0:
+                break
             taken.append(Passed(run.partition, part, run.rejected))
             rows -= 0 if run.rejected else part
             if part == run.rows:
@@ -54,10 +65,16 @@ class Trail:
         return taken
 
     def drop(self, rows: int) -> list[tuple[int, int]]:
-        """The newest rows were copied in vain, and what was rejected behind them: (partition, rows) of each run."""
+        """The newest rows were copied in vain, and what was rejected behind them: (partition, rows) of each run.
+
+        What was lost behind them comes again.
+        """
         dropped = []
         while rows > 0:
             run = self._runs[-1]
+            if isinstance(run, Lost):
+                self._runs.pop()
+                continue
             part = run.rows if run.rejected else min(rows, run.rows)
             dropped.append((run.partition, part))
             rows -= 0 if run.rejected else part
@@ -71,6 +88,8 @@ class Trail:
         oldest: Positions = {}
         others: Positions = {}
         for run in self._runs:
+            if isinstance(run, Lost):
+                continue
             part = 0 if run.rejected else min(rows, run.rows)
             rows -= part
             for counts, count in ((oldest, part), (others, run.rows - part)):

@@ -5,14 +5,24 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from protocol.command_line import located, settings_of
-from protocol.errors import AccessDenied, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import (
+    AccessDenied,
+    PeerError,
+    RecordsLost,
+    StreamError,
+    StreamReplaced,
+    StreamTimeout,
+    UsageError,
+)
+from protocol.folder_lock import FolderLock
 from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State, load, load_newest
@@ -56,9 +66,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     parts = assemble(made, device, step)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
-    resumed = _resumed(run_dir, settings.resume, mean)
-    _open(run_dir)
-    with open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
+    alone = _alone_in(run_dir, settings.resume, mean)
+    with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
         stages = Stages()
         loader = StreamLoader(
             settings.stream,
@@ -70,6 +79,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             connect_timeout_s=settings.connect_timeout or None,
             idle_timeout_s=settings.idle_timeout or None,
             on_timeout="end",
+            on_loss=settings.on_loss,
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=pin_memory,
             stages=stages,
@@ -121,6 +131,20 @@ def _open(run_dir: Path) -> None:
         raise UsageError(f"nothing can be written into {run_dir}: give another --run_dir")
 
 
+@contextmanager
+def _alone_in(run_dir: Path, resume: str, mean: dict[str, Any]) -> Iterator[tuple[Path, State] | None]:
+    """What to go on from, read and kept while no other trainer can work in the run directory."""
+    _open(run_dir)
+    try:
+        lock = FolderLock(run_dir, "run", mend="stop it, or give another --run_dir")
+    except OSError as error:
+        raise UsageError(f"{run_dir} cannot be locked ({error.strerror}): give another --run_dir") from error
+    try:
+        yield _resumed(run_dir, resume, mean)
+    finally:
+        lock.release()
+
+
 def _resumed(run_dir: Path, resume: str, mean: dict[str, Any]) -> tuple[Path, State] | None:
     if resume == "never":
         return None
@@ -149,7 +173,9 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
     except AccessDenied as error:
         raise UsageError(str(error)) from error
     except StreamReplaced as error:
-        mend = "give another --run_dir, or --resume never to begin anew"
+        mend = (
+            "give another --run_dir, or --resume never to begin anew, or --on_loss continue to go on with this stream"
+        )
         raise UsageError(f"the run in {settings.run_dir} belongs to another stream: {error}: {mend}") from error
 
 
@@ -249,11 +275,11 @@ def _run(run: Training) -> None:
     try:
         run.run()
     except StreamReplaced as error:
-        saved = (
-            "what was trained is saved" if run.checkpointer.durable == run.samples else "what was trained is NOT SAVED"
-        )
-        mend = "for the new stream give another --run_dir, or --resume never"
-        raise StreamError(f"the producer serves another stream now: {error}; {saved}; {mend}") from error
+        mend = "for the new stream give --on_loss continue, another --run_dir, or --resume never"
+        raise StreamError(f"the producer serves another stream now: {error}; {_saved(run)}; {mend}") from error
+    except RecordsLost as error:
+        mend = "to go on behind them give --on_loss continue"
+        raise StreamError(f"the log forgot records before they were trained: {error}; {_saved(run)}; {mend}") from error
     except (RuntimeError, ValueError, TypeError) as error:
         if run.loader.position.batches > trained:
             raise
@@ -264,6 +290,11 @@ def _run(run: Training) -> None:
         model = type(run.parts.model).__name__
         mend = "give a --model and a --task that take these records"
         raise UsageError(f"{model} fails on its first batch of {fields}: {located(error)}: {mend}") from error
+
+
+def _saved(run: Training) -> str:
+    saved = run.checkpointer.durable == run.samples
+    return "what was trained is saved" if saved else "what was trained is NOT SAVED"
 
 
 def _give_up_group(run: Training) -> None:

@@ -322,8 +322,8 @@ def test_drop_oldest_counts_exactly_what_nobody_had_trained() -> None:
     lost, dropped = caught.value, publisher.dropped
     publisher.abandon()
     assert left[0] - 60 == sum(dropped.values())
-    assert lost.end - lost.first == dropped[lost.partition]
-    assert not lost.at_least
+    assert {each.partition: each.records for each in lost.lost} == dropped
+    assert not any(each.at_least for each in lost.lost)
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------------

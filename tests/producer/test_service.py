@@ -203,6 +203,7 @@ def test_a_position_that_retention_has_passed_is_refused_with_what_was_lost() ->
     bench = Bench(log)
     said = refusal(bench.subscribe(A, {0: start[0], 1: 3}))
     assert (said.code, said.partition, said.first, said.end) == ("expired", 1, 3, start[1])
+    assert said.log_start == start, "a reader of one partition hears of all"
     assert isinstance(bench.subscribe(A, start)[0], Welcome)
 
 
@@ -216,6 +217,7 @@ def test_a_reader_that_retention_overtakes_is_told_and_others_go_on() -> None:
     assert log.log_start() == {0: 4, 1: 0}
     said = refusal(bench.credit(A, {0: 4, 1: 4}))
     assert (said.code, said.partition, said.first, said.end) == ("expired", 0, 0, 4)
+    assert said.log_start == log.log_start()
     assert len(bench.service.sessions) == 1
     assert spans(bench.credit(B, {0: 8, 1: 4})) == [(0, 4, 4)]
 

@@ -115,6 +115,7 @@ REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
         first=st.none() | numbers,
         end=st.none() | numbers,
         incarnation=st.none() | texts,
+        log_start=st.none() | positions,
     ),
 }
 requests = st.one_of(*REQUESTS.values())

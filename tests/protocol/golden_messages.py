@@ -62,6 +62,15 @@ def _frames(schema: Schema, columns: Columns) -> tuple[bytes, ...]:
     return tuple(bytes(frame) for frame in to_frames(schema, columns))
 
 
+EXPIRED: Final = Refusal(
+    code="expired",
+    text="partition 1 lost 4 records: offsets 0 to 3",
+    session=9,
+    partition=1,
+    first=0,
+    end=4,
+    log_start={0: 4, 1: 4},
+)
 MESSAGES: Final[dict[str, Message]] = {
     "describe": Describe(request=7, split=""),
     "description": Description(
@@ -129,14 +138,7 @@ MESSAGES: Final[dict[str, Message]] = {
     "drop": Drop(request=9, group="run"),
     "dropped": Dropped(request=9, group="run", known=True),
     "refusal": Refusal(code="no_session", text="subscribe first", session=1234567890123456789),
-    "refusal of an expired position": Refusal(
-        code="expired",
-        text="partition 1 lost 4 records: offsets 0 to 3",
-        session=9,
-        partition=1,
-        first=0,
-        end=4,
-    ),
+    "refusal of an expired position": EXPIRED,
 }
 
 

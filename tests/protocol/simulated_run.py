@@ -10,14 +10,17 @@ import numpy as np
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions, Turns
+from protocol.errors import Lost
+from protocol.log import Log
 from protocol.messages import Commit, Committed, Message, Request
 from protocol.reader_session import ReaderSession
-from protocol.stream import StreamInfo
-from protocol.subscription import Ended, Event, Heard, Progress, ReaderSettings, Subscription
+from protocol.subscription import Ended, Event, Expired, Heard, Progress, ReaderSettings, Subscription
 
 #: Small, so that credit is always short.
 SETTINGS: Final = ReaderSettings(window_bytes=1, sign_of_life_s=0.5, away_after_s=4.0)
 RETRY_S: Final = 1.0
+#: Stands where a record was lost.
+LOST: Final = -1
 
 #: Hands a request of a peer to its link; false where that is full.
 Send = Callable[[bytes, Request], bool]
@@ -57,6 +60,9 @@ class SimulatedReader:
                 self._chunk, self._busy_until_s = event, now_s + self.run.pause_s()
             elif isinstance(event, Heard) and event.save_soon:
                 self.run.checkpoint()
+            elif isinstance(event, Expired):
+                for lost in event.lost:
+                    self.run.lose(lost)
             elif isinstance(event, Ended):
                 self.ended = True
                 self.run.end()
@@ -68,13 +74,15 @@ class SimulatedReader:
 class SimulatedRun:
     """`group` None holds nothing back; a run that `saves` goes back to its checkpoint when it is killed.
 
-    `got[p]` are the ids of partition p in the order in which they were trained.
+    `got[p]` are the ids of partition p in the order in which they were trained, `lost` the (partition, offset) of those
+    that the log had forgotten.
     """
 
-    def __init__(self, name: str, info: StreamInfo, draw: Random, *, group: str | None, saves: bool) -> None:
-        self.name, self.info, self.group, self.saves = name, info, group, saves
+    def __init__(self, name: str, log: Log, draw: Random, *, group: str | None, saves: bool) -> None:
+        self.name, self.log, self.info, self.group, self.saves = name, log, log.info, group, saves
         self._draw = draw
-        self.got: dict[int, list[int]] = {p: [] for p in range(info.dealing.partitions)}
+        self.got: dict[int, list[int]] = {p: [] for p in range(self.info.dealing.partitions)}
+        self.lost: set[tuple[int, int]] = set()
         self.readers: list[SimulatedReader] = []
         self.saved: Positions | None = None
         self.committed: Positions | None = None
@@ -91,6 +99,7 @@ class SimulatedRun:
         if self.saved is not None:
             for partition, offset in self.saved.items():
                 del self.got[partition][offset:]
+            self.lost = {(partition, offset) for partition, offset in self.lost if offset < self.saved[partition]}
         self._to_commit = self._commit = self.committed = None  # a new life remembers nothing of what it had said
         count = self._draw.randint(1, self.info.dealing.partitions)
         named = self._draw.random() < 0.7
@@ -101,6 +110,7 @@ class SimulatedRun:
                 positions={partition: len(self.got[partition]) for partition in owned},
                 incarnation=self.info.incarnation if named or self.saved else None,
                 group=self.group,
+                pass_lost=True,
             )
             session = ReaderSession(asked, SETTINGS, self._token, now_s, partial(self._progress, owned))
             peer = f"{self.name} life {self._lives} reader {reader}".encode()
@@ -135,6 +145,13 @@ class SimulatedRun:
         got += ids.tolist()
         if self._draw.random() < 0.1:
             self.checkpoint()
+
+    def lose(self, lost: Lost) -> None:
+        """Exactly the next records of the partition, and the log has none of them."""
+        got = self.got[lost.partition]
+        assert lost.first == len(got) < lost.end <= self.log.log_start()[lost.partition], f"{self.name}: {lost}"
+        self.lost.update((lost.partition, offset) for offset in range(lost.first, lost.end))
+        got += [LOST] * lost.records
 
     def checkpoint(self) -> None:
         """Save, and commit what was saved once the commit before it was answered."""

@@ -108,3 +108,13 @@ def test_an_impossible_dealing_is_refused(partitions: int, stripe: int) -> None:
 def test_a_distance_may_be_that_of_some_partitions_alone() -> None:
     assert distance({0: 3, 1: 5}, {0: 4, 1: 15}) == 11
     assert distance({0: 3, 1: 5}, {0: 4, 1: 15}, [0]) == 1
+
+
+def test_a_partition_whose_next_records_will_never_come_waits_for_its_turn_behind_them() -> None:
+    turns = Turns(Dealing(2, 4), {0: 0, 1: 0})
+    turns.skip(0, 9)
+    order = []
+    for _ in range(5):
+        order.append((turns.partition, turns.positions[turns.partition]))
+        turns.move(turns.stripe_end - turns.positions[turns.partition])
+    assert order == [(1, 0), (1, 4), (0, 9), (1, 8), (0, 12)]

@@ -9,6 +9,7 @@ from protocol.chunk import MAX_CHUNK_BYTES, Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import (
     BeyondLogEnd,
+    Lost,
     MalformedMessage,
     OutOfRange,
     OversizedMessage,
@@ -34,7 +35,7 @@ from protocol.messages import (
 from protocol.reader_session import ReaderSession, State
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
-from protocol.subscription import Away, Ended, Event, Heard, Progress, ReaderSettings, Subscribed, Subscription
+from protocol.subscription import Away, Ended, Event, Expired, Heard, Progress, ReaderSettings, Subscribed, Subscription
 
 SCHEMA = Schema((Field("id", "int64"),))
 INFO = StreamInfo(incarnation="stream one", schema=SCHEMA, dealing=Dealing(2, 4))
@@ -508,6 +509,30 @@ def test_records_that_retention_has_passed_are_named_exactly(talk: Talk) -> None
     with pytest.raises(RecordsLost) as lost:
         talk.refused("expired", partition=1, first=0, end=4)
     assert (lost.value.partition, lost.value.first, lost.value.end) == (1, 0, 4)
+
+
+def test_records_that_retention_has_passed_are_named_in_every_partition_of_the_reader(talk: Talk) -> None:
+    talk.chunk(0, 0, 4)
+    with pytest.raises(RecordsLost) as lost:
+        talk.refused("expired", partition=1, first=0, end=8, log_start={0: 8, 1: 8, 2: 4})
+    assert lost.value.lost == (Lost(0, 4, 8), Lost(1, 0, 8))
+    assert str(lost.value).startswith("12 records in 2 partitions: partition 0 lost 4 records: offsets 4 to 7; ")
+
+
+def test_a_reader_that_passes_over_lost_records_says_which_and_asks_for_what_lies_behind() -> None:
+    passing = Talk(pass_lost=True)
+    passing.welcome()
+    passing.said()
+    passing.chunk(0, 0, 4)
+    log_start = {0: 40, 1: 36, 2: 36}
+    assert passing.refused("expired", partition=1, first=0, end=36, log_start=log_start) == [
+        Expired((Lost(0, 4, 40), Lost(1, 0, 36)), log_start)
+    ]
+    assert passing.subscribed().positions == {0: 40, 1: 36}
+    passing.session.take(0, 4, passing.now_s)  # what had come before is taken only now
+    passing.welcome()
+    assert passing.credit().until == INFO.dealing.advance({0: 40, 1: 36}, 12)
+    assert passing.chunk(1, 36, 40) != []
 
 
 def test_what_has_expired_since_it_was_received_is_no_loss(talk: Talk) -> None:

@@ -1,9 +1,10 @@
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from protocol.messages import GroupState, Request
 from protocol.schema import DTYPES, Field, Schema
 from protocol.stream import StreamInfo
 from tests.protocol.client_from_spec import Client
-from tests.protocol.golden_messages import FILE, MESSAGES, read_golden
+from tests.protocol.golden_messages import EXPIRED, FILE, MESSAGES, read_golden
 from tests.protocol.serving import serving
 
 SPEC = (Path(codec.__file__).parent / "SPEC.md").read_text()
@@ -49,6 +50,13 @@ def test_a_message_has_the_bytes_that_it_always_had(name: str) -> None:
 def test_the_bytes_mean_what_they_always_meant(name: str) -> None:
     decode = decode_request if isinstance(MESSAGES[name], Request) else decode_reply
     assert decode(GOLDEN[name]) == MESSAGES[name]
+
+
+def test_a_refusal_of_a_server_that_knew_no_log_start_is_understood() -> None:
+    (frame,) = encode(EXPIRED)
+    header = msgpack.unpackb(frame)
+    del header["log_start"]
+    assert decode_reply([msgpack.packb(header)]) == replace(EXPIRED, log_start=None)
 
 
 def test_every_type_of_message_has_golden_bytes() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -44,7 +45,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def everywhere(partitions: int = 4, **asked: str) -> Subscription:
+def everywhere(partitions: int = 4, **asked: Any) -> Subscription:
     return Subscription(split="", positions=dict.fromkeys(range(partitions), 0), **asked)
 
 

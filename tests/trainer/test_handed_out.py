@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.errors import Lost
 from trainer.batch import Batch, Block
 from trainer.handed_out import HandedOut
 from trainer.trail import Passed
@@ -19,8 +20,8 @@ def batch(number: int, count: int = SIZE) -> Batch:
     return Batch(Block({"x": torch.zeros(SIZE)}, SIZE, {0: 0}), 0, count, number)
 
 
-def rows_of(pairs: Iterable[tuple[int, int] | Passed]) -> list[int]:
-    return [partition for partition, rows, *_ in pairs for _ in range(rows)]
+def rows_of(pairs: Iterable[tuple[int, int] | Passed | Lost]) -> list[int]:
+    return [pair[0] for pair in pairs for _ in range(pair[1])]
 
 
 @given(

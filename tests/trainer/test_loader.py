@@ -422,7 +422,8 @@ def test_a_live_stream_that_was_trained_to_its_end_is_followed_by_the_next(caplo
         following = train_live(publisher.address, loader.state_dict())
     closing.join()
     assert following.position.batches == 8
-    assert following.position.earlier["trained"] == 50
+    assert [each.ledger.totals()["trained"] for each in following.position.earlier] == [50]
+    assert following.position.totals()["trained"] == 80
     assert following.position.ledger.totals()["trained"] == 30
     assert "was trained to its end" in caplog.text
     old = loader.state_dict()["incarnation"]
@@ -556,8 +557,9 @@ def test_a_worker_that_is_lost_while_another_says_signs_of_life_is_replaced(
 
 def worker_of(loader: StreamLoader) -> int:
     """The pid of one of its workers."""
-    assert loader._readers is not None
-    return min(process.pid or 0 for process in loader._readers.workers.processes)
+    assert loader._incoming is not None
+    assert loader._incoming._readers is not None
+    return min(process.pid or 0 for process in loader._incoming._readers.workers.processes)
 
 
 class Mislabelled(NumberedRecords):

@@ -1,6 +1,7 @@
 """The merge gives records in stream order, whatever the readers, the chunks and the slots."""
 
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions, Turns
-from protocol.errors import LedgerUnbalanced
+from protocol.errors import LedgerUnbalanced, Lost
 from trainer.merge import Merge
 
 
@@ -98,3 +99,40 @@ def test_a_gap_or_a_repetition_is_never_handed_out(offset: int) -> None:
     merge.add(chunk_of(dealing, 0, offset, 1))
     with pytest.raises(LedgerUnbalanced, match=f"partition 0 is at 3, but offset {offset} was handed over"):
         merge.take(1)
+
+
+@given(data=st.data())
+def test_what_is_lost_is_passed_over_in_its_turn(data: st.DataObject) -> None:
+    dealing = Dealing(data.draw(st.integers(1, 5), "partitions"), data.draw(st.integers(1, 6), "stripe"))
+    end = dealing.ends(data.draw(st.integers(1, 100), "records"))
+    merge = Merge(dealing, dealing.ends(0))
+    kept: list[int] = []
+    for partition, last in end.items():
+        cuts = sorted({0, last, *data.draw(st.lists(st.integers(0, last), max_size=4), "cuts")})
+        for start, stop in pairwise(cuts):
+            if data.draw(st.booleans(), "lost"):
+                merge.lose(Lost(partition, start, stop))
+                continue
+            kept += [dealing.record(partition, offset) for offset in range(start, stop)]
+            for first in range(start, stop):
+                merge.add(chunk_of(dealing, partition, first, 1))
+    assert merge.received() == end
+    found: list[int] = []
+    lost = 0
+    while merge.waiting:
+        if (gone := merge.pass_over()) is not None:
+            lost += gone.records
+        else:
+            piece = merge.take(1)
+            assert piece is not None
+            found += piece.chunk.columns["number"].tolist()  # type: ignore[union-attr]
+    assert found == sorted(kept)
+    assert len(kept) + lost == sum(end.values())
+    assert merge.positions == end
+
+
+def test_a_loss_that_does_not_begin_where_a_partition_stands_is_never_passed_over() -> None:
+    merge = Merge(Dealing(1, 4), {0: 3})
+    merge.lose(Lost(0, 2, 5))
+    with pytest.raises(LedgerUnbalanced, match="partition 0 is at 3, but partition 0 lost 3 records: offsets 2 to 4"):
+        merge.pass_over()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.errors import Lost
 from trainer.trail import Passed, Trail
 
 passed = st.builds(Passed, st.integers(0, 3), st.integers(1, 9), st.booleans())
@@ -14,8 +15,8 @@ runs = st.lists(passed, max_size=20)
 Row = tuple[int, bool]
 
 
-def one_by_one(found: Iterable[Passed]) -> list[Row]:
-    return [(each.partition, each.rejected) for each in found for _ in range(each.rows)]
+def one_by_one(found: Iterable[Passed | Lost]) -> list[Row]:
+    return [(each.partition, each.rejected) for each in found if isinstance(each, Passed) for _ in range(each.rows)]
 
 
 def trail_of(added: list[Passed]) -> Trail:
@@ -66,3 +67,27 @@ def test_they_are_counted_by_partition_before_and_after_a_mark_and_what_was_reje
     everything = Counter(partition for partition, _ in rows)
     found = trail_of(added).counts(mark)
     assert found == (dict(Counter(oldest)), dict(everything - Counter(oldest)))
+
+
+def test_what_was_lost_leaves_once_nothing_is_before_it() -> None:
+    trail, first, second = Trail(), Lost(0, 0, 4), Lost(1, 2, 9)
+    trail.lose(first)
+    trail.add(1, 2)
+    trail.lose(second)
+    trail.add(1, 3)
+    assert trail.counts(1) == ({1: 1}, {1: 4})
+    assert trail.take(0) == [first]
+    assert trail.take(1) == [Passed(1, 1)]
+    assert trail.take(1) == [Passed(1, 1), second]
+    assert trail.take(3) == [Passed(1, 3)]
+
+
+def test_what_was_lost_among_rows_that_are_thrown_away_is_thrown_away_with_them() -> None:
+    trail = Trail()
+    trail.add(0, 2)
+    trail.lose(Lost(1, 0, 4))
+    trail.add(1, 3)
+    trail.lose(Lost(0, 2, 8))
+    assert trail.drop(4) == [(1, 3), (0, 1)]
+    assert trail.take(1) == [Passed(0, 1)]
+    assert trail.take(0) == []

@@ -1,0 +1,107 @@
+"""Whether a run's ledger adds up: the checkpoint by itself, and against the log that its stream is served from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.dealing import Positions
+from protocol.errors import LedgerUnbalanced, StreamReplaced
+from protocol.messages import Description
+from trainer.ledger import ClosedLedger, add_up
+from trainer.position import check_version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What the producer says of the stream now. `committed` is by the run's group, None where it is not known.
+
+    A log that is `simulated` out of a dataset and was restarted may not have been asked yet for as much as before.
+    """
+
+    incarnation: str
+    log_start: Positions
+    log_end: Positions
+    committed: Positions | None
+    simulated: bool
+
+    @classmethod
+    def of(cls, before: Description, after: Description, group: str) -> "Served":
+        """From what was said before and after the checkpoint was read, since the run may go on meanwhile."""
+        committed = next((each.committed for each in before.groups if each.name == group), None)
+        return cls(
+            incarnation=after.info.incarnation,
+            log_start=after.log_start,
+            log_end=after.log_end,
+            committed=committed,
+            simulated=after.info.records_per_pass is not None,
+        )
+
+
+class Account:
+    """The ledgers of a run, the newest last, as a checkpoint holds them. Raises `UsageError` for another version's."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        stream = state["stream"]
+        check_version(stream)
+        self.samples = int(state["samples"])
+        self.group = str(stream["group"])
+        self.streams = [ClosedLedger.from_state(each) for each in (*stream["earlier"], stream)]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Each fate over all streams."""
+        return add_up([each.ledger for each in self.streams])
+
+    def check(self, served: Served | None = None) -> None:
+        """Raise `LedgerUnbalanced` that names the term which is wrong, as far as the others tell."""
+        trained = self.totals["trained"]
+        if trained != self.samples:
+            raise LedgerUnbalanced(f"trained: the ledger has {trained:,} records, the checkpoint {self.samples:,}")
+        for each in self.streams:
+            for partition in each.positions:
+                _check_partition(each, partition)
+        if served is not None:
+            _check_served(self.streams[-1], served)
+
+
+def rows(stream: ClosedLedger, served: Served | None = None) -> Iterator[dict[str, int]]:
+    """Each partition's terms, by name. What `remain` has not been trained; what is `forgotten` never will be."""
+    for partition, position in stream.positions.items():
+        row = {"partition": partition, "start": stream.ledger.start[partition], "position": position}
+        fates = stream.ledger.fates(partition)
+        row |= fates | {"balance": position - row["start"] - sum(fates.values())}
+        if served is not None:
+            start, end = served.log_start.get(partition, 0), served.log_end.get(partition, 0)
+            row |= {"log_start": start, "log_end": end}
+            row |= {} if served.committed is None else {"committed": served.committed.get(partition, 0)}
+            row |= {"forgotten": max(0, start - position), "remain": max(0, end - max(start, position))}
+        yield row
+
+
+def _check_partition(stream: ClosedLedger, partition: int) -> None:
+    """What was trained agrees with the samples already, over all partitions."""
+    passed, fates = stream.positions[partition] - stream.ledger.start[partition], stream.ledger.fates(partition)
+    counted = sum(fates.values())
+    if counted == passed:
+        return
+    said = {fate.replace("_", " "): count for fate, count in fates.items() if count}
+    suspects = " or ".join(["start", "position", *(fate for fate in said if fate != "trained")])
+    terms = ", ".join(f"{fate} {count:,}" for fate, count in said.items()) or "none"
+    raise LedgerUnbalanced(
+        f"{suspects}: {passed:,} records of partition {partition} have passed and {counted:,} are accounted for "
+        f"({terms}) in stream {stream.incarnation}"
+    )
+
+
+def _check_served(stream: ClosedLedger, served: Served) -> None:
+    if served.incarnation != stream.incarnation:
+        raise LedgerUnbalanced(f"incarnation: {StreamReplaced(stream.incarnation, served.incarnation)}")
+    for partition, position in stream.positions.items():
+        end = served.log_end.get(partition, 0)
+        if position > end and not served.simulated:
+            raise LedgerUnbalanced(f"position: {position:,} of partition {partition} lies beyond the log end {end:,}")
+        committed = (served.committed or {}).get(partition, 0)
+        if committed > position:
+            raise LedgerUnbalanced(
+                f"committed: {committed:,} of partition {partition} lies beyond the position {position:,}"
+            )

@@ -1,0 +1,97 @@
+"""What comes in: the readers are opened, replaced and closed, and what they hand over waits here until it is copied."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from protocol.chunk import Chunk
+from protocol.dealing import Dealing, Positions
+from protocol.errors import Lost, StreamError
+from trainer.dataset import Item
+from trainer.labels import runs_of
+from trainer.ledger import Ledger
+from trainer.merge import Merge
+from trainer.readers import Readers
+from trainer.shared import SlottedChunk
+from trainer.stages import WAITING, Stages
+from trainer.workers import WorkerDied
+
+logger = logging.getLogger(__name__)
+
+#: Workers that may die one after the other without having said anything.
+FUTILE_STARTS = 3
+
+
+class Incoming:
+    """The readers of one iteration; `merge` buffers their chunks. `open_readers(positions)` starts them.
+
+    What arrives is counted in `ledger` as received, and as not received where it is thrown away to be read again.
+    """
+
+    def __init__(
+        self,
+        open_readers: Callable[[Positions], Readers],
+        dealing: Dealing,
+        positions: Positions,
+        ledger: Ledger,
+        stages: Stages,
+    ) -> None:
+        self.merge = Merge(dealing, positions)
+        self._open_readers, self._ledger, self._stages = open_readers, ledger, stages
+        self._futile = 0
+        self._readers: Readers | None = None
+        self._open()
+
+    def pull(self) -> list[Item] | None:
+        """What the readers have now, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
+        assert self._readers is not None
+        with self._stages.of(WAITING):
+            items = self._readers.next()
+        if items is not None:
+            self._futile = 0
+        return items
+
+    def buffer(self, item: Chunk | SlottedChunk, bad_rows: Callable[[Chunk], list[int]]) -> None:
+        """A chunk waits for its turn. `bad_rows` tells its rows that are not to be trained on, in order."""
+        chunk, release = self._viewed(item) if isinstance(item, SlottedChunk) else (item, None)
+        for start, stop, rejected in runs_of(chunk.count, bad_rows(chunk)):
+            last = release if stop == chunk.count else None  # the others of a partition go before it
+            part = chunk.part(start, stop) if stop - start < chunk.count else chunk
+            self.merge.add(part, last, rejected=rejected)
+        self._ledger.receive(chunk.partition, chunk.count)
+
+    def _viewed(self, slotted: SlottedChunk) -> tuple[Chunk, Callable[[], None]]:
+        slots = self._readers.slots if self._readers is not None else None
+        assert slots is not None
+        return slots.view(slotted), lambda: slots.free(slotted)
+
+    def lose(self, lost: Iterable[Lost]) -> None:
+        """These records will never come."""
+        for each in lost:
+            self.merge.lose(each)
+
+    def replace(self, died: WorkerDied) -> None:
+        """Begin with new workers where the merge stands. Raises `StreamError` where they die again and again."""
+        self._futile += 1
+        if self._futile > FUTILE_STARTS:
+            mend = "does the script guard its start with if __name__ == '__main__'?"
+            raise StreamError(f"workers end before they have begun ({died}): {mend}") from died
+        logger.warning("a worker died and is replaced: %s", died)
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """End the readers; what is buffered is read again another time."""
+        for partition, records in self.merge.clear().items():
+            self._ledger.receive(partition, -records)
+        self.close_readers()
+
+    def close_readers(self) -> None:
+        """Nothing more comes; what is buffered stays."""
+        if self._readers is not None:
+            with self._stages.of("reader"):
+                self._readers.close()
+            self._readers = None
+
+    def _open(self) -> None:
+        with self._stages.of("reader"):
+            self._readers = self._open_readers(self.merge.positions)
