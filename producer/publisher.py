@@ -85,7 +85,9 @@ class Publisher:
 
     @property
     def dropped(self) -> Positions:
-        """Records that a full log forgot, by partition."""
+        """Records that a full log forgot before they were released, by partition. What of them was under way by then is
+        trained all the same: what a run lost is what its ledger says.
+        """
         return {} if self._log is None else self._log.dropped
 
     @property

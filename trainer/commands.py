@@ -104,6 +104,7 @@ def _ledger_parser() -> ArgumentParser:
     parser.add_argument(
         "--stream", metavar="URL", type=str, default="", help="hold it against the log that is served there"
     )
+    parser.add_argument("--keys", metavar="DIR", type=str, default="", help="folder of this client's keys")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for the producer")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from protocol.errors import LedgerUnbalanced, StreamTimeout, UsageError
+from protocol.errors import AccessDenied, LedgerUnbalanced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import open_reader
 from protocol.show import columns
@@ -19,7 +19,7 @@ from trainer.ledger import ClosedLedger
 
 
 def show_ledger(config: Any) -> int:
-    """Print and check; `config` has run_dir, stream, timeout and json. Raises `LedgerUnbalanced` once all is shown."""
+    """Print and check; `config` has run_dir, stream, keys, timeout and json. Raises `LedgerUnbalanced` at the end."""
     run_dir = Path(config.run_dir).expanduser()
     before = _described(config) if config.stream else None
     path, state = _newest(run_dir)
@@ -46,8 +46,10 @@ def _newest(run_dir: Path) -> tuple[Path, State]:
 
 def _described(config: Any) -> Description:
     try:
-        with open_reader(config.stream) as reader:
+        with open_reader(config.stream, keys=config["keys"]) as reader:
             return reader.describe(timeout_s=config.timeout)
+    except AccessDenied as error:
+        raise UsageError(str(error)) from error
     except StreamTimeout as error:
         mend = f"start one (python -m producer --bind {config.stream}), or leave --stream out"
         raise UsageError(f"{error}: {mend}") from error

@@ -133,14 +133,18 @@ def _open(run_dir: Path) -> None:
 
 @contextmanager
 def _alone_in(run_dir: Path, resume: str, mean: dict[str, Any]) -> Iterator[tuple[Path, State] | None]:
-    """What to go on from, read and kept while no other trainer can work in the run directory."""
+    """What to go on from, while no other trainer can work in the run directory.
+
+    Its newest checkpoint is only known then; a checkpoint that is named is looked at before anything is made.
+    """
+    named = None if resume == "auto" else _resumed(run_dir, resume, mean)
     _open(run_dir)
     try:
         lock = FolderLock(run_dir, "run", mend="stop it, or give another --run_dir")
     except OSError as error:
         raise UsageError(f"{run_dir} cannot be locked ({error.strerror}): give another --run_dir") from error
     try:
-        yield _resumed(run_dir, resume, mean)
+        yield _resumed(run_dir, resume, mean) if resume == "auto" else named
     finally:
         lock.release()
 
