@@ -20,6 +20,9 @@ PARTS = '''
 import numpy as np
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
+
 class Pictures:
     """Three classes, told apart by their grey."""
 

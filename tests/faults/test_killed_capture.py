@@ -12,6 +12,9 @@ from tests.faults.conftest import Row
 from tests.trainer.lives import Forked, Nursery, Started, end, tail, wait, wait_until
 from trainer.checkpoint_files import load_newest
 
+pytestmark = pytest.mark.slow
+
+
 PER_LIFE, LAST = 4000, 300
 
 

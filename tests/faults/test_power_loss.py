@@ -14,6 +14,9 @@ from tests.faults.power import Choice, Disk, Left, lay
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import CHECKPOINTS, State, load_newest
 
+pytestmark = pytest.mark.slow
+
+
 #: The second is saved anew under its number, with the validation that was due.
 SAVES = (100, 200, 200, 300, 400, 500)
 KEPT = 2

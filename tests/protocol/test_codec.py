@@ -1,4 +1,3 @@
-import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +38,7 @@ from protocol.messages import (
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from protocol.values import MAX_NUMBER, MAX_TEXT_LENGTH
+from tests.allocations import at_most
 from tests.protocol.drawn_messages import REPLIES, REQUESTS, replies, requests
 
 Decode = Callable[[Sequence[Buffer]], Message]
@@ -276,11 +276,8 @@ def test_a_message_with_another_value_somewhere_raises_nothing_but_a_peer_error(
 @pytest.mark.parametrize(("decode", "most"), [(decode_request, MAX_REQUEST_BYTES), (decode_reply, MAX_REPLY_BYTES)])
 def test_a_frame_over_its_limit_is_not_even_parsed(decode: Decode, most: int) -> None:
     frame = b"\x81\xa1v\xdb" + most.to_bytes(4, "big") + bytes(most)
-    tracemalloc.start()
-    with pytest.raises(OversizedMessage, match=f"{len(frame)} bytes, over the {most}"):
+    with at_most(1 << 14), pytest.raises(OversizedMessage, match=f"{len(frame)} bytes, over the {most}"):
         decode([frame])
-    assert tracemalloc.get_traced_memory()[1] < 1 << 14
-    tracemalloc.stop()
 
 
 GREEDY = {
@@ -298,11 +295,8 @@ GREEDY = {
 @pytest.mark.parametrize("name", GREEDY)
 def test_a_small_frame_that_promises_much_gets_little(name: str) -> None:
     frame = (b"\x81\xa1v" + GREEDY[name]).ljust(MAX_REQUEST_BYTES, b"\xc0")
-    tracemalloc.start()
-    with pytest.raises(PeerError):
+    with at_most(4 * MIB), pytest.raises(PeerError):
         decode_request([frame])
-    assert tracemalloc.get_traced_memory()[1] < 4 * MIB
-    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("much", [[None] * (MAX_REQUEST_ENTRIES + 1), dict.fromkeys(range(MAX_MAP_ENTRIES + 1)), b"x"])

@@ -5,9 +5,7 @@ import random
 import resource
 import subprocess
 import sys
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,22 +15,12 @@ from hypothesis import strategies as st
 from protocol.codec import decode_reply, decode_request, encode
 from protocol.errors import PeerError
 from protocol.messages import Request
+from tests.allocations import at_most
 from tests.protocol.drawn_messages import requests
 from tests.protocol.fuzzing import GOLDEN, HOSTILE, REPLIES, REQUESTS, HostilePeers, HostileServer, Mutator
 
 MIB = 1 << 20
 ALL = list(range(14))
-
-
-@contextmanager
-def at_most(nbytes: int) -> Iterator[None]:
-    """What Python and its libraries allocate meanwhile, at any moment."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < nbytes
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", HOSTILE)

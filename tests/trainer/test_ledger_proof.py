@@ -18,6 +18,8 @@ from trainer.handed_out import HandedOut
 from trainer.ledger import Ledger
 from trainer.loop import Training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:

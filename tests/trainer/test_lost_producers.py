@@ -16,6 +16,9 @@ from tests.trainer.lives import Life, Nursery, Started, born, end, tail, wait, w
 from trainer.audit import Account
 from trainer.checkpoint_files import State, load_newest
 
+pytestmark = pytest.mark.slow
+
+
 RECORDS, LAST, BATCH = 8000, 600, 50
 
 

@@ -60,7 +60,7 @@ def test_a_run_whose_records_are_forgotten_stops_and_names_those_of_every_partit
     resumed.check_ledger()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_goes_on_trains_what_there_is_and_counts_the_rest(
     workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -197,7 +197,7 @@ def stream() -> Iterator[Served]:
     served.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_has_come_is_trained_before_a_run_goes_on_with_the_next_stream(
     stream: Served, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,7 +221,7 @@ def test_what_has_come_is_trained_before_a_run_goes_on_with_the_next_stream(
     loader.check_ledger()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_was_heard_of_and_never_came_is_counted_as_lost(workers: int, caplog: pytest.LogCaptureFixture) -> None:
     stream = Served(live(0, 2000, wide=True))  # more than what is under way and lies in slots
     loader = StreamLoader(stream.url, batch_size=10, on_loss="continue", num_workers=workers)
