@@ -20,9 +20,6 @@ PARTS = '''
 import numpy as np
 from torch import nn
 
-pytestmark = pytest.mark.slow
-
-
 class Pictures:
     """Three classes, told apart by their grey."""
 
@@ -42,6 +39,8 @@ class Small(nn.Module):
     def forward(self, pictures):
         return self.inner(pictures.flatten(1))
 '''
+pytestmark = pytest.mark.slow
+
 SOURCE = ("--source", "parts.Pictures", "--validation", "60")
 TRAIN = ("train", "--model", "parts.Small", "--display", "plain", "--connect_timeout", "60")
 
