@@ -45,8 +45,10 @@ test-long: $(VENV)/.dev data
 test-faults: $(VENV)/.dev data
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(TWO) -m faults --timeout 1800
 
+# What is installed, at the oldest versions that it may be installed with; benchmarks are not.
 test-lowest: $(LOWEST)/.installed data
-	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) $(TWO) -m "not slow and not long and not faults" -W default
+	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) $(TWO) -m "not slow and not long and not faults" -W default \
+	  --ignore tests/benchmarks
 
 # pytest's status 5 says that no test carries the marker, which is no failure of a test.
 none-marked = { status=$$?; [ $$status -eq 5 ] && echo "no test is marked '$(1)' yet" || exit $$status; }
