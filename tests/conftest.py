@@ -6,14 +6,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-import zmq
 
 
 def pytest_configure() -> None:
     """Programs that tests start must hear Ctrl-C, also where a shell started the tests in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A context that a test left open may be collected after its sockets; pyzmq's older releases then wait for ever.
-    zmq.Context.__del__ = lambda _context: None  # type: ignore[method-assign]
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,23 +46,23 @@ def test_peers_that_came_and_went_leave_nothing_behind() -> None:
 
 
 def test_a_server_keeps_little_for_a_reader_that_does_not_read() -> None:
-    server, context = ServerSocket(ANY_PORT), zmq.Context()
-    silent = context.socket(zmq.DEALER)
-    silent.setsockopt(zmq.RCVHWM, 1)
-    silent.connect(server.address)
-    silent.send(b"hello")
-    server.wait(60)
-    received = server.receive()
-    assert received is not None
-    peer, sent, megabyte = received[0], 0, np.zeros(1 << 20, np.uint8)
-    while server.send(peer, [b"header", megabyte.data, b"small"]):
-        sent += 1
-        assert sent < 500
-    assert sent >= QUEUED_BYTES >> 20, "this many wait here, and some more in the system's buffers"
-    assert sum(server._in_flight._bytes.values()) <= QUEUED_BYTES + megabyte.nbytes
-    for _ in range(sent):
-        silent.recv_multipart()
-    wait_until(lambda: server.send(peer, [b"small"]), "room")
-    silent.close(linger=0)
-    context.term()
-    server.close()
+    with (
+        closing(ServerSocket(ANY_PORT)) as server,
+        zmq.Context() as context,
+        closing(context.socket(zmq.DEALER)) as silent,
+    ):
+        silent.setsockopt(zmq.RCVHWM, 1)
+        silent.setsockopt(zmq.LINGER, 0)
+        silent.connect(server.address)
+        silent.send(b"hello")
+        while (received := server.receive()) is None:
+            server.wait(60)  # its handshake ends a wait as well
+        peer, sent, megabyte = received[0], 0, np.zeros(1 << 20, np.uint8)
+        while server.send(peer, [b"header", megabyte.data, b"small"]):
+            sent += 1
+            assert sent < 500
+        assert sent >= QUEUED_BYTES >> 20, "this many wait here, and some more in the system's buffers"
+        assert sum(server._in_flight._bytes.values()) <= QUEUED_BYTES + megabyte.nbytes
+        for _ in range(sent):
+            silent.recv_multipart()
+        wait_until(lambda: server.send(peer, [b"small"]), "room")
