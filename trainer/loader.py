@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import numpy as np
-
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
@@ -30,7 +28,7 @@ from trainer.batch import Batch
 from trainer.dataset import Failed, Item
 from trainer.handed_out import HandedOut
 from trainer.incoming import Incoming
-from trainer.labels import bad_labels, label_fault
+from trainer.labels import LabelCheck
 from trainer.ledger import offsets
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import AllEnded, Readers
@@ -101,7 +99,6 @@ class StreamLoader:
         self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
         self._stages = stages or Stages()
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
-        self._quarantined: Positions = {}
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
         self._incoming: Incoming | None = None
@@ -140,7 +137,7 @@ class StreamLoader:
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
         self._committing = info.incarnation, self._board
         self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
-        self._quarantined.clear()
+        self._labels = LabelCheck(info.schema, self._quarantine)
         self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
@@ -271,7 +268,7 @@ class StreamLoader:
     def _take_in(self, item: Item, incoming: Incoming) -> None:
         match item:
             case SlottedChunk() | Chunk():
-                incoming.buffer(item, self._bad_rows)
+                incoming.buffer(item, self._labels.bad_rows)
                 self._waiting_since_s = time.monotonic()
             case Expired():
                 self.position.hear(item)
@@ -306,24 +303,6 @@ class StreamLoader:
             self._position.received_before = position.received
             return True
         return False
-
-    def _bad_rows(self, chunk: Chunk) -> list[int]:
-        """Those that must not be trained on, in order; they are kept aside."""
-        rows = bad_labels(self.info.schema, chunk)
-        if rows:
-            self._set_aside(chunk, rows)
-        return rows
-
-    def _set_aside(self, chunk: Chunk, rows: list[int]) -> None:
-        """Keep the bad records of a chunk, once each; they count when their positions pass. Else raise `DataFault`."""
-        for row in rows:
-            fault, offset = label_fault(self.info.schema, chunk, row), chunk.offset + row
-            if self._quarantine is None:
-                raise fault
-            if offset >= self._quarantined.get(chunk.partition, 0):  # else it is read again
-                record = {name: np.asarray(column)[row] for name, column in chunk.columns.items()}
-                self._quarantine.keep(record, str(fault), (chunk.partition, offset))
-                self._quarantined[chunk.partition] = offset + 1
 
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
