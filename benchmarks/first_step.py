@@ -27,7 +27,7 @@ def main() -> None:
     from trainer.loader import StreamLoader
     from trainer.model import GarmentClassifier
     from trainer.step import train_step
-    from trainer.task import Classification
+    from trainer.tasks import Classification
 
     loader = StreamLoader(told.url, batch_size=64, num_workers=told.workers)
     model, task = GarmentClassifier(), Classification()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import trainer.distillation  # noqa: F401  (with it all ready-made tasks are known by their names alone)
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser
 from trainer.checkpoint import CheckpointSettings

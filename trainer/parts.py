@@ -21,7 +21,7 @@ from trainer.step import StepSettings
 from trainer.task import Task
 
 DEFAULT_MODEL = "trainer.model.GarmentClassifier"
-DEFAULT_TASK = "trainer.task.Classification"
+DEFAULT_TASK = "trainer.tasks.Classification"
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}}
 
 #: What makes two runs the same run; everything else may differ from life to life.

@@ -14,7 +14,7 @@ from benchmarks.rows.group import Group
 from benchmarks.settings import Settings
 from benchmarks.streams import endless, picture_source, pictures, serving
 from trainer.loader import StreamLoader
-from trainer.task import Classification
+from trainer.tasks import Classification
 
 NAME: Final = "prepared"
 WORKERS: Final = (0, 2)

@@ -21,7 +21,7 @@ from producer.source import ColumnSource
 from protocol.schema import Field, Schema
 from trainer.loader import StreamLoader
 from trainer.model import GarmentClassifier
-from trainer.task import Classification
+from trainer.tasks import Classification
 
 NAME: Final = "training"
 WORKERS: Final = (0, 2)

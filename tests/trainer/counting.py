@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from protocol.errors import DataFault
-from trainer.task import Classification, Outcome, Prepared, Task
+from trainer.task import Outcome, Prepared, Task
+from trainer.tasks import Classification
 
 #: Names a file of 16 bytes in which the processes of a test see what the trainer does at this moment.
 MOMENT_FILE = "HEADRACE_TEST_MOMENT"

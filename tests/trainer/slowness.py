@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from tests.trainer.counting import DroppingClassifier
-from trainer.task import Classification, Prepared
+from trainer.task import Prepared
+from trainer.tasks import Classification
 
 
 class Pictures:

@@ -21,7 +21,7 @@ from trainer.checkpoint_files import State, listed, load, load_best, load_newest
 from trainer.model import GarmentClassifier
 from trainer.snapshot import snapshot
 from trainer.step import train_step
-from trainer.task import Classification
+from trainer.tasks import Classification
 
 KEEP_3 = CheckpointSettings(keep=3)
 

@@ -15,7 +15,8 @@ from protocol.errors import UsageError
 from trainer.model import GarmentClassifier
 from trainer.parts import Parts, assemble
 from trainer.step import StepSettings, train_step
-from trainer.task import Classification, Outcome, Prepared, Task
+from trainer.task import Outcome, Prepared, Task
+from trainer.tasks import Classification
 from trainer.validation import validate
 
 CPU = torch.device("cpu")

@@ -30,7 +30,7 @@ from trainer.loader import StreamLoader
 from trainer.merge import Piece
 from trainer.stages import STAGES, WAITING, Stages
 from trainer.step import train_step
-from trainer.task import Classification
+from trainer.tasks import Classification
 from trainer.wording import DOING
 
 

@@ -12,7 +12,8 @@ from trainer.metrics import KEPT, Window
 from trainer.model import GarmentClassifier
 from trainer.precision import as_computed
 from trainer.step import StepNotTaken, StepSettings, micro_batches, train_step
-from trainer.task import Classification, Outcome, Prepared
+from trainer.task import Outcome, Prepared
+from trainer.tasks import Classification
 from trainer.transfer import open_transfer
 
 CPU = torch.device("cpu")

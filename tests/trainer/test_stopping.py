@@ -15,7 +15,7 @@ from trainer.metrics import Window
 from trainer.model import GarmentClassifier
 from trainer.step import train_step
 from trainer.stopping import Stopping, StoppingSettings, Verdict
-from trainer.task import Classification
+from trainer.tasks import Classification
 from trainer.validation import validate
 
 BEST = Verdict(best=True, overfitting=False, stop=False)

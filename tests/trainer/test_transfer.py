@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from trainer.model import GarmentClassifier
 from trainer.step import train_step
-from trainer.task import Classification
+from trainer.tasks import Classification
 from trainer.transfer import STEPS_AHEAD, CopyStream, open_transfer
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from protocol.errors import DataFault, UsageError
 from trainer.model import GarmentClassifier
-from trainer.task import Classification, Outcome, Prepared, Task
+from trainer.task import Outcome, Prepared, Task
+from trainer.tasks import Classification
 from trainer.validation import evaluate, validate
 
 CPU = torch.device("cpu")

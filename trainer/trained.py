@@ -1,0 +1,47 @@
+"""The model of a run that was trained, as its best checkpoint has it; works offline."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from protocol.class_path import class_paths, say_imports
+from protocol.command_line import ArgumentParser
+from protocol.errors import UsageError
+from trainer.checkpoint_files import State, load_best, load_newest
+from trainer.parts import add_model, fitting
+from trainer.task import Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Model and task out of the checkpoint at `path`; `remarks` are what is to be said of it."""
+
+    path: Path
+    state: State
+    model: nn.Module
+    task: Task
+    remarks: tuple[str, ...]
+
+
+def open_trained(run_dir: Path) -> Trained:
+    """The best checkpoint by validation loss; of a run that was never validated, the newest one.
+
+    Says which classes of other people's it imports. Raises `UsageError` where there is no checkpoint, or none that its
+    classes still fit.
+    """
+    remarks: list[str] = []
+    found = load_best(run_dir, remarks.append)
+    if found is None and (found := load_newest(run_dir, remarks.append)) is not None:
+        remarks.append("the run was never validated, so its newest checkpoint stands in for the best")
+    if found is None:
+        raise UsageError(f"{run_dir} holds no checkpoint: train first, or give another --run_dir")
+    path, state = found
+    parser = ArgumentParser()
+    add_model(parser)
+    meaning = {name: state["meaning"][name] for name in ("model", "task")}
+    say_imports(path, class_paths(meaning))
+    made = parser.make(parser.parse_object(meaning))
+    with fitting(path):
+        made.model.load_state_dict(state["model"])
+    return Trained(path, state, made.model, made.task, tuple(remarks))
