@@ -173,6 +173,11 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train", "--amp", "fp8"], r"--amp: fp8 is none of 'off', 'bf16', 'fp16'.*--help"),
         (["train", "--amp", "fp16", "--optimizer", "LBFGS"], r"--amp fp16 does not go with LBFGS.*: give bf16 or off"),
         (["train", "--on_nan", "skip", "--optimizer", "LBFGS"], r"--on_nan skip does not go with LBFGS.*: give stop"),
+        (["train", "--task", "Distillation"], r"a distillation needs a teacher: give the directory of a run"),
+        (["train", "--task", "Distillation", "--task.teacher", "here"], r"here holds no checkpoint: train first"),
+        (["train", "--task", "Classification", "--task.label_smoothing", "2"], r"label_smoothing 2.0 .* from 0 to 1"),
+        (["train", "--task", "Classification", "--task.class_weights", "[1, -1]"], r"class_weights .* numbers from 0"),
+        (["train", "--task", "Regression", "--task.loss", "cubic"], r"--task.loss: cubic is none of 'mse', 'l1', 'hub"),
         (["train", "--accumulate", "0"], r"--accumulate 0: give the number of micro-batches"),
         (["train", "--device", "cpu", "--pin_memory", "true"], r"--pin_memory true .* on cpu: give auto or false"),
         (["train", "--resume", "nowhere"], r"there is no checkpoint nowhere: name a folder such as"),
@@ -241,6 +246,16 @@ def test_a_run_directory_that_must_not_be_written_is_one_line(started: Programs,
     [
         ("Chat", [], r"fields without a fixed length \(text\) need StreamDataset and a collate_fn"),
         ("Pictures", [*SMALL, "--validation", "parts.Camera"], r"--validation: Camera has no __len__ and __getitem__"),
+        (
+            "Pictures",
+            [*SMALL, "--task", "Classification", "--task.class_weights", "[1, 2]"],
+            r"2 class_weights for 3 classes: give one for each",
+        ),
+        (
+            "Pictures",
+            [*SMALL, "--task", "Regression", "--task.target", "label"],
+            r"the model gives float32 \[64, 3\] for targets float32 \[64\]: give a model with as many",
+        ),
         ("Pictures", [*SMALL, "--task.input", "sound"], r"no column 'sound' in the stream, only id, image, label"),
         (
             "Pictures",
@@ -303,6 +318,21 @@ def test_a_run_directory_of_another_stream_names_both_and_stays(
 def test_an_evaluation_without_test_records_is_one_line(started: Programs, run: tuple[Path, str]) -> None:
     complaint = started.start("trainer", "evaluate", cwd=run[0]).complaint()
     assert complaint.startswith("trainer: runs/default holds no test records: its stream has no split 'test'")
+
+
+def test_a_model_learns_what_another_run_answers(started: Programs, run: tuple[Path, str]) -> None:
+    folder, url = run
+    pupil = ("--stream", url, "--run_dir", "runs/pupil", *SMALL, "--model.width", "4", *PLAIN, "--max_samples", "320")
+    task = ("--task", "Distillation", "--task.teacher", "runs/default", "--task.labels", "0.1")
+    trainer = started.start("trainer", "train", *pupil, *task, cwd=folder)
+    assert trainer.status() == 0, trainer.err
+    meaning = load(step(folder / "runs/pupil", 320))["meaning"]
+    assert meaning["task"]["class_path"] == "trainer.distillation.Distillation"
+    other = started.start("trainer", "train", *pupil, *task, "--task.mean", "0.1", cwd=folder)
+    assert other.status() == 2, other.err
+    said = other.err.splitlines()
+    assert "best/step-000000000320 names classes, whose code will run: 'parts.Small'" in said[0]
+    assert said[1:] == ["trainer: the teacher saw its input with mean 0.5 and std 0.5: give the task the same"]
 
 
 # --- faults of the data and the machine --------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torchvision import transforms
 
 from protocol.errors import DataFault, UsageError
 from trainer.model import GarmentClassifier
-from trainer.tasks import Classification
+from trainer.supervised import Supervised
+from trainer.tasks import Classification, Distribution, MultiLabel, Regression
 
 CPU = torch.device("cpu")
 
@@ -128,3 +131,87 @@ def test_the_outcome_is_mean_cross_entropy_and_the_number_right() -> None:
     assert torch.equal(outcome.scores, scores)
     assert outcome.targets is not None
     assert torch.equal(outcome.targets, prepared["target"])
+
+
+def test_labels_that_are_ignored_are_in_no_loss_and_are_counted() -> None:
+    task, model = Classification(ignore_index=255), GarmentClassifier()
+    columns = batch(8)
+    columns["label"][2:6] = 255
+    prepared = task.prepare(columns, CPU)
+    outcome = task.evaluate(model, prepared)
+    kept = prepared["target"] != 255
+    scores = model(prepared["input"][kept])
+    torch.testing.assert_close(outcome.loss, functional.cross_entropy(scores, prepared["target"][kept]))
+    assert outcome.count == 8
+    assert outcome.sums["ignored"].item() == 4
+    assert outcome.targets is not None
+    assert len(outcome.targets) == 4
+
+
+def test_a_batch_without_any_label_costs_nothing() -> None:
+    task, model = Classification(ignore_index=-1), GarmentClassifier()
+    prepared = task.prepare(batch() | {"label": torch.full((4,), -1)}, CPU)
+    outcome = task.evaluate(model, prepared)
+    outcome.loss.backward()  # type: ignore[no-untyped-call]
+    assert outcome.loss.item() == 0
+    assert all(not parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_a_column_of_numbers_is_not_repeated_over_the_batch() -> None:
+    columns = {"x": torch.randn(6, 2), "y": torch.randn(6)}
+    task, model = Regression(input="x", target="y"), nn.Linear(2, 1)
+    outcome = task.evaluate(model, task.prepare(columns, CPU))
+    assert torch.equal(outcome.loss, functional.mse_loss(model(columns["x"])[:, 0], columns["y"]))
+    torch.testing.assert_close(outcome.sums["squared_error"].item(), 6 * outcome.loss.item())
+    with pytest.raises(UsageError, match=r"gives float32 \[6, 3\] for targets float32 \[6\]: give a"):
+        task.evaluate(nn.Linear(2, 3), task.prepare(columns, CPU))
+
+
+def test_a_model_may_learn_to_give_back_its_input() -> None:
+    task = Regression(input="image", target="image")
+    prepared = task.prepare(batch(), CPU)
+    assert task.evaluate(nn.Identity(), prepared).loss.item() == 0
+    assert prepared["target"] is prepared["input"]
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "message"),
+    [
+        (Regression(input="x"), torch.zeros(3), r"holds float32 \[3\], which is no target of 4"),
+        (MultiLabel(input="x", target="target"), torch.zeros(4), "several labels need one entry a label"),
+        (Distribution(input="x", target="target"), torch.zeros(4, 3, dtype=torch.int64), "a float for each class"),
+    ],
+)
+def test_a_column_that_cannot_be_the_target_is_a_fault_of_the_data(
+    task: Supervised, target: torch.Tensor, message: str
+) -> None:
+    with pytest.raises(DataFault, match=message):
+        task.prepare({"x": torch.zeros(4, 2), "target": target}, CPU)
+
+
+@pytest.mark.parametrize("task", [MultiLabel(input="x", target="y"), Distribution(input="x", target="y")])
+def test_as_many_answers_as_targets_are_wanted(task: Supervised) -> None:
+    with pytest.raises(UsageError, match=r"the model gives 5 \w+ for targets of 3: make it equal"):
+        task.evaluate(nn.Linear(2, 5), task.prepare({"x": torch.zeros(4, 2), "y": torch.zeros(4, 3)}, CPU))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Classification(class_weights=[]), r"class_weights \[\]: give numbers"),
+        (lambda: Classification(class_weights=[1.0, float("nan")]), "class_weights .* give numbers"),
+        (lambda: Classification(label_smoothing=-0.1), "label_smoothing -0.1 .* from 0 to 1"),
+        (lambda: MultiLabel(pos_weight=[-1.0]), "pos_weight .* give numbers"),
+        (lambda: Regression(delta=0.0), "delta 0.0 .* above 0"),
+        (lambda: Regression(loss="cubic"), "'cubic' .* mse, l1, huber"),  # type: ignore[arg-type]
+    ],
+)
+def test_settings_that_make_no_sense_are_the_users_mistake(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def test_each_class_and_each_label_has_a_weight() -> None:
+    task = Classification(class_weights=[1.0, 2.0])
+    with pytest.raises(UsageError, match="2 class_weights for 10 classes: give one for each"):
+        task.evaluate(GarmentClassifier(), task.prepare(batch(), CPU))
