@@ -30,6 +30,7 @@ from tests.trainer.lives import (
     tail,
     wait,
     wait_until,
+    wait_until_none,
 )
 from trainer.checkpoint_files import State, load_newest
 from trainer.ledger import Ledger
@@ -181,8 +182,10 @@ class CountedRun:
 
     def assert_nothing_left(self, own: dict[int, str]) -> None:
         """The processes of a life are gone within 5 s, and so is what it had in shared memory."""
-        wait_until(lambda: not survivors(own), "the workers of a trainer that has ended to be gone", patience_s=5)
-        wait_until(lambda: not orphaned(shared_memory() - self.memory_before), "shared memory to be free", patience_s=5)
+        wait_until_none(lambda: survivors(own), "the workers of a trainer that has ended to be gone", patience_s=5)
+        wait_until_none(
+            lambda: orphaned(shared_memory() - self.memory_before), "shared memory to be free", patience_s=5
+        )
 
     def _await_start(self, life: Life) -> None:
         time.sleep(self.drawn.uniform(0, 0.4))
