@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -244,13 +245,11 @@ def _record(reader: Reader, options: Any, console: Console) -> int:
         recording = Recording(reader, folder, timeout_s=options.timeout)
         recording.record_splits()
         said_s = time.monotonic()
-        try:
+        with suppress(KeyboardInterrupt):  # the way in which an endless stream's recording is meant to end
             for records in recording.follow(options.records):
                 if time.monotonic() - said_s >= EVERY_S:
                     said_s = time.monotonic()
                     print(f"{records:,} records", end="\r" if console.is_terminal else "\n", flush=True)
-        except KeyboardInterrupt:
-            pass  # the way in which an endless stream's recording is meant to end
         print(f"{recording.records:,} records are in {folder.path}; read them as file://{options.folder}")
     return 0
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.programs import Programs, programs
+
 
 def pytest_configure() -> None:
     """Programs that tests start must hear Ctrl-C, also where a shell started the tests in the background."""
@@ -19,6 +21,13 @@ def seed() -> int:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"SEED={seed}")
     return seed
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Starts command lines as processes of their own."""
+    with programs(tmp_path_factory.mktemp("programs")) as started:
+        yield started
 
 
 @pytest.fixture

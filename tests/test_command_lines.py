@@ -3,7 +3,6 @@
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from protocol.class_path import class_path_in, import_class
 from protocol.command_line import ArgumentParser, settings_of
 from protocol.errors import DataFault, UsageError
-from tests.programs import Programs, programs
+from tests.programs import Programs
 from trainer.device import DeviceSettings
 from trainer.settings import TrainSettings
 
@@ -23,33 +22,35 @@ COMMANDS = {
     "trainer": ("trainer",),
     "trainer train": ("trainer", "train"),
     "trainer evaluate": ("trainer", "evaluate"),
+    "trainer ledger": ("trainer", "ledger"),
     "protocol": ("protocol",),
     "protocol info": ("protocol", "info"),
     "protocol lag": ("protocol", "lag"),
     "protocol groups": ("protocol", "groups"),
     "protocol peek": ("protocol", "peek"),
+    "protocol record": ("protocol", "record"),
     "protocol keygen": ("protocol", "keygen"),
 }
 OPTIONS = {
-    "producer": "bind keys insecure partitions rate passes seed source log.bytes log.full until config print_config",
+    "producer": (
+        "bind keys insecure partitions rate passes seed source log.path log.bytes log.full log.linger log.keep "
+        "on_bad_record reject_nan quarantine quarantine_bytes until config print_config"
+    ),
     "trainer train": (
         "stream keys batch_size workers run_dir resume model task optimizer lr_scheduler validation max_samples "
         "validate_every checkpoint_every report_every start device seed connect_timeout idle_timeout early_stop "
+        "on_loss on_nan on_bad_record "
         "config print_config"
     ),
     "trainer evaluate": "run_dir batch_size device json",
+    "trainer ledger": "run_dir stream keys json",
     "protocol info": "json timeout keys",
     "protocol lag": "once timeout keys",
     "protocol groups": "drop timeout keys",
     "protocol peek": "records image out start split timeout keys",
+    "protocol record": "records timeout keys",
     "protocol keygen": "rights",
 }
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    with programs(tmp_path_factory.mktemp("programs")) as started:
-        yield started
 
 
 # --- help --------------------------------------------------------------------------------------------------------

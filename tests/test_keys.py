@@ -11,7 +11,7 @@ from producer.publisher import Publisher
 from protocol.errors import AccessDenied, UsageError
 from protocol.keygen import make_keys
 from protocol.security import client_keys, producer_keys
-from tests.programs import Program, Programs, programs, wait_until
+from tests.programs import Program, Programs, wait_until
 from trainer.checkpoint_files import CHECKPOINTS, listed, load
 from trainer.dataset import StreamDataset
 from trainer.loader import StreamLoader
@@ -45,12 +45,6 @@ SOURCE = ("--source", "parts.Pictures", "--validation", "60")
 TRAIN = ("train", "--model", "parts.Small", "--display", "plain", "--connect_timeout", "60")
 
 Served = Callable[..., Program]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    with programs(tmp_path_factory.mktemp("programs")) as started:
-        yield started
 
 
 @pytest.fixture

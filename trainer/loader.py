@@ -6,16 +6,12 @@ lets the producer forget.
 """
 
 import logging
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import numpy as np
-
-from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
@@ -23,29 +19,23 @@ from protocol.open_reader import check_url, open_reader
 from protocol.quarantine import Quarantine
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from protocol.subscription import Away, Ended, Expired, Heard, Subscribed, Waited
 from protocol.zmq_transport import new_token
+from trainer.accounting import Accounting
 from trainer.assembly import Assembly
 from trainer.batch import Batch
-from trainer.dataset import Failed, Item
-from trainer.handed_out import HandedOut
+from trainer.batching import Batching
+from trainer.idleness import IDLE_S, Idleness
 from trainer.incoming import Incoming
-from trainer.labels import bad_labels, label_fault
+from trainer.labels import LabelCheck
 from trainer.ledger import offsets
 from trainer.position import OnLoss, RunPosition, check_version
-from trainer.readers import AllEnded, Readers
-from trainer.shared import ProgressBoard, SlottedChunk
+from trainer.readers import Readers
 from trainer.stages import Stages
-from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
 
-#: With a sign of life each `ITEM_S` (trainer/dataset.py) this makes once a second.
-IDLE_S: Final = 0.75
 #: A connection that is delayed by 1 s each way needs 5: three to be made, two for the commit and its answer.
 COMMIT_TIMEOUT_S: Final = 6.0
-#: What was marked is counted this often while batches come, and whenever somebody asks.
-ACCOUNT_S: Final = 0.05
 
 
 class StreamLoader:
@@ -89,27 +79,22 @@ class StreamLoader:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
             raise UsageError("batch_size is at least 1 and num_workers at least 0")
-        if start not in ("earliest", "latest") or on_timeout not in ("raise", "end"):
-            raise UsageError("start is 'earliest' or 'latest'; on_timeout is 'raise' or 'end'")
+        if start not in ("earliest", "latest"):
+            raise UsageError("start is 'earliest' or 'latest'")
         if on_loss not in get_args(OnLoss):
             raise UsageError(f"on_loss is one of {', '.join(get_args(OnLoss))}, not {on_loss!r}")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
         self._open = partial(open_reader, url, keys=keys)
         self.group = group or f"group-{new_token():016x}"
-        self._start, self._on_timeout, self._on_loss = start, on_timeout, on_loss
-        self._connect_timeout_s, self._idle_timeout_s = connect_timeout_s, idle_timeout_s
-        self.on_idle, self._on_wait, self._pin_memory = on_idle, on_wait, pin_memory
+        self._start, self._on_loss = start, on_loss
+        self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
+        self._connect_timeout_s, self._on_wait, self._pin_memory = connect_timeout_s, on_wait, pin_memory
         self._stages = stages or Stages()
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
-        self._quarantined: Positions = {}
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
-        self._incoming: Incoming | None = None
-        self._stopping = False
-        self._replaced: StreamReplaced | None = None
+        self._batching: Batching | None = None
         self._iterations = 0
-        self._handed_out = HandedOut(batch_size)
-        self._account_at_s = 0.0
 
     # --- what the stream is --------------------------------------------------------------------------------------
 
@@ -132,15 +117,14 @@ class StreamLoader:
         if info.schema.ragged:
             names = ", ".join(field.name for field in info.schema.fields if field.ragged)
             raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
-        self._position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
-        self._board = ProgressBoard(info.dealing.partitions)
-        self._board.mark(self._position.trained)
+        position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
+        self._accounting = Accounting(position, self.batch_size)
         if durable:
-            self._board.make_durable()
+            self._accounting.board.make_durable()
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
-        self._committing = info.incarnation, self._board
+        self._committing = info.incarnation, self._accounting.board
         self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
-        self._quarantined.clear()
+        self._labels = LabelCheck(info.schema, self._quarantine)
         self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
@@ -153,210 +137,102 @@ class StreamLoader:
         self.connect()
         self._iterations += 1
         iteration = self._iterations
-        self._close_incoming()
-        self._account()
-        if count := self._handed_out.unmarked_rows:
+        self._close()
+        if count := self._accounting.begin():
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
-        self._throw_away(self._handed_out.drop_unmarked())
-        self._stopping = False
-        yield from self._batches(iteration)
-        while self._replaced is not None and iteration == self._iterations and self._follow(self._replaced):
-            yield from self._batches(iteration)
+        self._idleness.stopping = False
+        replaced = yield from self._batches(iteration)
+        while replaced is not None and iteration == self._iterations and self._follow(replaced):
+            replaced = yield from self._batches(iteration)
 
-    def _batches(self, iteration: int) -> Iterator[Batch]:
-        """Those of one stream, from its trained positions on."""
-        position = self.position
-        self._replaced = None
-        self._assembly.begin()
-        self._handed_out.begin(position.batches)
-        dealing = self.info.dealing
-        self._incoming = Incoming(self._open_readers, dealing, position.trained, position.ledger, self._stages)
+    def _batches(self, iteration: int) -> Generator[Batch, None, StreamReplaced | None]:
+        """Those of one stream, from its trained positions on; returns why another one follows, if one does."""
+        accounting, handed_out = self._accounting, self._accounting.handed_out
+        position = accounting.position
+        incoming = Incoming(self._open_readers, self.info.dealing, position.trained, position.ledger, self._stages)
+        self._batching = batching = Batching(
+            incoming, self._assembly, accounting, self._labels, self._stages, self._idleness
+        )
         try:
             handed = -1
-            while iteration == self._iterations and handed != self._handed_out.number:
-                handed = self._handed_out.number
-                for batch in self._next_batches():
-                    if self._stopping or iteration != self._iterations:
+            while iteration == self._iterations and handed != handed_out.number:
+                handed = handed_out.number
+                for batch in batching.next():
+                    if self._idleness.stopping or iteration != self._iterations:
                         break
-                    self._handed_out.hand(batch)
+                    handed_out.hand(batch)
                     yield batch
             self._release()
         finally:
             if iteration == self._iterations:
-                self._close_incoming()
-                self._throw_away(self._handed_out.drop_unhanded())
+                self._close()
+                accounting.drop_unhanded()
+        return batching.replaced
+
+    @property
+    def on_idle(self) -> Callable[[], None] | None:
+        """Called at least once a second while no batch is ready."""
+        return self._idleness.on_idle
+
+    @on_idle.setter
+    def on_idle(self, on_idle: Callable[[], None] | None) -> None:
+        self._idleness.on_idle = on_idle
 
     def stop(self) -> None:
         """End the iteration at the next opportunity; what is buffered is read again another time."""
-        self._stopping = True
+        self._idleness.stopping = True
 
     def mark_trained(self, batch: Batch) -> None:
         """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
         if not isinstance(batch, Batch):
             raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
-        self._handed_out.mark(batch.number)
-        if time.monotonic() > self._account_at_s:
-            self._account()
+        self._accounting.mark_trained(batch.number)
 
     def mark_skipped(self, batch: Batch) -> None:
         """All batches before this one have been trained, and this one never will be: its records count as skipped."""
-        self._handed_out.mark(batch.number - 1)
-        self._account()
-        self._handed_out.mark(batch.number)
-        self._account("skipped")
+        self._accounting.mark_skipped(batch.number)
 
     @property
     def position(self) -> RunPosition:
         """Where the run stands, all that was marked among it."""
-        self._account()
-        return self._position
-
-    def _account(self, fate: str = "trained") -> None:
-        """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
-        self._account_at_s = time.monotonic() + ACCOUNT_S
-        if passed := self._handed_out.take_marked():
-            self._position.mark(self._handed_out.marked, passed, fate)
-            trained = self._position.trained
-            self._board.mark({each.partition: trained[each.partition] for each in passed})
-
-    def _next_batches(self) -> Iterator[Batch]:
-        """All batches that are complete, at least one; none where nothing more will come or the end was asked for."""
-        self._waiting_since_s = self._idle_said_s = time.monotonic()
-        while not self._stopping:
-            self._copy()
-            if self._assembly.complete:
-                return self._assembly.batches(self._handed_out.number + 1)
-            if self._replaced is not None or not self._pull():
-                break
-        return iter(()) if self._stopping else self._assembly.rest(self._handed_out.number + 1)
-
-    def _copy(self) -> None:
-        """Copy what has come into the block, as far as that has room."""
-        assert self._incoming is not None
-        assembly, merge = self._assembly, self._incoming.merge
-        while (waiting := merge.waiting) and (room := assembly.room(waiting)):
-            if (lost := merge.pass_over()) is not None:
-                self._handed_out.lose(lost)
-                continue
-            piece = merge.take(room)
-            assert piece is not None
-            if piece.rejected:
-                self._handed_out.reject(piece.chunk.partition, piece.stop - piece.start)
-                if piece.release is not None:
-                    piece.release()
-            else:
-                assembly.add(piece, merge.positions)
-                self._handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
-
-    def _pull(self) -> bool:
-        """Take in what the readers have; false where nothing will ever come."""
-        assert self._incoming is not None
-        try:
-            items = self._incoming.pull()
-        except AllEnded:
-            if not self.position.end_known:
-                raise StreamError("the readers have ended before their stream did") from None
-            return False
-        except WorkerDied as died:
-            if self._stopping:
-                return False
-            self._account()
-            self._incoming.replace(died)
-            items = None
-        for item in items or ():
-            self._take_in(item, self._incoming)
-        self._be_idle(time.monotonic())
-        return True
-
-    def _take_in(self, item: Item, incoming: Incoming) -> None:
-        match item:
-            case SlottedChunk() | Chunk():
-                incoming.buffer(item, self._bad_rows)
-                self._waiting_since_s = time.monotonic()
-            case Expired():
-                self.position.hear(item)
-                incoming.lose(item.lost)
-            case Subscribed() | Heard() | Away() | Ended():
-                self.position.hear(item)
-            case Waited():
-                self._stages.blame(item)
-            case Failed(StreamReplaced() as replaced) if self._on_loss == "continue":
-                self._replaced = replaced
-                incoming.close_readers()
-                incoming.lose(self.position.lose_rest(incoming.merge.received()))
-            case Failed():
-                raise self.position.explained(item.error)
+        return self._accounting.position
 
     def _follow(self, replaced: StreamReplaced) -> bool:
         """Go on with the stream that has taken the other's place; false where a stop is asked for meanwhile."""
         position = self.position
-        if self._handed_out.unmarked_rows:
+        if self._accounting.handed_out.unmarked_rows:
             raise position.explained(replaced)  # marks that come later would be of no stream
         self.check_ledger()  # here its account is closed
-        while not self._stopping:
+        while not self._idleness.stopping:
             try:
                 with self._open() as reader:
                     description = reader.describe(timeout_s=IDLE_S)
             except StreamTimeout:
-                self._be_idle(time.monotonic())
+                self._idleness.go_on()
                 continue
             if description.info.schema != self.info.schema:
                 raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-            self._begin(description, position.state_dict(), durable=self._board.durable)
-            self._position.received_before = position.received
+            self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
+            self.position.received_before = position.received
             return True
         return False
 
-    def _bad_rows(self, chunk: Chunk) -> list[int]:
-        """Those that must not be trained on, in order; they are kept aside."""
-        rows = bad_labels(self.info.schema, chunk)
-        if rows:
-            self._set_aside(chunk, rows)
-        return rows
-
-    def _set_aside(self, chunk: Chunk, rows: list[int]) -> None:
-        """Keep the bad records of a chunk, once each; they count when their positions pass. Else raise `DataFault`."""
-        for row in rows:
-            fault, offset = label_fault(self.info.schema, chunk, row), chunk.offset + row
-            if self._quarantine is None:
-                raise fault
-            if offset >= self._quarantined.get(chunk.partition, 0):  # else it is read again
-                record = {name: np.asarray(column)[row] for name, column in chunk.columns.items()}
-                self._quarantine.keep(record, str(fault), (chunk.partition, offset))
-                self._quarantined[chunk.partition] = offset + 1
-
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
-        if self.position.ended and not self._board.durable:
+        if self.position.ended and not self._accounting.board.durable:
             try:
                 with self._open() as reader:
                     reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
-    def _throw_away(self, rows: Iterable[tuple[int, int]]) -> None:
-        """Rows that came count as not received: they are read again."""
-        for partition, count in rows:
-            self._position.ledger.receive(partition, -count)
-
-    def _be_idle(self, now_s: float) -> None:
-        if self._idle_timeout_s is not None and now_s - self._waiting_since_s > self._idle_timeout_s:
-            if self._on_timeout == "raise":
-                raise StreamTimeout(f"no record came from {self.url} for {self._idle_timeout_s:g} s")
-            self._stopping = True
-        if now_s - self._idle_said_s >= IDLE_S:
-            self._idle_said_s = now_s
-            if self.on_idle is not None:
-                self.on_idle()
-
     def _open_readers(self, positions: Positions) -> Readers:
-        return Readers(self._open, self.info, positions, self.group, self._board, self.num_workers)
+        return Readers(self._open, self.info, positions, self.group, self._accounting.board, self.num_workers)
 
-    def _close_incoming(self) -> None:
-        if self._incoming is not None:
-            self._account()  # readers that leave say once more what was trained
-            self._incoming.close()
-            self._incoming = None
+    def _close(self) -> None:
+        if self._batching is not None:
+            self._batching.close()
+            self._batching = None
 
     # --- where it stands -----------------------------------------------------------------------------------------
 
@@ -371,11 +247,7 @@ class StreamLoader:
 
     def _in_hand(self) -> tuple[Positions, Positions]:
         """Records in no batch that was handed out, and those handed out and not marked, by partition."""
-        self._account()
-        buffered, unmarked = self._handed_out.counts()
-        for partition, records in ({} if self._incoming is None else self._incoming.merge.buffered()).items():
-            buffered[partition] = buffered.get(partition, 0) + records
-        return buffered, unmarked
+        return self._accounting.in_hand({} if self._batching is None else self._batching.waiting())
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -385,7 +257,7 @@ class StreamLoader:
         From here on the producer keeps what comes after these positions until a later state is committed.
         """
         self.connect()
-        self._board.make_durable()
+        self._accounting.board.make_durable()
         return {"group": self.group, **self.position.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:

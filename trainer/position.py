@@ -35,7 +35,7 @@ class RunPosition:
     def __init__(
         self, description: Description, *, start: str, resumed: Mapping[str, Any] | None, on_loss: OnLoss = "stop"
     ) -> None:
-        self._info, self._on_loss = description.info, on_loss
+        self._info, self.on_loss = description.info, on_loss
         #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
@@ -99,7 +99,7 @@ class RunPosition:
                 return
 
     def _hear_lost(self, expired: Expired) -> None:
-        if self._on_loss == "stop":  # whatever has come and is not trained will be gone as well
+        if self.on_loss == "stop":  # whatever has come and is not trained will be gone as well
             first, *others = lost_between(self.trained, expired.log_start)
             raise RecordsLost(*first[:3], others)
         reader = expired.lost[0].partition  # each of them speaks for its own partitions
@@ -178,7 +178,7 @@ class RunPosition:
         closed, lost = _close(state)
         if closed.ended:
             logger.info("the stream %s was trained to its end; stream %s follows", closed.incarnation, found)
-        elif self._on_loss == "stop":
+        elif self.on_loss == "stop":
             raise StreamReplaced(closed.incarnation, found, lost)
         else:
             said = f": {ranges(lost)}" if lost else ""

@@ -15,7 +15,7 @@ from protocol.messages import STREAM
 from protocol.open_reader import open_reader
 from protocol.quarantine import read_quarantine
 from protocol.subscription import Away, Ended, Event, ReaderSettings, Subscribed, Subscription
-from tests.programs import Program, Programs, programs, wait_until
+from tests.programs import Program, Programs, wait_until
 from tests.protocol.serving import one_by_one
 
 SOURCES = '''
@@ -66,12 +66,6 @@ class Unplugged:
 def function():
     pass
 '''
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    with programs(tmp_path_factory.mktemp("programs")) as started:
-        yield started
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ROOT, Program, Programs, programs, wait_until
+from tests.programs import ROOT, Program, Programs, wait_until
 from trainer.checkpoint_files import CHECKPOINTS, listed, load, verify
 
 PARTS = '''
@@ -89,12 +89,6 @@ PLAIN = ("--display", "plain", "--tensorboard", "false", "--connect_timeout", "6
 NOBODY = ("--stream", "ipc://nobody", "--connect_timeout", "0.1")
 
 Served = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    with programs(tmp_path_factory.mktemp("programs")) as started:
-        yield started
 
 
 @pytest.fixture
