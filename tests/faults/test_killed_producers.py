@@ -10,7 +10,7 @@ import pytest
 from protocol.open_reader import open_reader
 from tests.faults.conftest import Row
 from tests.faults.impatient_producer import GROUP_LIVES_S
-from tests.trainer.counted_run import AHEAD_STEPS, CountedRun
+from tests.trainer.counted_run import AHEAD_STEPS, LIFE_STEPS, CountedRun
 from tests.trainer.lives import Nursery, end, wait, wait_until
 
 KILLS = 50
@@ -41,7 +41,7 @@ def test_fifty_times_both_are_killed_at_once(tmp_path: Path, nursery: Nursery, s
     with CountedRun(tmp_path, nursery, seed, passes=20, workers=(0, 1, 2, 3)) as run:
         for _ in range(KILLS):
             life = run.train()
-            run.wait_for_steps(life, run.drawn.randint(0, 12))
+            run.wait_for_steps(life, run.drawn.randint(0, LIFE_STEPS))
             time.sleep(run.drawn.uniform(0, 0.05))
             own = run.family(life)
             first, second = run.drawn.sample([life, run.producer], 2)

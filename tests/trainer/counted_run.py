@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-import torch
 
 from protocol.dealing import Dealing
 from tests.trainer.counting import ELSEWHERE, IN_STEP, IN_VALIDATION, MOMENT_FILE, Moment
@@ -38,6 +37,8 @@ from trainer.ledger import Ledger
 RECORDS, BATCH = 6000, 50
 #: More than what the readers have ahead: a trainer that gets so far has heard of the next life of its producer.
 AHEAD_STEPS = 25
+#: A life takes so many steps at most before it is killed: time for four checkpoints, so that lives go on from others.
+LIFE_STEPS = 24
 MOMENTS = ("start", "step", "validation", "save", "idle", "anywhere")
 
 
@@ -191,7 +192,7 @@ class CountedRun:
         time.sleep(self.drawn.uniform(0, 0.4))
 
     def _await_step(self, life: Life) -> None:
-        self.wait_for_steps(life, self.drawn.randint(1, 12))
+        self.wait_for_steps(life, self.drawn.randint(1, LIFE_STEPS))
         self.wait(life, lambda: self.moment.now == IN_STEP)
 
     def _await_validation(self, life: Life) -> None:
@@ -199,7 +200,8 @@ class CountedRun:
         time.sleep(self.drawn.uniform(0, 0.01))
 
     def _await_save(self, life: Life) -> None:
-        self.wait_for_steps(life, 1)  # what an earlier life left unfinished has been removed by then
+        # What an earlier life left unfinished has been removed when the first step begins.
+        self.wait_for_steps(life, self.drawn.randint(1, LIFE_STEPS))
         self.wait(life, self._saving)
 
     def _await_idle(self, life: Life) -> None:
@@ -208,7 +210,7 @@ class CountedRun:
         time.sleep(self.drawn.uniform(0, 0.3))
 
     def _await_anywhere(self, life: Life) -> None:
-        self.wait_for_steps(life, self.drawn.randint(1, 12))
+        self.wait_for_steps(life, self.drawn.randint(1, LIFE_STEPS))
         time.sleep(self.drawn.uniform(0, 0.05))
 
     def _saving(self) -> bool:
@@ -250,7 +252,7 @@ class CountedRun:
         assert found is not None
         state = found[1]
         counts = state["model"]["counts"]
-        assert counts.unique(return_counts=True)[0].tolist() == [self.passes], torch.bincount(counts)
+        assert Counter(counts.tolist()) == {self.passes: RECORDS}, "records by how often each was trained"
         assert state["samples"] == RECORDS * self.passes
         stream = state["stream"]
         assert stream["positions"] == Dealing(stream["partitions"], stream["stripe"]).ends(RECORDS * self.passes)
