@@ -7,6 +7,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,6 +50,19 @@ def free_address() -> str:
         return f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much there is: `records` with `size` bytes each, and the samples of a batch and between what a run does."""
+
+    records: int = RECORDS
+    size: int = 1 << 16
+    batch: int = BATCH
+    step_s: float = 0.003
+    report: int = 500
+    validate: int = 800
+    checkpoint: int = 300
+
+
 class CountedRun:
     """`passes` over the records, trained in batches of 50; `workers` are those that a life may have.
 
@@ -68,9 +82,11 @@ class CountedRun:
         rate: float = 0,
         log_bytes: int | None = None,
         module: Sequence[str] = ("producer",),
+        scale: Scale | None = None,
     ) -> None:
         self.nursery, self.drawn = nursery, random.Random(seed)
         self.folder, self.run_dir = folder, folder / "run"
+        self.scale = scale or Scale()
         self.passes, self._choice, self._rate, self._log_bytes = passes, workers, rate, log_bytes
         self.moment = Moment(folder / "moment")
         self._log = folder / "trainer.log"
@@ -95,6 +111,11 @@ class CountedRun:
             if life is not None and life.poll() is None:
                 end(life)
 
+    @property
+    def total(self) -> int:
+        """Records of all passes."""
+        return self.scale.records * self.passes
+
     # --- lives ---------------------------------------------------------------------------------------------------
 
     def produce(self, rate: float | None = None) -> Started:
@@ -106,7 +127,8 @@ class CountedRun:
         else:
             kind = "NumberedCamera"
             options = ["--log.bytes", str(self._log_bytes), "--source.passes", str(self.passes)]
-        source = ["--source", f"tests.trainer.numbered.{kind}", "--source.records", str(RECORDS)]
+        source = ["--source", f"tests.trainer.numbered.{kind}", "--source.records", str(self.scale.records)]
+        source += ["--source.size", str(self.scale.size)]
         arguments = ["--bind", self.bound, "--until", "committed", *source, *options]
         return Started(self.module[0], [*self.module[1:], *arguments], self.folder / "producer.log")
 
@@ -117,9 +139,11 @@ class CountedRun:
         """
         self.workers = self.drawn.choice([each for each in self._choice if each != self.workers] or self._choice)
         arguments = ["--stream", self.url, "--run_dir", str(self.run_dir), "--workers", str(self.workers)]
-        arguments += ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(RECORDS)]
-        arguments += ["--task", "tests.trainer.counting.Counting", "--batch_size", str(BATCH), "--display", "plain"]
-        arguments += ["--report_every", "500", "--validate_every", "800", "--checkpoint_every", "300", *options]
+        scale = self.scale
+        arguments += ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(scale.records)]
+        arguments += ["--task", "tests.trainer.counting.Counting", "--task.step_s", str(scale.step_s)]
+        arguments += ["--batch_size", str(scale.batch), "--display", "plain", "--report_every", str(scale.report)]
+        arguments += ["--validate_every", str(scale.validate), "--checkpoint_every", str(scale.checkpoint), *options]
         moment = {MOMENT_FILE: str(self.folder / "moment")}
         self.moment.begin()
         self._said = self._log.stat().st_size
@@ -252,11 +276,11 @@ class CountedRun:
         assert found is not None
         state = found[1]
         counts = state["model"]["counts"]
-        assert Counter(counts.tolist()) == {self.passes: RECORDS}, "records by how often each was trained"
-        assert state["samples"] == RECORDS * self.passes
+        assert Counter(counts.tolist()) == {self.passes: self.scale.records}, "records by how often each was trained"
+        assert state["samples"] == self.total
         stream = state["stream"]
-        assert stream["positions"] == Dealing(stream["partitions"], stream["stripe"]).ends(RECORDS * self.passes)
+        assert stream["positions"] == Dealing(stream["partitions"], stream["stripe"]).ends(self.total)
         ledger = Ledger.from_state(stream["ledger"])
         ledger.check(stream["positions"], {}, {})
-        assert ledger.totals()["trained"] == RECORDS * self.passes
+        assert ledger.totals()["trained"] == self.total
         return state
