@@ -33,6 +33,8 @@ COUNTED_BYTES = 1 << 16
 #: A request up to this size is taken in, so that its sender can be told that it is too large; beyond it ZeroMQ cuts the
 #: connection.
 MAX_REQUEST_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
+#: What the kernel keeps of one peer's requests; by itself it would let this grow to megabytes, for whoever floods.
+RECEIVED_BYTES = 1 << 18
 ZAP_DOMAIN = "headrace"
 #: A change of the list of clients is seen within this time, and at each handshake.
 LOOK_EVERY_S = 1.0
@@ -56,6 +58,7 @@ class ServerSocket:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_FRAME_BYTES)
+        self._socket.setsockopt(zmq.RCVBUF, RECEIVED_BYTES)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._clients: AllowedClients | None = None
         self._gate: ThreadAuthenticator | None = None

@@ -4,9 +4,7 @@ import logging
 import os
 import shlex
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,19 +20,18 @@ from protocol.errors import (
     StreamTimeout,
     UsageError,
 )
-from protocol.folder_lock import FolderLock
 from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
-from trainer.checkpoint_files import State, load, load_newest
+from trainer.checkpoint_files import State
 from trainer.device import DeviceSettings, open_device, pins_memory
 from trainer.every import Every
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
-from trainer.parts import assemble, check_same, fitting, meaning
+from trainer.parts import assemble, fitting, meaning
 from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
-from trainer.sealed import make_folder
+from trainer.run_dir import alone_in, stream_state
 from trainer.settings import TrainSettings
 from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
 from trainer.stages import Stages
@@ -66,7 +63,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     parts = assemble(made, device, step)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
-    alone = _alone_in(run_dir, settings.resume, mean)
+    alone = alone_in(run_dir, settings.resume, mean)
     with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
         stages = Stages()
         loader = StreamLoader(
@@ -86,7 +83,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
         )
         if resumed is not None:
-            loader.load_state_dict(_stream_state(*resumed, run_dir, loader.group))
+            loader.load_state_dict(stream_state(*resumed, run_dir, loader.group))
         _connect(loader, settings)
         validation = _validation(made, loader, run_dir, settings, telemetry)
         with Checkpointer(
@@ -120,52 +117,6 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
 
 
 # --- before the first step ---------------------------------------------------------------------------------------
-
-
-def _open(run_dir: Path) -> None:
-    try:
-        make_folder(run_dir)
-    except OSError as error:
-        raise UsageError(f"{run_dir} cannot be used ({error.strerror}): give another --run_dir") from error
-    if not os.access(run_dir, os.W_OK | os.X_OK):
-        raise UsageError(f"nothing can be written into {run_dir}: give another --run_dir")
-
-
-@contextmanager
-def _alone_in(run_dir: Path, resume: str, mean: dict[str, Any]) -> Iterator[tuple[Path, State] | None]:
-    """What to go on from, while no other trainer can work in the run directory.
-
-    Its newest checkpoint is only known then; a checkpoint that is named is looked at before anything is made.
-    """
-    named = None if resume == "auto" else _resumed(run_dir, resume, mean)
-    _open(run_dir)
-    try:
-        lock = FolderLock(run_dir, "run", mend="stop it, or give another --run_dir")
-    except OSError as error:
-        raise UsageError(f"{run_dir} cannot be locked ({error.strerror}): give another --run_dir") from error
-    try:
-        yield _resumed(run_dir, resume, mean) if resume == "auto" else named
-    finally:
-        lock.release()
-
-
-def _resumed(run_dir: Path, resume: str, mean: dict[str, Any]) -> tuple[Path, State] | None:
-    if resume == "never":
-        return None
-    if resume == "auto":
-        found = load_newest(run_dir, lambda line: print(f"trainer: {line}", file=sys.stderr, flush=True))
-    else:
-        path = Path(resume).expanduser()
-        found = path, load(path)
-    if found is not None:
-        check_same(found[1], mean, found[0])
-    return found
-
-
-def _stream_state(path: Path, state: State, run_dir: Path, group: str) -> dict[str, Any]:
-    """A checkpoint of another run is a fork: it must not commit in that run's name."""
-    own = path.resolve().is_relative_to(run_dir.resolve())
-    return dict(state["stream"]) if own else {**state["stream"], "group": group}
 
 
 def _connect(loader: StreamLoader, settings: TrainSettings) -> None:

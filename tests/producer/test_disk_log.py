@@ -176,7 +176,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
 
 
 TestAgainstAPlainList = AgainstAPlainList.TestCase
-TestAgainstAPlainList.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestAgainstAPlainList.settings = settings(max_examples=15, stateful_step_count=30)
 
 
 # --- only what is synced counts ----------------------------------------------------------------------------------

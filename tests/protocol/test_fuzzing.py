@@ -63,7 +63,7 @@ def test_a_million_mutated_messages_raise_nothing_but_what_is_meant_and_harm_no_
 
 
 @given(asked=st.lists(requests, max_size=30), seed=st.integers(0, 1 << 16))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_requests_that_are_well_formed_and_mean_nothing_harm_no_other_reader(asked: list[Request], seed: int) -> None:
     peers = HostilePeers(random.Random(seed))
     for request in asked:

@@ -154,7 +154,7 @@ def test_a_list_that_others_can_write_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.text())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_list_says_it_is_a_list_or_the_users_mistake(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
@@ -166,7 +166,7 @@ def test_whatever_the_list_says_it_is_a_list_or_the_users_mistake(
 
 
 @given(st.dictionaries(st.integers(0, 50), st.sampled_from(sorted(RIGHTS)), max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_list_that_is_one_gives_what_it_says(
     tmp_path_factory: pytest.TempPathFactory, rights: dict[int, str]
 ) -> None:

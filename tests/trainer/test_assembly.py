@@ -48,7 +48,7 @@ def assembled(dealing: Dealing, first: int, last: int, sizes: list[int], assembl
     raise AssertionError("cycle has no end")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dealing=st.builds(Dealing, st.integers(1, 3), st.sampled_from([4, 16, 32])),
     batch_size=st.sampled_from([1, 2, 3, 4, 8, 16, 20]),

@@ -109,7 +109,7 @@ def test_the_columns_lie_as_arrays_that_numpy_reads_with_nothing_else_beside_the
     assert [path.name for path in folder.parent.iterdir()] == ["validation"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     fields=st.lists(
         st.builds(

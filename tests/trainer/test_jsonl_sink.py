@@ -117,7 +117,7 @@ def test_a_life_that_resumed_nothing_begins_anew(tmp_path: Path) -> None:
     assert [line["samples"] for line in read_lines(path)] == [0, 32]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(st.integers(0, 2000), st.integers(0, 400))
 def test_a_file_torn_at_any_byte_goes_on_with_its_whole_lines(tmp_path: Path, torn: int, samples: int) -> None:
     path = tmp_path / "metrics.jsonl"

@@ -111,7 +111,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sealed(tmp_path_factory.mktemp("sealed") / "x", bytes(range(40)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300)
 @given(data=st.data(), name=st.sampled_from(["a", "manifest.json"]))
 def test_any_flipped_bit_in_any_file_is_found(untouched: Path, data: st.DataObject, name: str) -> None:
     content = (untouched / name).read_bytes()
