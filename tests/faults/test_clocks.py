@@ -2,6 +2,7 @@
 
 import json
 import re
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from protocol.open_reader import open_reader
 from tests.faults.conftest import Row
 from tests.trainer.counted_run import CountedRun
 from tests.trainer.lives import Nursery, tail, wait
-from trainer.stages import WAITED_FOR
 
 HOUR_S, RATE, REPORT_EVERY = 3600, 200, 500
 
@@ -38,13 +38,13 @@ def test_a_clock_that_is_set_changes_no_duration_and_makes_no_age_negative(
         lines = [json.loads(line) for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
         reports = [line for line in lines if line["kind"] == "report"]
         ages_ms = [report["sample_age_ms_p50"] for report in reports]
-        durations_s = [REPORT_EVERY / report["samples_per_s"] for report in reports[1:]]
+        durations_s = [REPORT_EVERY / (report["samples_per_s"] or inf) for report in reports[1:]]
         assert min(ages_ms) >= 0
         assert max(ages_ms) > 1000 * (HOUR_S - 60), "the clock was set"
         assert 0 < min(durations_s) <= max(durations_s) < 60
         assert 0 < min(np.diff(uptimes_s)) <= max(np.diff(uptimes_s)) < 600
-        waited = [sum(report["stages"][stage] for stage in WAITED_FOR) for report in reports]
-        assert 0.1 < min(waited) <= max(waited) <= 1, "at this rate a trainer mostly waits"
+        shares = [share for report in reports for share in report["stages"].values()]
+        assert 0 <= min(shares) <= max(shares) < 0.999, "an hour in one stage: a report has ten steps of 3 ms"
         assert re.search(r"the producer's clock is 3,[56]\d\d\.\d s ahead of this one", run.said())
         row(
             20,

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.processes import resident_bytes
 from tests.faults.conftest import Row
-from tests.trainer.counted_run import BATCH, CountedRun
+from tests.trainer.counted_run import AHEAD_STEPS, BATCH, CountedRun
 from tests.trainer.counting import IN_VALIDATION
 from tests.trainer.lives import Life, Nursery, end, tail, wait_until
 from trainer.loader import StreamLoader
@@ -80,6 +80,8 @@ def test_a_trainer_that_was_suspended_for_a_minute_goes_on_and_nobody_else_notic
             with suspended(life):
                 time.sleep(MINUTE_S)
                 grown = held(run, life) - memory
+                steps = run.moment.steps
+            run.wait(life, lambda: run.moment.steps > steps + AHEAD_STEPS, "a step on what was not read before")
             pauses_s = np.diff(other.came_s[first:])
             run.finish()
         assert other.records == 3 * 6000
