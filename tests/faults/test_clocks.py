@@ -26,7 +26,7 @@ def test_a_clock_that_is_set_changes_no_duration_and_makes_no_age_negative(
     shifted = {whose: ("tests.faults.shifted_clock", str(clock), whose)}
     producing, training = (shifted.get(name, (name,)) for name in ("producer", "trainer"))
     with CountedRun(tmp_path, nursery, seed, passes=1, workers=[workers], rate=RATE, module=producing) as run:
-        life = run.train("--idle_timeout", str(HOUR_S / 2), command_line=True, module=training)
+        life = run.train(command_line=True, module=training)
         uptimes_s = [0.0]
         for hours in (0, -1, 1, 0):
             clock.write_text(str(hours * HOUR_S))
