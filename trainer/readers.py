@@ -23,7 +23,7 @@ from trainer.shared import ProgressBoard, Slots
 from trainer.workers import LOOK_S, Workers
 
 PREFETCH: Final = 4
-#: At 4 MiB at most; a container has 64 MiB of shared memory unless somebody asks for more.
+#: At 4 MiB at most.
 SLOTS_PER_WORKER: Final = 4
 #: How DataLoader begins to say that nothing came in time, and that a worker is dead; it has no types for them.
 TIMED_OUT: Final = "DataLoader timed out"

@@ -1,20 +1,23 @@
 """What the loader and its workers share: slots for chunks, and the progress that workers report.
 
 Shared memory is allocated once, when the workers start; afterwards only numbers travel between the processes. (A
-tensor sent through a queue costs the passing of a file descriptor each time.) torch unlinks the segments at once, so
-nothing stays behind a killed process.
+tensor sent through a queue costs the passing of a file descriptor each time.) It never has a name, so nothing stays
+behind a killed process: torch's has one for the milliseconds in which it is allocated.
 """
 
+import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
+from mmap import mmap
+from multiprocessing.reduction import DupFd
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
@@ -50,20 +53,20 @@ class Slots:
         #: A field's place in a slot, in bytes; each begins where every dtype may.
         sizes = [-(-rows * field.item_bytes // ALIGNMENT) * ALIGNMENT for field in schema.fields]
         self._places = [0, *accumulate(sizes)]
-        self._memory = _shared(torch.empty((workers, per_worker, self._places[-1]), dtype=torch.uint8))
-        self._busy = _shared(torch.zeros((workers, per_worker), dtype=torch.uint8))
-        self._closed = _shared(torch.zeros(1, dtype=torch.uint8))
+        self._memory = SharedZeros((workers, per_worker, self._places[-1]), np.uint8)
+        self._busy = SharedZeros((workers, per_worker), np.uint8)
+        self._closed = SharedZeros((1,), np.uint8)
         self._columns: dict[tuple[int, int], dict[str, npt.NDArray[Any]]] = {}
         self._next = 0
 
     def room(self, worker: int) -> bool:
         """Whether this worker's next slot is free."""
-        return not self._busy.numpy()[worker, self._next]
+        return not self._busy.array[worker, self._next]
 
     @property
     def closed(self) -> bool:
         """Whether the loader takes nothing any more."""
-        return bool(self._closed.item())
+        return bool(self._closed.array[0])
 
     def put(self, worker: int, chunk: Chunk, while_full: Callable[[], None] = lambda: None) -> SlottedChunk | None:
         """Copy a chunk into this worker's next slot. None once the loader has closed.
@@ -74,8 +77,8 @@ class Slots:
         if count > self._rows:
             raise OversizedMessage(f"a chunk of {count} records does not fit a slot of {self._rows}")
         slot = self._next
-        self._next = (slot + 1) % self._busy.shape[1]
-        busy = self._busy.numpy()
+        busy = self._busy.array
+        self._next = (slot + 1) % busy.shape[1]
         while busy[worker, slot]:
             if self.closed:
                 return None
@@ -94,17 +97,17 @@ class Slots:
 
     def free(self, slotted: SlottedChunk) -> None:
         """The last copy out of the slot is done."""
-        self._busy.numpy()[slotted.worker, slotted.slot] = 0
+        self._busy.array[slotted.worker, slotted.slot] = 0
 
     def close(self) -> None:
         """Let workers that wait for a slot go."""
-        self._closed.fill_(1)
+        self._closed.array[0] = 1
 
     def _columns_of(self, worker: int, slot: int) -> dict[str, npt.NDArray[Any]]:
         """Arrays [rows, *shape] over a slot, by field; made once in each process."""
         columns = self._columns.get((worker, slot))
         if columns is None:
-            memory = self._memory.numpy()[worker, slot]
+            memory = self._memory.array[worker, slot]
             columns = self._columns[worker, slot] = {
                 field.name: np.frombuffer(memory, field.numpy_dtype, self._rows * prod(field.item_shape), at).reshape(
                     self._rows, *field.item_shape
@@ -118,26 +121,26 @@ class ProgressBoard:
     """What has been trained and committed, partition by partition: written by the loader, read by its workers."""
 
     def __init__(self, partitions: int) -> None:
-        self._cells = _shared(torch.zeros((2, partitions), dtype=torch.int64))
-        self._flags = _shared(torch.zeros(2, dtype=torch.uint8))
+        self._cells = SharedZeros((2, partitions), np.int64)
+        self._flags = SharedZeros((2,), np.uint8)
 
     def mark(self, trained: Mapping[int, int]) -> None:
         """These positions have been trained."""
-        _write(self._cells.numpy()[0], trained)
+        _write(self._cells.array[0], trained)
 
     def commit(self, committed: Mapping[int, int]) -> None:
         """The oldest retained checkpoint has seen these positions."""
-        _write(self._cells.numpy()[1], committed)
-        self._flags.numpy()[1] = 1
+        _write(self._cells.array[1], committed)
+        self._flags.array[1] = 1
 
     def make_durable(self) -> None:
         """There is, or will be, a checkpoint to come back to: say so before anything more is marked."""
-        self._flags.numpy()[0] = 1
+        self._flags.array[0] = 1
 
     @property
     def durable(self) -> bool:
         """Whether `make_durable` was said."""
-        return bool(self._flags[0])
+        return bool(self._flags.array[0])
 
     def of(self, partitions: Iterable[int]) -> Progress:
         """As a reader of these partitions reports it.
@@ -145,21 +148,37 @@ class ProgressBoard:
         The trained positions are read before the flag, so that a producer which is told of records trained after
         `make_durable` is told of the flag as well.
         """
-        cells = self._cells.numpy()
+        cells = self._cells.array
         trained = _read(cells[0], partitions)
-        durable, committed = self._flags.numpy().tolist()
+        durable, committed = self._flags.array.tolist()
         return Progress(
             trained=trained, committed=_read(cells[1], partitions) if committed else None, durable=bool(durable)
         )
 
 
-def _shared(tensor: torch.Tensor) -> torch.Tensor:
-    try:
-        tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation for it
-    except RuntimeError as error:
-        mend = "use fewer workers, or enlarge /dev/shm (docker run --shm-size)"
-        raise UsageError(f"shared memory has no room for {tensor.nbytes >> 20} MiB: {mend}") from error
-    return tensor
+class SharedZeros:
+    """An `array` of zeros that this process and those that it is handed to as they start see alike."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        descriptor, nbytes = os.memfd_create("headrace"), prod(shape) * np.dtype(dtype).itemsize
+        try:
+            os.posix_fallocate(descriptor, 0, nbytes)
+        except OSError as error:
+            os.close(descriptor)
+            raise UsageError(f"shared memory has no room for {nbytes >> 20} MiB: use fewer workers") from error
+        self._map(descriptor, shape, dtype)
+
+    def _map(self, descriptor: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
+        self.array = np.frombuffer(mmap(descriptor, 0), dtype).reshape(shape)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return DupFd(self._descriptor), self.array.shape, self.array.dtype
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        descriptor, shape, dtype = state
+        self._map(descriptor.detach(), shape, dtype)
 
 
 def _write(row: npt.NDArray[np.int64], positions: Mapping[int, int]) -> None:

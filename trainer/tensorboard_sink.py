@@ -143,7 +143,7 @@ def wait_for_a_later_name(log_dir: Path) -> None:
     """
     names = [path.name.split(".")[3] for path in event_files(log_dir)]
     newest = max((int(name) for name in names if name.isdigit()), default=0)
-    wait_s = newest + 1 - time.time()
+    wait_s = newest + 1 - time.time()  # noqa: TID251  (as TensorBoard names its files)
     if 0 < wait_s <= CLOCK_STEP_S:
         time.sleep(wait_s)
 

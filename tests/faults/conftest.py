@@ -30,7 +30,7 @@ def nursery() -> Iterator[Nursery]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of `make test-faults`: a row for each fault that was caused and survived."""
-    if terminalreporter.config.option.markexpr != "faults":
+    if terminalreporter.config.option.markexpr not in ("faults", "long"):
         return
     passed = terminalreporter.stats.get("passed", [])
     rows = sorted(value for report in passed for name, value in report.user_properties if name == "fault")

@@ -88,10 +88,10 @@ def test_what_cannot_be_saved_is_said_and_training_goes_on(
                 run.hear(life, words, run.said().count(words) + 2)
                 last_good = load_newest(run.run_dir, pytest.fail)
                 assert last_good is not None
+                assert f"{why}; training goes on, the last good one is {last_good[0]}" in run.said()
                 run.wait_for_steps(life, run.moment.steps + 12)
                 failed = run.said().count("NOT SAVED")
             run.wait(life, another(run, listed(run.run_dir / CHECKPOINTS)[-1]), "a save that works again")
-        assert "the last good one is " in run.said()
         run.finish()
         assert run.trainer is life
         row(

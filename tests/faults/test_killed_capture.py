@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 
 PER_LIFE, LAST = 4000, 300
+#: So many trainers are killed after they have begun, which they say with this word.
+LATER, BEGINS = 0.8, b"model CountingModel"
 
 
 class Capture:
@@ -39,7 +41,9 @@ class Capture:
         self.program = self._start()
 
     def kill_the_trainer(self) -> None:
-        """At any moment of its life."""
+        """While it starts, or later: it saves several times in a second, as far as there are records."""
+        if self._drawn.random() < LATER:
+            wait_until(lambda: BEGINS in self.trainer.log.read_bytes()[self._said :], "a trainer to begin")
         time.sleep(self._drawn.uniform(0, 1.0))
         end(self.trainer)
         self.trainer = self._train()
@@ -58,8 +62,9 @@ class Capture:
 
     def counts(self) -> torch.Tensor:
         """How often each record was trained, [lives, PER_LIFE], once the stream has ended."""
+        # The trainer first: the program waits for one that has failed.
+        assert wait(self.trainer, patience_s=300) == 0, tail(self.trainer)
         assert wait(self.program) == 0, tail(self.program)
-        assert wait(self.trainer) == 0, tail(self.trainer)
         found = load_newest(self._folder / "run", print)
         assert found is not None
         counts: torch.Tensor = found[1]["model"]["counts"]
@@ -80,8 +85,10 @@ class Capture:
         arguments += ["--workers", str(self._drawn.choice([0, 2])), "--model", "tests.trainer.counting.CountingModel"]
         arguments += ["--model.records", str(records), "--model.ballast", "1024", "--tensorboard", "false"]
         arguments += ["--task", "tests.trainer.counting.Counting", "--task.step_s", "0", "--display", "plain"]
-        arguments += ["--checkpoint_every", "500", "--report_every", "5000"]
-        return self._nursery.train(arguments, self._folder / "trainer.log")
+        arguments += ["--checkpoint_every", "100", "--report_every", "5000"]
+        log = self._folder / "trainer.log"
+        self._said = log.stat().st_size if log.exists() else 0
+        return self._nursery.train(arguments, log)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from protocol.open_reader import open_reader
 from tests.faults.conftest import Row
-from tests.trainer.counted_run import AHEAD_STEPS, CountedRun
-from tests.trainer.lives import Nursery, end, wait
+from tests.faults.impatient_producer import GROUP_LIVES_S
+from tests.trainer.counted_run import AHEAD_STEPS, LIFE_STEPS, CountedRun
+from tests.trainer.lives import Nursery, end, wait, wait_until
 
 KILLS = 50
 
@@ -39,7 +41,7 @@ def test_fifty_times_both_are_killed_at_once(tmp_path: Path, nursery: Nursery, s
     with CountedRun(tmp_path, nursery, seed, passes=20, workers=(0, 1, 2, 3)) as run:
         for _ in range(KILLS):
             life = run.train()
-            run.wait_for_steps(life, run.drawn.randint(0, 12))
+            run.wait_for_steps(life, run.drawn.randint(0, LIFE_STEPS))
             time.sleep(run.drawn.uniform(0, 0.05))
             own = run.family(life)
             first, second = run.drawn.sample([life, run.producer], 2)
@@ -67,10 +69,11 @@ def test_a_group_that_its_producer_has_forgotten_goes_on_where_it_was(
         end(run.producer)
         run.module = ("tests.faults.impatient_producer",)
         run.producer = run.produce()
-        time.sleep(3)  # longer than its groups live
+        with open_reader(run.bound) as reader:
+            wait_until(lambda: reader.describe(timeout_s=60).uptime_s > GROUP_LIVES_S, "its groups to be forgotten")
         run.finish()
         row(
             5,
-            "both down for longer than a group lives (2 s here, 600 s by default), the producer back first",
+            f"both down for longer than a group lives ({GROUP_LIVES_S:.0f} s; 600 by default), the producer back first",
             "the run goes on from its checkpoint; all counts 1",
         )

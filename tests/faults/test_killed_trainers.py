@@ -20,6 +20,7 @@ def test_a_hundred_kills_lose_nothing_and_leave_nothing(tmp_path: Path, nursery:
             run.kill_trainer(MOMENTS[number % len(MOMENTS)], command_line=number % (KILLS // BY_COMMAND_LINE) == 1)
             over[run.workers] += 1
         run.finish(command_line=True)
+        assert "damaged" not in (tmp_path / "trainer.log").read_text(), "a kill has left half a checkpoint"
         in_moments = {moment: run.killed[moment] for moment in MOMENTS}
         assert min(in_moments.values()) > 0
         assert min(over[workers] for workers in range(4)) > 0

@@ -4,13 +4,14 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.processes import resident_bytes
-from protocol.errors import RecordsLost
+from protocol.errors import RecordsLost, lost_between
 from protocol.open_reader import open_reader
 from tests.faults.conftest import Row
 from tests.faults.flood import LOG_BYTES
@@ -44,7 +45,7 @@ def test_a_log_that_blocks_makes_a_fast_source_wait_for_a_slow_trainer(tmp_path:
         time.sleep(0.01)
         loader.mark_trained(batch)
         if batch.number % 50 == 0:
-            held.append((resident_bytes(source.pid), resident_bytes(os.getpid())))
+            held.append((resident_bytes(source.pid), held_here()))
     assert wait(source) == 0
     assert expected == HOUR
     producer, trainer = np.array(held).T
@@ -65,7 +66,7 @@ def test_a_log_that_blocks_makes_a_fast_source_wait_for_a_slow_trainer(tmp_path:
 def test_a_log_that_drops_counts_exactly_what_a_slow_trainer_has_missed(tmp_path: Path, row: Row) -> None:
     url, first = free_address(), 8 * BATCH
     source = flood(tmp_path, url, "drop-oldest", first)
-    loader = StreamLoader(url, batch_size=BATCH, num_workers=2)
+    loader = StreamLoader(url, batch_size=BATCH, num_workers=2, idle_timeout_s=60)
     said = tmp_path / "flood.log"
     try:
         batches = iter(loader)
@@ -74,6 +75,10 @@ def test_a_log_that_drops_counts_exactly_what_a_slow_trainer_has_missed(tmp_path
         wait_until(lambda: said.read_text().endswith("}\n"), "the flood to have passed")
         with pytest.raises(RecordsLost) as caught:
             _train_on(loader, batches)
+        resumed = StreamLoader(url, batch_size=BATCH, num_workers=2)
+        resumed.load_state_dict(loader.state_dict())
+        with pytest.raises(RecordsLost) as resumed_caught:  # now that nothing more is dropped
+            next(iter(resumed))
         dropped = {int(partition): count for partition, count in json.loads(said.read_text()).items()}
         with open_reader(url) as reader:
             start = reader.describe(timeout_s=5).log_start
@@ -81,8 +86,10 @@ def test_a_log_that_drops_counts_exactly_what_a_slow_trainer_has_missed(tmp_path
     finally:
         end(source)
     assert dropped == start
-    lost = caught.value
-    assert lost.first < lost.end <= start[lost.partition]
+    trained = loader.position.trained
+    for lost in caught.value.lost:
+        assert trained[lost.partition] == lost.first < lost.end <= start[lost.partition]
+    assert resumed_caught.value.lost == lost_between(trained, start)
     assert held < LOG_BYTES + BESIDE
     row(
         11,
@@ -90,6 +97,11 @@ def test_a_log_that_drops_counts_exactly_what_a_slow_trainer_has_missed(tmp_path
         f"stopped with partition and offsets; {sum(dropped.values()):,} dropped by the log's count, exactly what lay "
         f"before its start and was not trained; the producer held {held >> 20} MiB",
     )
+
+
+def held_here() -> int:
+    """Bytes of the trainer, which is this process, and of its workers."""
+    return sum(map(resident_bytes, (os.getpid(), *(each.pid for each in active_children() if each.pid))))
 
 
 def _train_on(loader: StreamLoader, batches: Iterator[Batch]) -> None:

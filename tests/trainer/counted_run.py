@@ -7,12 +7,12 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
-import torch
 
 from protocol.dealing import Dealing
 from tests.trainer.counting import ELSEWHERE, IN_STEP, IN_VALIDATION, MOMENT_FILE, Moment
@@ -30,6 +30,7 @@ from tests.trainer.lives import (
     tail,
     wait,
     wait_until,
+    wait_until_none,
 )
 from trainer.checkpoint_files import State, load_newest
 from trainer.ledger import Ledger
@@ -37,6 +38,8 @@ from trainer.ledger import Ledger
 RECORDS, BATCH = 6000, 50
 #: More than what the readers have ahead: a trainer that gets so far has heard of the next life of its producer.
 AHEAD_STEPS = 25
+#: A life takes so many steps at most before it is killed: time for four checkpoints, so that lives go on from others.
+LIFE_STEPS = 24
 MOMENTS = ("start", "step", "validation", "save", "idle", "anywhere")
 
 
@@ -45,6 +48,19 @@ def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much there is: `records` with `size` bytes each, and the samples of a batch and between what a run does."""
+
+    records: int = RECORDS
+    size: int = 1 << 16
+    batch: int = BATCH
+    step_s: float = 0.003
+    report: int = 500
+    validate: int = 800
+    checkpoint: int = 300
 
 
 class CountedRun:
@@ -66,9 +82,11 @@ class CountedRun:
         rate: float = 0,
         log_bytes: int | None = None,
         module: Sequence[str] = ("producer",),
+        scale: Scale | None = None,
     ) -> None:
         self.nursery, self.drawn = nursery, random.Random(seed)
         self.folder, self.run_dir = folder, folder / "run"
+        self.scale = scale or Scale()
         self.passes, self._choice, self._rate, self._log_bytes = passes, workers, rate, log_bytes
         self.moment = Moment(folder / "moment")
         self._log = folder / "trainer.log"
@@ -93,6 +111,11 @@ class CountedRun:
             if life is not None and life.poll() is None:
                 end(life)
 
+    @property
+    def total(self) -> int:
+        """Records of all passes."""
+        return self.scale.records * self.passes
+
     # --- lives ---------------------------------------------------------------------------------------------------
 
     def produce(self, rate: float | None = None) -> Started:
@@ -104,7 +127,8 @@ class CountedRun:
         else:
             kind = "NumberedCamera"
             options = ["--log.bytes", str(self._log_bytes), "--source.passes", str(self.passes)]
-        source = ["--source", f"tests.trainer.numbered.{kind}", "--source.records", str(RECORDS)]
+        source = ["--source", f"tests.trainer.numbered.{kind}", "--source.records", str(self.scale.records)]
+        source += ["--source.size", str(self.scale.size)]
         arguments = ["--bind", self.bound, "--until", "committed", *source, *options]
         return Started(self.module[0], [*self.module[1:], *arguments], self.folder / "producer.log")
 
@@ -115,9 +139,11 @@ class CountedRun:
         """
         self.workers = self.drawn.choice([each for each in self._choice if each != self.workers] or self._choice)
         arguments = ["--stream", self.url, "--run_dir", str(self.run_dir), "--workers", str(self.workers)]
-        arguments += ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(RECORDS)]
-        arguments += ["--task", "tests.trainer.counting.Counting", "--batch_size", str(BATCH), "--display", "plain"]
-        arguments += ["--report_every", "500", "--validate_every", "800", "--checkpoint_every", "300", *options]
+        scale = self.scale
+        arguments += ["--model", "tests.trainer.counting.CountingModel", "--model.records", str(scale.records)]
+        arguments += ["--task", "tests.trainer.counting.Counting", "--task.step_s", str(scale.step_s)]
+        arguments += ["--batch_size", str(scale.batch), "--display", "plain", "--report_every", str(scale.report)]
+        arguments += ["--validate_every", str(scale.validate), "--checkpoint_every", str(scale.checkpoint), *options]
         moment = {MOMENT_FILE: str(self.folder / "moment")}
         self.moment.begin()
         self._said = self._log.stat().st_size
@@ -181,14 +207,16 @@ class CountedRun:
 
     def assert_nothing_left(self, own: dict[int, str]) -> None:
         """The processes of a life are gone within 5 s, and so is what it had in shared memory."""
-        wait_until(lambda: not survivors(own), "the workers of a trainer that has ended to be gone", patience_s=5)
-        wait_until(lambda: not orphaned(shared_memory() - self.memory_before), "shared memory to be free", patience_s=5)
+        wait_until_none(lambda: survivors(own), "the workers of a trainer that has ended to be gone", patience_s=5)
+        wait_until_none(
+            lambda: orphaned(shared_memory() - self.memory_before), "shared memory to be free", patience_s=5
+        )
 
     def _await_start(self, life: Life) -> None:
         time.sleep(self.drawn.uniform(0, 0.4))
 
     def _await_step(self, life: Life) -> None:
-        self.wait_for_steps(life, self.drawn.randint(1, 12))
+        self.wait_for_steps(life, self.drawn.randint(1, LIFE_STEPS))
         self.wait(life, lambda: self.moment.now == IN_STEP)
 
     def _await_validation(self, life: Life) -> None:
@@ -196,7 +224,8 @@ class CountedRun:
         time.sleep(self.drawn.uniform(0, 0.01))
 
     def _await_save(self, life: Life) -> None:
-        self.wait_for_steps(life, 1)  # what an earlier life left unfinished has been removed by then
+        # What an earlier life left unfinished has been removed when the first step begins.
+        self.wait_for_steps(life, self.drawn.randint(1, LIFE_STEPS))
         self.wait(life, self._saving)
 
     def _await_idle(self, life: Life) -> None:
@@ -205,7 +234,7 @@ class CountedRun:
         time.sleep(self.drawn.uniform(0, 0.3))
 
     def _await_anywhere(self, life: Life) -> None:
-        self.wait_for_steps(life, self.drawn.randint(1, 12))
+        self.wait_for_steps(life, self.drawn.randint(1, LIFE_STEPS))
         time.sleep(self.drawn.uniform(0, 0.05))
 
     def _saving(self) -> bool:
@@ -247,11 +276,11 @@ class CountedRun:
         assert found is not None
         state = found[1]
         counts = state["model"]["counts"]
-        assert counts.unique(return_counts=True)[0].tolist() == [self.passes], torch.bincount(counts)
-        assert state["samples"] == RECORDS * self.passes
+        assert Counter(counts.tolist()) == {self.passes: self.scale.records}, "records by how often each was trained"
+        assert state["samples"] == self.total
         stream = state["stream"]
-        assert stream["positions"] == Dealing(stream["partitions"], stream["stripe"]).ends(RECORDS * self.passes)
+        assert stream["positions"] == Dealing(stream["partitions"], stream["stripe"]).ends(self.total)
         ledger = Ledger.from_state(stream["ledger"])
         ledger.check(stream["positions"], {}, {})
-        assert ledger.totals()["trained"] == RECORDS * self.passes
+        assert ledger.totals()["trained"] == self.total
         return state

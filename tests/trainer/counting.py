@@ -62,15 +62,19 @@ def watched() -> "Moment | _Elsewhere":
 
 
 class CountingModel(nn.Module):
-    """Counts the ids that it is trained on. `ballast` bytes make a checkpoint take a while."""
+    """Counts the ids that it is trained on.
+
+    `ballast` bytes make a checkpoint take a while; they go first, so that counts which are still counted on while they
+    are written would be seen in it.
+    """
 
     counts: torch.Tensor
 
     def __init__(self, records: int = 6000, ballast: int = 1 << 20) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
-        self.register_buffer("counts", torch.zeros(records, dtype=torch.int64))
         self.register_buffer("ballast", torch.zeros(ballast, dtype=torch.uint8))
+        self.register_buffer("counts", torch.zeros(records, dtype=torch.int64))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """A loss for each record."""

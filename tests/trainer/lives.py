@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -28,6 +28,14 @@ def wait_until(condition: Callable[[], bool], what: str, *, patience_s: float = 
     while not condition():
         assert time.monotonic() < deadline_s, f"waited {patience_s:g} s in vain for {what}"
         time.sleep(POLL_S)
+
+
+def wait_until_none(left: Callable[[], Collection[object]], what: str, *, patience_s: float = PATIENCE_S) -> None:
+    """The same until nothing is left; says what is."""
+    try:
+        wait_until(lambda: not left(), what, patience_s=patience_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; still there: {left()}") from None
 
 
 class Life(Protocol):

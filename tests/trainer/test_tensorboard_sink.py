@@ -218,14 +218,14 @@ def test_a_folder_that_cannot_be_made_is_tried_again_and_still_purges(tmp_path: 
 
 
 def test_a_life_that_follows_within_the_same_second_is_read_after_the_one_before(tmp_path: Path) -> None:
-    last = f"events.out.tfevents.{int(time.time()):010}.zzz.99999.9"
+    last = f"events.out.tfevents.{int(time.time()):010}.zzz.99999.9"  # noqa: TID251  (as TensorBoard names its files)
     (tmp_path / last).touch()
     write(tmp_path, start(), report(64))
     assert event_files(tmp_path)[0].name == last
 
 
 def test_a_clock_that_was_set_back_for_long_is_not_waited_for(tmp_path: Path) -> None:
-    (tmp_path / f"events.out.tfevents.{int(time.time()) + 3600:010}.host.1.0").touch()
+    (tmp_path / f"events.out.tfevents.{int(time.time()) + 3600:010}.host.1.0").touch()  # noqa: TID251
     began_s = time.monotonic()
     wait_for_a_later_name(tmp_path)
     assert time.monotonic() - began_s < 0.5
