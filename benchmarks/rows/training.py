@@ -21,6 +21,7 @@ from producer.source import ColumnSource
 from protocol.schema import Field, Schema
 from trainer.loader import StreamLoader
 from trainer.model import GarmentClassifier
+from trainer.supervised import INPUT, TARGET
 from trainer.tasks import Classification
 
 NAME: Final = "training"
@@ -133,7 +134,7 @@ def trained(
     for batch in batches:
         prepared = task.prepare(batch, place)
         optimizer.zero_grad()
-        loss = functional.cross_entropy(learner(prepared["image"]), prepared["label"])
+        loss = functional.cross_entropy(learner(prepared[INPUT]), prepared[TARGET])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if loader is not None:
