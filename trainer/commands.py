@@ -9,6 +9,7 @@ from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
 from trainer.ledger_view import show_ledger
+from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
@@ -47,6 +48,7 @@ With --stream it is held against the producer's log as well. Exit status 1 where
 COMPONENTS = (
     TrainSettings,
     DeviceSettings,
+    OptimizationSettings,
     StepSettings,
     StoppingSettings,
     TelemetrySettings,

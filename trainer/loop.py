@@ -63,6 +63,7 @@ class Training:
     transfer: Transfer
     accumulate: int
     skip_nan: bool = False
+    clip_norm: float = 0.0
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
@@ -123,9 +124,9 @@ class Training:
             if outcome is None:
                 self._skip(batch)
             else:
-                parts.step_schedule()
                 self.loader.mark_trained(batch)
                 self._count(batch, outcome)
+                parts.schedule.batch_trained(before, self.samples)
             if intervals.report.due(before, self.samples):
                 self._report()
             if intervals.validate.due(before, self.samples):
@@ -145,7 +146,14 @@ class Training:
         parts, skip_nan = self.parts, self.skip_nan
         try:
             return train_step(
-                parts.model, parts.optimizer, parts.task, *micro, count=count, scaler=parts.scaler, skip_nan=skip_nan
+                parts.model,
+                parts.optimizer,
+                parts.task,
+                *micro,
+                count=count,
+                scaler=parts.scaler,
+                skip_nan=skip_nan,
+                clip_norm=self.clip_norm,
             )
         except StepNotTaken:
             return None
@@ -225,6 +233,7 @@ class Training:
             metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
+        self.parts.schedule.validated(metrics["loss"])
         train_loss = self.since_validation.read().get("loss", float("inf"))
         self.since_validation.reset()
         self.validated_at = self.samples
@@ -315,7 +324,7 @@ class Training:
             "model": parts.model.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
-            "scheduler": None if parts.scheduler is None else parts.scheduler.state_dict(),
+            "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
             "validated_at": self.validated_at,
@@ -330,8 +339,8 @@ class Training:
         parts = self.parts
         parts.model.load_state_dict(state["model"])
         parts.optimizer.load_state_dict(state["optimizer"])
-        if parts.scheduler is not None:
-            parts.scheduler.load_state_dict(state["scheduler"])
+        if parts.schedule.scheduler is not None:
+            parts.schedule.scheduler.load_state_dict(state["scheduler"])
         if parts.scaler is not None and (scaler := state.get("scaler")) is not None:  # the last life may have had none
             parts.scaler.load_state_dict(scaler)
         self.samples = state["samples"]

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from protocol.class_path import add_class, class_path_in, import_class
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from trainer.device import check_compiler
+from trainer.optimization import OptimizationSettings, Schedule, check_decay, learnt
 from trainer.precision import as_computed, evaluates_often, scaler_of
 from trainer.step import StepSettings
 from trainer.task import Task
@@ -25,7 +26,10 @@ DEFAULT_TASK = "trainer.tasks.Classification"
 DEFAULT_OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}}
 
 #: What makes two runs the same run; everything else may differ from life to life.
-MEANING = ("model", "task", "optimizer", "lr_scheduler", "batch_size", "seed")
+MEANING = (
+    *("model", "task", "optimizer", "lr_scheduler", "batch_size", "seed"),
+    *("freeze", "no_decay", "schedule_every", "clip_norm"),
+)
 
 #: What the class behind each of these options is a kind of.
 KINDS: Mapping[str, type[Any]] = {"model": nn.Module, "task": Task, "optimizer": Optimizer, "lr_scheduler": LRScheduler}
@@ -41,18 +45,8 @@ class Parts:
     model: nn.Module
     task: Task
     optimizer: Optimizer
-    scheduler: LRScheduler | None
+    schedule: Schedule
     scaler: GradScaler | None = None
-
-    def step_schedule(self) -> None:
-        """After each batch. Raises `UsageError` where the schedule was made for fewer of them."""
-        if self.scheduler is None:
-            return
-        try:
-            self.scheduler.step()
-        except ValueError as error:
-            mend = "make it for more steps (and begin anew), or give --max_samples"
-            raise UsageError(f"--lr_scheduler: the schedule is over and the stream is not ({error}): {mend}") from error
 
 
 def check_classes(arguments: Sequence[str]) -> None:
@@ -76,23 +70,25 @@ def add_optimizer(parser: ArgumentParser) -> None:
         metavar="CLASS",
         type=SchedulerClass | None,
         default=None,
-        help="class path of the schedule, stepped after each batch",
+        help="class path of the schedule, stepped as --schedule_every says",
     )
     parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})
 
 
-def assemble(made: Any, device: torch.device, step: StepSettings) -> Parts:
+def assemble(
+    made: Any, device: torch.device, step: StepSettings, learning: OptimizationSettings | None = None
+) -> Parts:
     """Parameters go to the device before the optimizer sees them; a compiled model keeps its class and its names."""
     model: nn.Module = made.model.to(device)
     if step.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    learning = learning or OptimizationSettings()
     try:
-        optimizer = made.optimizer(model.parameters())
+        optimizer = made.optimizer(learnt(model, learning))
         scheduler = None if made.lr_scheduler is None else made.lr_scheduler(optimizer)
     except (ValueError, TypeError) as error:
         raise UsageError(f"the optimizer or its schedule cannot be made: {error}") from error
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise UsageError("--lr_scheduler: ReduceLROnPlateau steps by a loss: give a schedule that steps by itself")
+    check_decay(optimizer, learning)
     if step.on_nan == "skip" and evaluates_often(optimizer):
         name = type(optimizer).__name__
         raise UsageError(f"--on_nan skip does not go with {name}, which moves before a step was looked at: give stop")
@@ -103,7 +99,7 @@ def assemble(made: Any, device: torch.device, step: StepSettings) -> Parts:
         model=model,
         task=as_computed(made.task, step, device),
         optimizer=optimizer,
-        scheduler=scheduler,
+        schedule=Schedule(scheduler, learning.schedule_every),
         scaler=scaler_of(step, optimizer, device),
     )
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.amp import GradScaler
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from protocol.errors import UsageError
 from trainer.task import Outcome, Prepared, Task
@@ -36,6 +36,10 @@ class StepSettings:
     """Micro-batches that a batch is split into inside its step: less memory, the same gradients up to rounding. A batch
     is still one step. Layers that look at their whole batch, such as batch normalisation, see a micro-batch."""
 
+    clip_norm: float = 0.0
+    """Largest norm of all gradients together; larger ones are scaled down to it before the optimizer moves. 0: none is.
+    A run goes on with the same."""
+
     on_nan: Literal["stop", "skip"] = "stop"
     """What is done about a loss or a gradient that is NaN or infinite. `stop`: the run ends with the last good
     checkpoint named, when a report or a checkpoint next reads the losses. `skip`: each step is looked at before the
@@ -48,6 +52,8 @@ class StepSettings:
             raise UsageError(f"--on_nan is stop or skip, not {self.on_nan!r}")
         if self.amp not in ("off", "bf16", "fp16"):
             raise UsageError(f"--amp is off, bf16 or fp16, not {self.amp!r}")
+        if not 0 <= self.clip_norm < math.inf:
+            raise UsageError(f"--clip_norm {self.clip_norm}: give the largest norm of the gradients, or 0 for any")
         if self.accumulate < 1:
             raise UsageError(f"--accumulate {self.accumulate}: give the number of micro-batches of a batch, 1 or more")
 
@@ -66,7 +72,7 @@ def micro_batches(columns: Mapping[str, torch.Tensor], count: int, parts: int) -
     ]
 
 
-def train_step(
+def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in which it may differ)
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     task: Task,
@@ -74,6 +80,7 @@ def train_step(
     count: int = 0,
     scaler: GradScaler | None = None,
     skip_nan: bool = False,
+    clip_norm: float = 0.0,
 ) -> Outcome:
     """Train on a batch and say what the model made of it before the step (test, then train).
 
@@ -81,7 +88,8 @@ def train_step(
     which has the same weight in the gradients. The work lies in a closure because some optimizers (LBFGS) evaluate a
     batch more than once in a step; their records still count once, as the first evaluation saw them. With a `scaler`
     the optimizer gets no closure, and leaves the weights as they are where scaled gradients overflow. The outcome's
-    loss is detached. With `skip_nan` it is looked at before the optimizer moves, and `StepNotTaken` raised.
+    loss is detached. With `skip_nan` it is looked at before the optimizer moves, and `StepNotTaken` raised. With
+    `clip_norm` the gradients are clipped each time that they were computed.
     """
     evaluations: list[Outcome] = []
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if skip_nan else ()
@@ -95,12 +103,17 @@ def train_step(
             for buffer, before in buffers:  # batch normalisation has seen the batch
                 buffer.copy_(before)
             raise StepNotTaken
+        if clip_norm and scaler is None:
+            clip_grad_norm_(model.parameters(), clip_norm)
         return loss
 
     if scaler is None:
         optimizer.step(evaluate)  # type: ignore[arg-type]
     else:
         evaluate()
+        if clip_norm:
+            scaler.unscale_(optimizer)
+            clip_grad_norm_(model.parameters(), clip_norm)
         scaler.step(optimizer)
         scaler.update()
     return evaluations[0]

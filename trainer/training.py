@@ -27,6 +27,7 @@ from trainer.device import DeviceSettings, open_device, pins_memory
 from trainer.every import Every
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
+from trainer.optimization import OptimizationSettings
 from trainer.parts import assemble, fitting, meaning
 from trainer.readers import prepare_workers
 from trainer.report import Start
@@ -60,7 +61,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         prepare_workers()
     seed_generators(settings.seed)
     made = make(config)
-    parts = assemble(made, device, step)
+    parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
     alone = alone_in(run_dir, settings.resume, mean)
@@ -100,6 +101,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 transfer=open_transfer(device),
                 accumulate=step.accumulate,
                 skip_nan=step.on_nan == "skip",
+                clip_norm=step.clip_norm,
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),
