@@ -8,6 +8,7 @@ from protocol.command_line import ArgumentParser
 from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
+from trainer.initial import InitialSettings
 from trainer.ledger_view import show_ledger
 from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
@@ -48,6 +49,7 @@ With --stream it is held against the producer's log as well. Exit status 1 where
 COMPONENTS = (
     TrainSettings,
     DeviceSettings,
+    InitialSettings,
     OptimizationSettings,
     StepSettings,
     StoppingSettings,

@@ -24,11 +24,10 @@ class Trained:
     remarks: tuple[str, ...]
 
 
-def open_trained(run_dir: Path) -> Trained:
-    """The best checkpoint by validation loss; of a run that was never validated, the newest one.
+def best_checkpoint(run_dir: Path) -> tuple[Path, State, tuple[str, ...]]:
+    """The best by validation loss and what is to be said of it; of a run that was never validated, the newest one.
 
-    Says which classes of other people's it imports. Raises `UsageError` where there is no checkpoint, or none that its
-    classes still fit.
+    Raises `UsageError` where there is none.
     """
     remarks: list[str] = []
     found = load_best(run_dir, remarks.append)
@@ -36,7 +35,16 @@ def open_trained(run_dir: Path) -> Trained:
         remarks.append("the run was never validated, so its newest checkpoint stands in for the best")
     if found is None:
         raise UsageError(f"{run_dir} holds no checkpoint: train first, or give another --run_dir")
-    path, state = found
+    return *found, tuple(remarks)
+
+
+def open_trained(run_dir: Path) -> Trained:
+    """The model of the best checkpoint.
+
+    Says which classes of other people's it imports. Raises `UsageError` where there is no checkpoint, or none that its
+    classes still fit.
+    """
+    path, state, remarks = best_checkpoint(run_dir)
     parser = ArgumentParser()
     add_model(parser)
     meaning = {name: state["meaning"][name] for name in ("model", "task")}
@@ -44,4 +52,4 @@ def open_trained(run_dir: Path) -> Trained:
     made = parser.make(parser.parse_object(meaning))
     with fitting(path):
         made.model.load_state_dict(state["model"])
-    return Trained(path, state, made.model, made.task, tuple(remarks))
+    return Trained(path, state, made.model, made.task, remarks)

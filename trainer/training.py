@@ -25,6 +25,7 @@ from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
 from trainer.device import DeviceSettings, open_device, pins_memory
 from trainer.every import Every
+from trainer.initial import InitialSettings, take_weights
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
 from trainer.optimization import OptimizationSettings
@@ -61,6 +62,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         prepare_workers()
     seed_generators(settings.seed)
     made = make(config)
+    initial = settings_of(InitialSettings, config)
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
@@ -85,6 +87,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         )
         if resumed is not None:
             loader.load_state_dict(stream_state(*resumed, run_dir, loader.group))
+        elif taken := take_weights(parts.model, initial):
+            telemetry.notice(taken)
         _connect(loader, settings)
         validation = _validation(made, loader, run_dir, settings, telemetry)
         with Checkpointer(

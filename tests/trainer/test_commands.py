@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.programs import ROOT, Program, Programs, wait_until
 from trainer.checkpoint_files import CHECKPOINTS, listed, load, verify
@@ -173,6 +174,9 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train", "--schedule_every", "often"], r"--schedule_every: often is none of .*--help"),
         (["train", "--freeze", "nothing"], r"--freeze 'nothing' finds none of the parameters conv1.weight, conv1.bias"),
         (["train", "--no_decay", "bias"], r"--no_decay: SGD has no weight decay here: give --optimizer.weight_decay"),
+        (["train", "--init_from", "nowhere"], r"nowhere holds no checkpoint: train first, or give another"),
+        (["train", "--init_names", "conv"], r"--init_names says what to take from another run: give --init_from"),
+        (["train", "--init_from", "a", "--init_names", "("], r"--init_names '\(' is no regular expression"),
         (["train", "--clip_norm", "-1"], r"--clip_norm -1.0: give the largest norm of the gradients, or 0"),
         (["train", "--amp", "fp8"], r"--amp: fp8 is none of 'off', 'bf16', 'fp16'.*--help"),
         (["train", "--amp", "fp16", "--optimizer", "LBFGS"], r"--amp fp16 does not go with LBFGS.*: give bf16 or off"),
@@ -337,6 +341,29 @@ def test_a_model_learns_what_another_run_answers(started: Programs, run: tuple[P
     said = other.err.splitlines()
     assert "best/step-000000000320 names classes, whose code will run: 'parts.Small'" in said[0]
     assert said[1:] == ["trainer: the teacher saw its input with mean 0.5 and std 0.5: give the task the same"]
+
+
+def test_a_run_begins_with_the_weights_of_another_and_learns_only_what_is_not_frozen(
+    started: Programs, run: tuple[Path, str]
+) -> None:
+    folder, url = run
+    begun = ("--stream", url, *SMALL, *PLAIN, "--max_samples", "320", "--init_from", "runs/default")
+    trunk = ("--init_names", "inner", "--freeze", "inner", "--seed", "9")
+    trainer = started.start("trainer", "train", *begun, "--run_dir", "runs/head", *trunk, cwd=folder)
+    assert trainer.status() == 0, trainer.err
+    assert (
+        "2 of 4 tensors of the model were taken from runs/default/best/step-000000000320" in trainer.err + trainer.out
+    )
+    first, before = (load(step(folder / f"runs/{each}", 320))["model"] for each in ("head", "default"))
+    assert all(torch.equal(first[name], before[name]) == name.startswith("inner") for name in first)
+    again = (*begun[:-4], "--max_samples", "640", "--init_from", "gone", "--run_dir", "runs/head", *trunk)
+    assert (program := started.start("trainer", "train", *again, cwd=folder)).status() == 0, program.err
+    for options, said in (
+        (("--model.width", "9"), r"inner.weight is \[8, 16\] in runs/default\S+ and \[9, 16\] here: take others only"),
+        (("--init_names", "conv"), r"--init_names 'conv' finds none of inner.weight, inner.bias, outer.weight"),
+    ):
+        complaint = started.start("trainer", "train", *begun, "--run_dir", "runs/x", *options, cwd=folder).complaint()
+        assert re.search(said, complaint), complaint
 
 
 # --- faults of the data and the machine --------------------------------------------------------------------------
