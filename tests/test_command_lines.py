@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from protocol.class_path import class_path_in, import_class
 from protocol.command_line import ArgumentParser, settings_of
 from protocol.errors import DataFault, UsageError
-from tests.programs import Programs
+from tests.programs import ROOT, Programs
 from trainer.device import DeviceSettings
 from trainer.settings import TrainSettings
 
@@ -39,9 +39,7 @@ OPTIONS = {
     "trainer train": (
         "stream keys batch_size workers run_dir resume model task optimizer lr_scheduler validation max_samples "
         "validate_every checkpoint_every report_every start device seed connect_timeout idle_timeout early_stop "
-        "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm "
-        "init_from init_names "
-        "config print_config"
+        "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm init_from init_names config print_config"
     ),
     "trainer evaluate": "run_dir batch_size device json",
     "trainer ledger": "run_dir stream keys json",
@@ -84,6 +82,17 @@ def test_a_class_shows_its_own_arguments(started: Programs, tmp_path: Path) -> N
     assert (source.status(), model.status()) == (0, 0)
     assert "--source.root ROOT" in source.out
     assert "--model.classes CLASSES" in model.out
+
+
+# --- settings files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
+def test_the_settings_files_of_the_examples_are_accepted(started: Programs, tmp_path: Path, file: Path) -> None:
+    program = started.start("trainer", "train", "--config", str(file), "--print_config", cwd=tmp_path)
+    assert (program.status(), program.err) == (0, "")
+    given, printed = yaml.safe_load(file.read_text()), yaml.safe_load(program.out)
+    assert given.keys() <= printed.keys()
 
 
 # --- settings ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch.optim import lr_scheduler
 from protocol.errors import UsageError
 from trainer.optimization import OptimizationSettings, Schedule, ScheduleEvery
 from trainer.parts import Parts, assemble
+from trainer.schedules import Sequential
 from trainer.step import StepSettings, train_step
 from trainer.tasks import Regression
 
@@ -152,7 +153,17 @@ SCHEDULES: dict[str, tuple[Any, ScheduleEvery]] = {
     "cosine by samples": (partial(lr_scheduler.CosineAnnealingLR, T_max=8), 16),
     "one cycle": (partial(lr_scheduler.OneCycleLR, max_lr=0.05, total_steps=STEPS, cycle_momentum=False), "batch"),
     "plateau": (partial(lr_scheduler.ReduceLROnPlateau, patience=0), "validation"),
-    "warm-up": (partial(lr_scheduler.LinearLR, total_iters=6), "batch"),
+    "warm-up, then cosine": (
+        partial(
+            Sequential,
+            schedules=[
+                partial(lr_scheduler.LinearLR, total_iters=6),
+                partial(lr_scheduler.CosineAnnealingLR, T_max=14),
+            ],
+            milestones=[6],
+        ),
+        "batch",
+    ),
 }
 
 
