@@ -15,6 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from protocol.errors import AccessDenied
+from protocol.rate_limit import RateLimit
 from protocol.security import ClientKeys
 
 #: Signature and version of a ZMTP 3.0 greeting (RFC 23): upon these a server says the rest of its own.
@@ -24,6 +25,8 @@ GREETING_TIMEOUT_S: Final = 1.0
 #: So many handshakes that were cut by a server which has keys mean that they are others; one may be an accident.
 IN_VAIN: Final = 4
 PAUSE_S: Final = 0.1
+#: A greeting is asked for this often: else a gateway that turns everybody away met twice as many connections.
+ASK_EVERY_S: Final = 1.0
 #: What a turn looks at: strangers may cause more.
 LOOKED_AT: Final = 64
 
@@ -78,7 +81,7 @@ class Admission:
         self._connected, self._url, self._keys = connected, url, keys
         self._handshakes = Handshakes(connected)
         self.socket = self._handshakes.socket
-        self._in_vain = 0
+        self._in_vain, self._seldom = 0, RateLimit(ASK_EVERY_S)
 
     def check(self) -> None:
         """Look at the handshakes that have failed. Raises `AccessDenied` where no other try can succeed."""
@@ -94,15 +97,16 @@ class Admission:
         keys = self._keys
         if failed is Failed.REFUSED and keys is not None:
             return f"refuses this key: let its allowed_clients name {keys.own.public.decode()}, or give another --keys"
+        self._in_vain += 1
+        if not self._seldom.allows(time.monotonic()):
+            return None
         match mechanism_at(self._url):
             case "NULL" if keys is not None:
                 return "speaks without keys: start it with --keys, or leave --keys out here"
             case "CURVE" if keys is None:
                 return "asks for keys: give --keys DIR (keys=DIR in a program)"
-            case "CURVE" if keys is not None and not self._handshakes.succeeded:
-                self._in_vain += 1
-                if self._in_vain >= IN_VAIN:
-                    return f"has another key than {keys.folder / 'producer.key'}: copy its producer.key anew"
+            case "CURVE" if keys is not None and not self._handshakes.succeeded and self._in_vain >= IN_VAIN:
+                return f"has another key than {keys.folder / 'producer.key'}: copy its producer.key anew"
         return None
 
 

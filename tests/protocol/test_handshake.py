@@ -3,20 +3,22 @@
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from protocol import zmq_transport
+from protocol import handshake, zmq_transport
 from protocol.chunk import Chunk
-from protocol.errors import AccessDenied
-from protocol.handshake import mechanism_at
+from protocol.errors import AccessDenied, StreamTimeout
+from protocol.handshake import ASK_EVERY_S, mechanism_at
 from protocol.keygen import make_keys
 from protocol.open_reader import open_reader
 from protocol.security import client_keys
 from protocol.subscription import ReaderSettings, Subscription
+from tests.faults.proxy import Proxy
 from tests.protocol.serving import ANY_PORT, computed, one_by_one, serving
 
 #: Longer than any test waits: a reader that was refused must not wait for it.
@@ -136,6 +138,23 @@ def test_what_greets_and_then_talks_nonsense_is_tried_again_and_is_no_refusal() 
         greeting_thread.join()
     for connection in connections:
         connection.close()
+
+
+def test_a_gateway_that_turns_everybody_away_is_seldom_asked_for_its_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def silent(url: str) -> str:
+        asked.append(url)
+        return ""
+
+    monkeypatch.setattr(handshake, "mechanism_at", silent)
+    began_s = time.monotonic()
+    with Proxy("tcp://127.0.0.1:9") as gateway, closing(open_reader(gateway.url)) as reader:
+        gateway.turns_away = True
+        while len(gateway.connected_s) < 8:
+            with pytest.raises(StreamTimeout):
+                reader.describe(timeout_s=0.1)
+    assert 1 <= len(asked) <= 1 + (time.monotonic() - began_s) / ASK_EVERY_S
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "ipc"])
