@@ -128,7 +128,7 @@ def weeks(run: CountedRun, row: Row, *, kills: int, producers: int, share: int, 
 def test_a_hundred_million_records_with_a_kill_each_million(
     tmp_path: Path, nursery: Nursery, seed: int, row: Row
 ) -> None:
-    scale = Scale(records=250_000, size=8, batch=4096, step_s=0, report=250_000, validate=1_000_000, checkpoint=100_000)
+    scale = Scale(records=250_000, size=8, batch=1024, step_s=0, report=250_000, validate=1_000_000, checkpoint=100_000)
     with CountedRun(tmp_path, nursery, seed, passes=640, workers=(0, 2), scale=scale) as run:
         weeks(run, row, kills=100, producers=3, share=1_000_000, age=20_000_000)
 
