@@ -11,7 +11,7 @@ from protocol.errors import UsageError
 from trainer.supervised import INPUT, Supervised, described
 from trainer.task import Prepared
 from trainer.tasks import Classification
-from trainer.trained import open_trained
+from trainer.trained import best_checkpoint, open_trained
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Teacher:
     """The model of a run, which does not learn. Raises `UsageError` where it saw its input in another way."""
 
     def __init__(self, run_dir: Path, pupil: Supervised) -> None:
-        trained = open_trained(run_dir)
+        trained = open_trained(*best_checkpoint(run_dir))
         task = trained.task
         if isinstance(task, Supervised) and (task.mean, task.std) != (pupil.mean, pupil.std):
             raise UsageError(

@@ -9,7 +9,7 @@ from protocol.errors import UsageError
 from trainer.device import DeviceSettings, open_device
 from trainer.holdout import Holdout
 from trainer.splits import SPLITS, TEST, batches_of
-from trainer.trained import open_trained
+from trainer.trained import best_checkpoint, open_trained
 from trainer.validation import evaluate
 
 
@@ -19,8 +19,9 @@ def evaluate_run(config: Any) -> int:
         raise UsageError("--batch_size is at least 1")
     run_dir = Path(config.run_dir).expanduser()
     device = open_device(DeviceSettings(device=config.device))
-    trained = open_trained(run_dir)
+    best = best_checkpoint(run_dir)
     test = _test_records(run_dir)
+    trained = open_trained(*best)
     for remark in trained.remarks:
         print(f"trainer: {remark}", file=sys.stderr, flush=True)
     names = test.schema.class_names

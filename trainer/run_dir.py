@@ -9,9 +9,14 @@ from typing import Any
 
 from protocol.errors import UsageError
 from protocol.folder_lock import FolderLock
-from trainer.checkpoint_files import State, load, load_newest
+from trainer.checkpoint_files import CHECKPOINTS, State, load, load_newest
 from trainer.parts import check_same
 from trainer.sealed import make_folder
+
+
+def may_go_on(run_dir: Path, resume: str) -> bool:
+    """Whether there may be a checkpoint to go on from; there certainly is none for a run that is new."""
+    return resume != "never" and (resume != "auto" or (run_dir / CHECKPOINTS).exists())
 
 
 @contextmanager

@@ -38,13 +38,11 @@ def best_checkpoint(run_dir: Path) -> tuple[Path, State, tuple[str, ...]]:
     return *found, tuple(remarks)
 
 
-def open_trained(run_dir: Path) -> Trained:
-    """The model of the best checkpoint.
+def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Trained:
+    """The model of a checkpoint, as `best_checkpoint` gives it.
 
-    Says which classes of other people's it imports. Raises `UsageError` where there is no checkpoint, or none that its
-    classes still fit.
+    Says which classes of other people's it imports. Raises `UsageError` where they do not fit the checkpoint any more.
     """
-    path, state, remarks = best_checkpoint(run_dir)
     parser = ArgumentParser()
     add_model(parser)
     meaning = {name: state["meaning"][name] for name in ("model", "task")}

@@ -33,7 +33,7 @@ from trainer.parts import assemble, fitting, meaning
 from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
-from trainer.run_dir import alone_in, stream_state
+from trainer.run_dir import alone_in, may_go_on, stream_state
 from trainer.settings import TrainSettings
 from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
 from trainer.stages import Stages
@@ -66,6 +66,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
+    taken = "" if may_go_on(run_dir, settings.resume) else take_weights(parts.model, initial)
     alone = alone_in(run_dir, settings.resume, mean)
     with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
         stages = Stages()
@@ -87,7 +88,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         )
         if resumed is not None:
             loader.load_state_dict(stream_state(*resumed, run_dir, loader.group))
-        elif taken := take_weights(parts.model, initial):
+        elif taken := taken or take_weights(parts.model, initial):
             telemetry.notice(taken)
         _connect(loader, settings)
         validation = _validation(made, loader, run_dir, settings, telemetry)

@@ -120,7 +120,7 @@ def test_training_on_after_a_save_changes_nothing_of_what_lands_on_disk(started:
     torch.manual_seed(0)
     model, task = GarmentClassifier(), Classification()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    prepared = {"image": torch.rand(8, 1, 28, 28), "label": torch.arange(8)}
+    prepared = {"input": torch.rand(8, 1, 28, 28), "target": torch.arange(8)}
     positions = {0: 1}
 
     def current() -> State:

@@ -23,7 +23,8 @@ def teacher(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     torch.manual_seed(4)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
     task: Task = Classification(input="x")
-    monkeypatch.setattr(distillation, "open_trained", lambda run_dir: Trained(Path(run_dir), {}, model, task, ()))
+    monkeypatch.setattr(distillation, "best_checkpoint", lambda run_dir: (Path(run_dir), {}, ()))
+    monkeypatch.setattr(distillation, "open_trained", lambda *best: Trained(best[0], best[1], model, task, best[2]))
     return model
 
 

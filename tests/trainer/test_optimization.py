@@ -20,7 +20,7 @@ from trainer.tasks import Regression
 
 CPU = torch.device("cpu")
 TASK = Regression(input="x", target="y")
-STEPS = 20
+STEPS = 12
 
 
 def model_of_seed_2() -> nn.Sequential:
