@@ -31,7 +31,7 @@ class Weeks:
         self._run, self._began_s = run, time.monotonic()
         self._trainers: defaultdict[str, list[Footprint]] = defaultdict(list)
         self._producers: list[list[Footprint]] = [[]]
-        self._files: list[tuple[int, int]] = []
+        self._files: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         self._growing: list[int] = []
         self._lives = 0
 
@@ -68,14 +68,15 @@ class Weeks:
         """Nothing has grown; says what was seen."""
         seen = [assert_flat(looks, f"trainer {kind}") for kind, looks in sorted(self._trainers.items())]
         seen.append(assert_flat(max(self._producers, key=len), "producer"))
-        assert_no_more([count for count, _ in self._files], "files")
-        assert_no_more([nbytes for _, nbytes in self._files], "bytes in files")
+        for age, files in self._files.items():
+            assert_no_more([count for count, _ in files], f"files, {age}")
+            assert_no_more([nbytes for _, nbytes in files], f"bytes in files, {age}")
         assert len(event_files(self._run.run_dir / "tensorboard")) == self._lives, "a life writes one for TensorBoard"
         first, middle, last = (self._growing[at] for at in (0, len(self._growing) // 2, -1))
         assert last - middle <= 1.5 * (middle - first), f"reports take ever more: {self._growing} bytes"
-        files, nbytes = self._files[-1]
+        count, nbytes = self._files["old"][-1]
         each = (last - first) // (len(self._growing) - 1)
-        return f"{'; '.join(seen)}; {files} files of {nbytes:,} bytes, and of reports {each:,} bytes a life"
+        return f"{'; '.join(seen)}; {count} files of {nbytes:,} bytes, and of reports {each:,} bytes a life"
 
     def _live(self) -> Life:
         """With TensorBoard, as trainers have by default."""
@@ -94,7 +95,7 @@ class Weeks:
         kind = f"{age} with {run.workers} workers"
         self._trainers[kind].append(trainer)
         self._producers[-1].append(producer)
-        self._files.append((files, nbytes))
+        self._files[age].append((files, nbytes))
         print(
             f"life {self._lives}, {kind}, {self.took_s:.0f} s: {trainer}; producer {producer}; {files} files",
             flush=True,
