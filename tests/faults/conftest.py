@@ -1,4 +1,4 @@
-"""What the fault tests share: how they fill in the table (tests/conftest.py prints it), where they fork trainers from."""
+"""What the fault tests share: how they fill in their table (tests/conftest.py prints it), where trainers are forked."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
