@@ -9,6 +9,7 @@ from typing import Final
 
 from protocol.dealing import Positions
 from trainer.handed_out import HandedOut
+from trainer.ledger import Fate
 from trainer.position import RunPosition
 from trainer.shared import ProgressBoard
 
@@ -19,12 +20,13 @@ ACCOUNT_S: Final = 0.05
 class Accounting:
     """Of one stream, from one life's start on, over all of its iterations."""
 
-    def __init__(self, position: RunPosition, batch_size: int) -> None:
+    def __init__(self, position: RunPosition, handed_out: HandedOut) -> None:
         self._position = position
         self.board = ProgressBoard(len(position.trained))
         self.board.mark(position.trained)
-        self.handed_out = HandedOut(batch_size)
-        self.handed_out.begin(position.batches)
+        self.handed_out = handed_out
+        self.handed_out.begin(position.batches, position.ahead)
+        self._dropped = 0
         self._account_at_s = 0.0
 
     @property
@@ -46,20 +48,30 @@ class Accounting:
         self.handed_out.mark(number)
         self.count("skipped")
 
-    def count(self, fate: str = "trained") -> None:
+    def count(self, fate: Fate = "trained") -> None:
         """Count what was marked since the last time: a mark alone is a number, so that it costs nothing."""
         self._account_at_s = time.monotonic() + ACCOUNT_S
-        if passed := self.handed_out.take_marked():
-            self._position.mark(self.handed_out.marked, passed, fate)
+        handed_out = self.handed_out
+        if (passed := handed_out.take_marked(fate)) or handed_out.marked != self._position.batches:
+            self._position.mark(handed_out.marked, passed, handed_out.ahead)
             trained = self._position.trained
             self.board.mark({each.partition: trained[each.partition] for each in passed})
+        if self._dropped == handed_out.marked + 1:
+            handed_out.mark(self._dropped)
+            self.count("skipped")
+
+    def drop(self, number: int) -> None:
+        """The batch with this number is not to be trained: it is skipped once all before it are marked."""
+        self._dropped = number
+        self.count()
 
     def begin(self) -> int:
         """Another iteration begins at what was marked; returns how many records were handed out and never were."""
         self.count()
         unmarked = self.handed_out.unmarked_rows
         self._read_again(self.handed_out.drop_unmarked())
-        self.handed_out.begin(self._position.batches)
+        self._dropped = 0
+        self.handed_out.begin(self._position.batches, self._position.ahead)
         return unmarked
 
     def drop_unhanded(self) -> None:

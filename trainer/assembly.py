@@ -4,20 +4,34 @@ The only copy between received frame (or slot) and batch, and where a frame fits
 batches, so that neither copying nor allocating is done for each of them.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from protocol.dealing import Positions
 from protocol.schema import Schema
-from trainer.batch import Batch, Block, Span
-from trainer.merge import Piece
+from trainer.batch import Batch, Block
+from trainer.origin import Origin
 
 BLOCK_BYTES: Final = 1 << 20
 #: What was copied is handed out before anything new is heard of the stream.
 BLOCK_BATCHES: Final = 256
+
+
+class Rows(Protocol):
+    """Rows that are next to be trained. `columns` are arrays [count, *shape]; `release` frees them after the copy."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def columns(self) -> Mapping[str, npt.NDArray[Any]]: ...
+    @property
+    def origin(self) -> Origin: ...
+    @property
+    def release(self) -> Callable[[], None] | None: ...
 
 
 class Assembly:
@@ -47,37 +61,26 @@ class Assembly:
         whole = waiting // self._batch_size * self._batch_size
         return whole if self._becomes_block(whole) else self._block_rows
 
-    def add(self, piece: Piece, after: Positions) -> None:
+    def add(self, piece: Rows, after: Positions) -> None:
         """Take the next rows in; `after` are the positions behind them."""
-        rows = piece.stop - piece.start
-        offset = piece.chunk.offset + piece.start
+        rows, columns, origin = piece.count, piece.columns, piece.origin
         if self._filled == self._rows:
             whole = rows % self._batch_size == 0 and self._becomes_block(rows)
-            tensors = self._own(piece) if whole else self._empty()
+            tensors = _own(columns) if whole else self._empty()
             self._rows, self._filled, self._batched = (rows if whole else self._block_rows), 0, 0
-            self._block = Block(tensors, self._batch_size, {**after, piece.chunk.partition: offset})
+            self._block = Block(tensors, self._batch_size, origin.positions(after, 0))
             self._arrays = {} if whole else {name: tensor.numpy() for name, tensor in tensors.items()}
         first = self._filled
         self._filled = end = first + rows
         for name, array in self._arrays.items():
-            array[first:end] = piece.chunk.columns[name][piece.start : piece.stop]
-        times_ns = piece.chunk.time_ns(piece.start), piece.chunk.time_ns(piece.stop - 1)
-        self._block.add(first, Span(piece.chunk.partition, offset, rows, *times_ns))
+            array[first:end] = columns[name]
+        self._block.add(first, origin)
         if piece.release is not None:
             piece.release()
 
     def _becomes_block(self, rows: int) -> bool:
         """Copying is cheaper where a chunk holds a few batches only."""
         return self._owned and 2 * rows >= self._block_rows
-
-    def _own(self, piece: Piece) -> dict[str, torch.Tensor]:
-        tensors = {}
-        for name, column in piece.chunk.columns.items():
-            assert isinstance(column, np.ndarray)
-            rows = column[piece.start : piece.stop]
-            good = rows.flags.aligned and rows.flags.writeable  # as torch wants it
-            tensors[name] = torch.from_numpy(rows if good else rows.copy())
-        return tensors
 
     def _empty(self) -> dict[str, torch.Tensor]:
         return {
@@ -107,3 +110,11 @@ class Assembly:
     def complete(self) -> int:
         """Batches that are complete and were not asked for."""
         return self._filled // self._batch_size - self._batched
+
+
+def _own(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, rows in columns.items():
+        good = rows.flags.aligned and rows.flags.writeable  # as torch wants it
+        tensors[name] = torch.from_numpy(rows if good else rows.copy())
+    return tensors

@@ -2,26 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import torch
 
 from protocol.dealing import Positions
-
-
-class Span(NamedTuple):
-    """Consecutive records of one partition, and the event times of the first and the last in nanoseconds since 1970."""
-
-    partition: int
-    offset: int
-    records: int
-    first_time_ns: int
-    last_time_ns: int
-
-    def time_ns(self, row: int) -> int:
-        """Event time of one of them, on a straight line between the first and the last."""
-        last = self.records - 1
-        return self.first_time_ns + ((self.last_time_ns - self.first_time_ns) * row // last if last else 0)
+from trainer.origin import Origin
 
 
 class Block:
@@ -35,13 +20,13 @@ class Block:
         self.tensors, self.batch_size = tensors, batch_size
         self._positions = positions
         self._parts: dict[str, tuple[torch.Tensor, ...]] = {}
-        self._spans: list[Span] = []
+        self._origins: list[Origin] = []
         self._first_rows: list[int] = []
 
-    def add(self, row: int, span: Span) -> None:
+    def add(self, row: int, origin: Origin) -> None:
         """The rows from `row` on are these records; those before were told already."""
         self._first_rows.append(row)
-        self._spans.append(span)
+        self._origins.append(origin)
 
     def parts(self, name: str) -> tuple[torch.Tensor, ...]:
         """The parts [batch_size, *shape] of a column, one for each batch; raises `KeyError`."""
@@ -50,17 +35,20 @@ class Block:
             parts = self._parts[name] = torch.split(self.tensors[name], self.batch_size)
         return parts
 
-    def spans(self, start: int, stop: int) -> Iterator[tuple[Span, int, int]]:
-        """The spans that the rows `start` to `stop` - 1 lie in, and which rows of each span those are."""
+    def origins(self, start: int, stop: int) -> Iterator[tuple[Origin, int, int]]:
+        """Where the rows `start` to `stop` - 1 come from, and which rows of each origin those are."""
         at = bisect_right(self._first_rows, start) - 1
-        while at < len(self._spans) and (first := self._first_rows[at]) < stop:
-            span = self._spans[at]
-            yield span, max(start - first, 0), min(stop - first, span.records)
+        while at < len(self._origins) and (first := self._first_rows[at]) < stop:
+            origin = self._origins[at]
+            yield origin, max(start - first, 0), min(stop - first, origin.records)
             at += 1
 
     def positions(self, row: int) -> Positions:
         """The positions of all partitions after the rows before `row`."""
-        return self._positions | {span.partition: span.offset + end for span, _, end in self.spans(0, row)}
+        positions = self._positions
+        for origin, _, end in self.origins(0, row):
+            positions = origin.positions(positions, end)
+        return positions
 
 
 class Batch(Mapping[str, torch.Tensor]):
@@ -89,18 +77,18 @@ class Batch(Mapping[str, torch.Tensor]):
     @property
     def spans(self) -> tuple[tuple[int, int, int], ...]:
         """The (partition, offset, count) that it was made of."""
-        return tuple((span.partition, span.offset + first, end - first) for span, first, end in self._rows())
+        return tuple(part for origin, first, end in self._rows() for part in origin.parts(first, end))
 
     @property
     def positions(self) -> Positions:
-        """The positions of all partitions after this batch."""
+        """The positions of all partitions after this batch; in a shuffled window, those before the window."""
         return self._block.positions(self._index * self._block.batch_size + self.count)
 
     @property
     def newest_time_ns(self) -> int:
         """The event time of its newest record, in nanoseconds since 1970."""
-        return max(span.time_ns(end - 1) for span, _, end in self._rows())
+        return max(origin.newest_time_ns(first, end) for origin, first, end in self._rows())
 
-    def _rows(self) -> Iterator[tuple[Span, int, int]]:
+    def _rows(self) -> Iterator[tuple[Origin, int, int]]:
         start = self._index * self._block.batch_size
-        return self._block.spans(start, start + self.count)
+        return self._block.origins(start, start + self.count)

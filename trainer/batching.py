@@ -11,8 +11,9 @@ from trainer.batch import Batch
 from trainer.dataset import Failed, Item
 from trainer.idleness import Idleness
 from trainer.incoming import Incoming
-from trainer.labels import LabelCheck
+from trainer.order import Order
 from trainer.readers import AllEnded
+from trainer.selection import Selection
 from trainer.shared import SlottedChunk
 from trainer.stages import Stages
 from trainer.workers import WorkerDied
@@ -30,11 +31,13 @@ class Batching:
         incoming: Incoming,
         assembly: Assembly,
         accounting: Accounting,
-        labels: LabelCheck,
+        selection: Selection,
+        order: Order,
         stages: Stages,
         idleness: Idleness,
     ) -> None:
-        self._incoming, self._assembly, self._accounting, self._labels = incoming, assembly, accounting, labels
+        self._incoming, self._assembly, self._accounting = incoming, assembly, accounting
+        self._selection, self._order = selection, order
         self._stages, self._idleness = stages, idleness
         self.replaced: StreamReplaced | None = None
         assembly.begin()
@@ -47,26 +50,16 @@ class Batching:
             self._copy()
             if self._assembly.complete:
                 return self._assembly.batches(number)
-            if self.replaced is not None or not self._pull():
+            if (self.replaced is not None or not self._pull()) and not self._order.finish():
                 break
         return iter(()) if self._idleness.stopping else self._assembly.rest(number)
 
     def _copy(self) -> None:
         """Copy what has come into the block, as far as that has room."""
-        assembly, merge, handed_out = self._assembly, self._incoming.merge, self._accounting.handed_out
-        while (waiting := merge.waiting) and (room := assembly.room(waiting)):
-            if (lost := merge.pass_over()) is not None:
-                handed_out.lose(lost)
-                continue
-            piece = merge.take(room)
-            assert piece is not None
-            if piece.rejected:
-                handed_out.reject(piece.chunk.partition, piece.stop - piece.start)
-                if piece.release is not None:
-                    piece.release()
-            else:
-                assembly.add(piece, merge.positions)
-                handed_out.copy(piece.chunk.partition, piece.stop - piece.start)
+        assembly, order, positions = self._assembly, self._order, self._incoming.merge.positions
+        while (ready := order.ready()) and (room := assembly.room(ready)):
+            if (rows := order.take(room)) is not None:
+                assembly.add(rows, positions)
 
     def _pull(self) -> bool:
         """Take in what the readers have; false where nothing will ever come."""
@@ -90,7 +83,7 @@ class Batching:
     def _take_in(self, item: Item) -> None:
         match item:
             case SlottedChunk() | Chunk():
-                self._incoming.buffer(item, self._labels.bad_rows)
+                self._incoming.buffer(item, self._selection.runs)
                 self._idleness.received()
             case Expired():
                 self._accounting.position.hear(item)
@@ -108,7 +101,7 @@ class Batching:
 
     def waiting(self) -> dict[int, int]:
         """Records by partition that have come and are not copied yet."""
-        return self._incoming.merge.buffered()
+        return self._order.buffered()
 
     def close(self) -> None:
         """End the readers; what waits is read again another time."""

@@ -1,16 +1,18 @@
 """What one iteration has copied, handed out and marked: the rows between the stream and the trained positions."""
 
 from protocol.dealing import Positions
-from protocol.errors import Lost
+from protocol.errors import Lost, StreamError
 from trainer.batch import Batch
+from trainer.ledger import Fate
 from trainer.trail import Passed, Trail
+from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Window, WindowedTrail
 
 
 class HandedOut:
     """Rows are copied into batches, batches are handed out, batches are marked as trained: in this order, each once.
 
-    A mark is a number and nothing else; `take_marked` says what was marked since it was last asked. Batches are
-    numbered from 1 over all lives; all of an iteration but its last have `batch_size` rows.
+    A mark is a number and nothing else; `take_marked` says what has passed by what was marked since it was last asked.
+    Batches are numbered from 1 over all lives; all of an iteration but its last have `batch_size` rows.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -18,21 +20,24 @@ class HandedOut:
         self._trail = Trail()
         self.begin(0)
 
-    def begin(self, batches: int) -> None:
-        """A new iteration, after so many batches that were trained."""
+    def begin(self, batches: int, ahead: Ahead = NOTHING_AHEAD) -> None:
+        """A new iteration, after so many batches that were trained; `ahead` is what they have trained of a window that
+        has not passed.
+        """
+        assert not ahead.rows or isinstance(self, HandedOutWindows), "nothing is ahead where nothing is shuffled"
         self._before = batches
         #: Number of the last batch that was handed out, and of the last that was marked.
         self.number = self.marked = batches
-        self._copied_rows = self._handed_rows = self._counted_rows = 0
+        self._copied_rows = self._handed_rows = self._passed_rows = 0
 
     def copy(self, partition: int, rows: int) -> None:
         """So many rows of a partition were copied."""
         self._trail.add(partition, rows)
         self._copied_rows += rows
 
-    def reject(self, partition: int, rows: int) -> None:
+    def leave_out(self, partition: int, rows: int, fate: Fate) -> None:
         """So many rows of a partition are in no batch: they have passed once those before them are marked."""
-        self._trail.add(partition, rows, rejected=True)
+        self._trail.add(partition, rows, fate)
 
     def lose(self, lost: Lost) -> None:
         """Lost records lie behind the last row that was copied: they have passed once that is marked."""
@@ -47,20 +52,32 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self) -> list[Passed | Lost]:
-        """What was marked and not taken yet, in the order in which it was copied, with what was rejected or lost."""
-        rows = min((self.marked - self._before) * self._batch_size, self._handed_rows) - self._counted_rows
-        self._counted_rows += rows
-        return self._trail.take(rows)
+    def take_marked(self, fate: Fate = "trained") -> list[Passed | Lost]:
+        """What has passed and was not taken yet, in the order of the stream, with what was left out or lost.
+
+        `fate` is that of the rows that were marked since the last time.
+        """
+        rows = self._marked_rows - self._passed_rows
+        self._passed_rows += rows
+        return self._trail.take(rows, fate)
+
+    @property
+    def _marked_rows(self) -> int:
+        return min((self.marked - self._before) * self._batch_size, self._handed_rows)
+
+    @property
+    def ahead(self) -> Ahead:
+        """What was marked and has not passed."""
+        return NOTHING_AHEAD
 
     @property
     def unmarked_rows(self) -> int:
-        """Rows that were handed out and not taken as marked."""
-        return self._handed_rows - self._counted_rows
+        """Rows that were handed out and not marked when that was last looked at."""
+        return self._handed_rows - self._passed_rows
 
     def drop_unmarked(self) -> list[tuple[int, int]]:
-        """All that was copied and not marked is given up: (partition, rows)."""
-        self._handed_rows = self._counted_rows
+        """All that was copied and has not passed is given up: (partition, rows)."""
+        self._handed_rows = self._passed_rows
         return self.drop_unhanded()
 
     def drop_unhanded(self) -> list[tuple[int, int]]:
@@ -69,6 +86,59 @@ class HandedOut:
         return self._trail.drop(rows)
 
     def counts(self) -> tuple[Positions, Positions]:
-        """Rows by partition that were copied and not handed out, and those that were handed out and not marked."""
+        """Rows by partition that were copied and not handed out, and those that were handed out and have not passed."""
         unmarked, unhanded = self._trail.counts(self.unmarked_rows)
         return unhanded, unmarked
+
+
+class HandedOutWindows(HandedOut):
+    """The same of shuffled windows: rows are marked in another order than they came, so a window passes as a whole.
+
+    What is in a window that has not passed stays until the next iteration begins, which reads it again.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._windows = WindowedTrail()
+        super().__init__(batch_size)
+
+    def begin(self, batches: int, ahead: Ahead = NOTHING_AHEAD) -> None:
+        super().begin(batches)
+        self._ahead = ahead
+        self._handed_rows = ahead.rows
+
+    def copy_window(self, window: Window) -> None:
+        """A window is complete. Raises `StreamError` where it is the first and was another when it was last read."""
+        if self._ahead.rows and not self._copied_rows and len(window.partitions) != self._ahead.window:
+            raise StreamError(
+                f"{self._ahead.rows:,} records of a shuffled window of {self._ahead.window:,} were trained, and now it has "
+                f"{len(window.partitions):,}: which they were cannot be told any more; begin anew in another --run_dir"
+            )
+        self._windows.add(window)
+        self._copied_rows += len(window.partitions)
+
+    def take_marked(self, fate: Fate = "trained") -> list[Passed | Lost]:
+        passed = self._windows.take(self._marked_rows - self._passed_rows, fate)
+        self._passed_rows = self._marked_rows - self._windows.settled
+        return passed
+
+    @property
+    def ahead(self) -> Ahead:
+        return self._windows.ahead if self._copied_rows else self._ahead
+
+    @property
+    def unmarked_rows(self) -> int:
+        return self._handed_rows - self._passed_rows - self._windows.settled
+
+    def drop_unmarked(self) -> list[tuple[int, int]]:
+        return self._windows.drop()
+
+    def drop_unhanded(self) -> list[tuple[int, int]]:
+        return []
+
+    def counts(self) -> tuple[Positions, Positions]:
+        unmarked, unhanded = self._windows.counts(self._handed_rows - self._passed_rows)
+        return unhanded, unmarked
+
+    @property
+    def _marked_rows(self) -> int:
+        return min(self._ahead.rows + (self.marked - self._before) * self._batch_size, self._handed_rows)

@@ -7,8 +7,7 @@ from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import Lost, StreamError
 from trainer.dataset import Item
-from trainer.labels import runs_of
-from trainer.ledger import Ledger
+from trainer.ledger import Fate, Ledger
 from trainer.merge import Merge
 from trainer.readers import Readers
 from trainer.shared import SlottedChunk
@@ -50,13 +49,13 @@ class Incoming:
             self._futile = 0
         return items
 
-    def buffer(self, item: Chunk | SlottedChunk, bad_rows: Callable[[Chunk], list[int]]) -> None:
-        """A chunk waits for its turn. `bad_rows` tells its rows that are not to be trained on, in order."""
+    def buffer(self, item: Chunk | SlottedChunk, runs: Callable[[Chunk], Iterable[tuple[int, int, Fate]]]) -> None:
+        """A chunk waits for its turn. `runs` tells what becomes of its rows."""
         chunk, release = self._viewed(item) if isinstance(item, SlottedChunk) else (item, None)
-        for start, stop, rejected in runs_of(chunk.count, bad_rows(chunk)):
+        for start, stop, fate in runs(chunk):
             last = release if stop == chunk.count else None  # the others of a partition go before it
             part = chunk.part(start, stop) if stop - start < chunk.count else chunk
-            self.merge.add(part, last, rejected=rejected)
+            self.merge.add(part, last, fate)
         self._ledger.receive(chunk.partition, chunk.count)
 
     def _viewed(self, slotted: SlottedChunk) -> tuple[Chunk, Callable[[], None]]:

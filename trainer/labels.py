@@ -1,7 +1,5 @@
 """The edge of the trainer: records of a producer that holds nothing against its own schema."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from protocol.chunk import Chunk
@@ -46,14 +44,3 @@ class LabelCheck:
             self._quarantine.keep(record, reason, (chunk.partition, offset))
             self._kept[chunk.partition] = offset + 1
 
-
-def runs_of(count: int, rows: list[int]) -> Iterator[tuple[int, int, bool]]:
-    """`count` rows as runs (start, stop, whether they are among `rows`), which ascend; none of them is empty."""
-    start = 0
-    for row in rows:
-        if start < row:
-            yield start, row, False
-        yield row, row + 1, True
-        start = row + 1
-    if start < count:
-        yield start, count, False

@@ -1,6 +1,6 @@
 """The ledger: where every record went, partition by partition.
 
-Over all lives of a run:   position - start = trained + held out + skipped + rejected + lost
+Over all lives of a run:   position - start = trained + held out + thinned + skipped + rejected + lost
 In this life:              received = consumed + buffered + handed out and not yet marked
 
 A run that goes on with another stream begins a ledger for it and closes the one before, whose equation still holds: its
@@ -12,13 +12,14 @@ arithmetic: two rooms, so that the check can fail.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from protocol.dealing import Positions
 from protocol.errors import LedgerUnbalanced
 
 #: What can become of a record whose position has passed.
-FATES: Final = ("trained", "held_out", "skipped", "rejected", "lost")
+Fate = Literal["trained", "held_out", "thinned", "skipped", "rejected", "lost"]
+FATES: Final[tuple[Fate, ...]] = get_args(Fate)
 
 
 class Ledger:
@@ -27,11 +28,11 @@ class Ledger:
     def __init__(self, start: Positions) -> None:
         self.start = dict(start)
         partitions = len(start)
-        self._fates = {fate: [0] * partitions for fate in FATES}
+        self._fates: dict[Fate, list[int]] = {fate: [0] * partitions for fate in FATES}
         self._received = [0] * partitions
         self._consumed = [0] * partitions
 
-    def count(self, fate: str, partition: int, records: int) -> None:
+    def count(self, fate: Fate, partition: int, records: int) -> None:
         """`records` of a partition have met this fate in this life."""
         self._fates[fate][partition] += records
         if fate != "lost":  # what is lost never came in

@@ -24,12 +24,17 @@ from trainer.accounting import Accounting
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.batching import Batching
+from trainer.handed_out import HandedOut, HandedOutWindows
 from trainer.idleness import IDLE_S, Idleness
 from trainer.incoming import Incoming
 from trainer.labels import LabelCheck
 from trainer.ledger import offsets
+from trainer.merge import Merge
+from trainer.order import InOrder, Order, Shuffled
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import Readers
+from trainer.sampling import SamplingSettings
+from trainer.selection import Selection
 from trainer.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -75,6 +80,9 @@ class StreamLoader:
         pin_memory: bool = False,
         stages: Stages | None = None,
         quarantine: str | Path | None = None,
+        sampling: SamplingSettings | None = None,
+        held_out: str | Path | None = None,
+        seed: int = 0,
     ) -> None:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
@@ -90,6 +98,10 @@ class StreamLoader:
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
         self._connect_timeout_s, self._on_wait, self._pin_memory = connect_timeout_s, on_wait, pin_memory
         self._stages = stages or Stages()
+        self._sampling, self._seed = sampling or SamplingSettings(), seed
+        if self._sampling.holdout and held_out is None:
+            raise UsageError("a holdout needs a folder to keep its records in: give held_out")
+        self._held_out_folder = None if held_out is None else Path(held_out)
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
@@ -118,13 +130,15 @@ class StreamLoader:
             names = ", ".join(field.name for field in info.schema.fields if field.ragged)
             raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
         position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
-        self._accounting = Accounting(position, self.batch_size)
+        windowed = bool(self._sampling.shuffle_window)
+        handed_out = HandedOutWindows(self.batch_size) if windowed else HandedOut(self.batch_size)
+        self._accounting = Accounting(position, handed_out)
         if durable:
             self._accounting.board.make_durable()
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
         self._committing = info.incarnation, self._accounting.board
         self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
-        self._labels = LabelCheck(info.schema, self._quarantine)
+        self._selection = Selection(info, LabelCheck(info.schema, self._quarantine), self._sampling, self._seed)
         self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
@@ -150,8 +164,9 @@ class StreamLoader:
         accounting, handed_out = self._accounting, self._accounting.handed_out
         position = accounting.position
         incoming = Incoming(self._open_readers, self.info.dealing, position.trained, position.ledger, self._stages)
+        order = self._order(incoming.merge)
         self._batching = batching = Batching(
-            incoming, self._assembly, accounting, self._labels, self._stages, self._idleness
+            incoming, self._assembly, accounting, self._selection, order, self._stages, self._idleness
         )
         try:
             handed = -1
@@ -161,13 +176,32 @@ class StreamLoader:
                     if self._idleness.stopping or iteration != self._iterations:
                         break
                     handed_out.hand(batch)
-                    yield batch
+                    if self._sampling.drop_last and batch.count < self.batch_size:
+                        accounting.drop(batch.number)
+                    else:
+                        yield batch
             self._release()
         finally:
             if iteration == self._iterations:
                 self._close()
                 accounting.drop_unhanded()
         return batching.replaced
+
+    def _order(self, merge: Merge) -> Order:
+        handed_out, keep, sampling = self._accounting.handed_out, None, self._sampling
+        if not isinstance(handed_out, HandedOutWindows):
+            return InOrder(merge, handed_out, keep)
+        return Shuffled(
+            merge,
+            handed_out,
+            keep,
+            schema=self.info.schema,
+            dealing=self.info.dealing,
+            size=sampling.shuffle_window,
+            seed=self._seed,
+            label=self.info.schema.label if sampling.balance else None,
+            trained=self.position.ahead.rows,
+        )
 
     @property
     def on_idle(self) -> Callable[[], None] | None:
@@ -258,7 +292,7 @@ class StreamLoader:
         """
         self.connect()
         self._accounting.board.make_durable()
-        return {"group": self.group, **self.position.state_dict()}
+        return {"group": self.group, "sampling": self._sampling.state_dict(), **self.position.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
@@ -270,6 +304,7 @@ class StreamLoader:
         if self._description is not None:
             raise RuntimeError("load_state_dict comes before the first batch and before the stream is asked for")
         check_version(state)
+        self._sampling.check_same(state["sampling"])
         self._resumed = dict(state)
         self.group = str(state["group"])
 

@@ -7,24 +7,50 @@ the order does not depend on how many readers there are or which of them was qui
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import LedgerUnbalanced, Lost
+from trainer.ledger import Fate
+from trainer.origin import Origin, Span
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Rows `start` to `stop` - 1 of a chunk, next in stream order. `release` frees the memory after the last copy.
 
-    Rows that were `rejected` have their place in the order and are not to be trained on.
+    Rows with another `fate` than to be trained have their place in the order all the same.
     """
 
     chunk: Chunk
     start: int
     stop: int
     release: Callable[[], None] | None
-    rejected: bool = False
+    fate: Fate = "trained"
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The rows by field, arrays [count, *shape] over the chunk's memory; only of fields that are not ragged."""
+        found = {}
+        for name, column in self.chunk.columns.items():
+            assert isinstance(column, np.ndarray)
+            found[name] = column[self.start : self.stop]
+        return found
+
+    @property
+    def origin(self) -> Origin:
+        """Where the rows come from."""
+        first, last = self.chunk.time_ns(self.start), self.chunk.time_ns(self.stop - 1)
+        return Span(self.chunk.partition, self.chunk.offset + self.start, self.count, first, last)
 
 
 class Merge:
@@ -33,17 +59,17 @@ class Merge:
     def __init__(self, dealing: Dealing, positions: Positions) -> None:
         self._turns = Turns(dealing, positions)
         self.positions = self._turns.positions
-        self._chunks: dict[int, deque[tuple[Chunk | Lost, Callable[[], None] | None, bool]]] = {
+        self._chunks: dict[int, deque[tuple[Chunk | Lost, Callable[[], None] | None, Fate]]] = {
             p: deque() for p in positions
         }
 
-    def add(self, chunk: Chunk, release: Callable[[], None] | None = None, *, rejected: bool = False) -> None:
+    def add(self, chunk: Chunk, release: Callable[[], None] | None = None, fate: Fate = "trained") -> None:
         """A chunk has arrived; those of one partition arrive in order."""
-        self._chunks[chunk.partition].append((chunk, release, rejected))
+        self._chunks[chunk.partition].append((chunk, release, fate))
 
     def lose(self, lost: Lost) -> None:
         """These records will never arrive; those of the partition that did lie before them."""
-        self._chunks[lost.partition].append((lost, None, False))
+        self._chunks[lost.partition].append((lost, None, "lost"))
 
     def pass_over(self) -> Lost | None:
         """What is next in stream order, if it will never arrive; what comes then lies behind it."""
@@ -64,7 +90,7 @@ class Merge:
         waiting = self._chunks[partition]
         if not waiting:
             return None
-        chunk, release, rejected = waiting[0]
+        chunk, release, fate = waiting[0]
         if isinstance(chunk, Lost):
             return None
         start, count = self.positions[partition] - chunk.offset, chunk.count
@@ -76,7 +102,12 @@ class Merge:
         if last:
             waiting.popleft()
         turns.move(stop - start)
-        return Piece(chunk, start, stop, release if last else None, rejected)
+        return Piece(chunk, start, stop, release if last else None, fate)
+
+    @property
+    def partition(self) -> int:
+        """Whose turn it is."""
+        return self._turns.partition
 
     @property
     def waiting(self) -> int:

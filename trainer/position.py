@@ -13,10 +13,11 @@ from protocol.rate_limit import RateLimit
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
 from trainer.ledger import ClosedLedger, Ledger, add_up, offsets
 from trainer.trail import Passed
+from trainer.windowed_trail import NOTHING_AHEAD, Ahead
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 2
+STATE_VERSION: Final = 3
 #: A slow trainer may lose records many times a second; that is said so often, the ledger counts each time.
 LOST_SAID_S: Final = 10.0
 
@@ -40,6 +41,8 @@ class RunPosition:
         self.batches = 0
         self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
         self.ledger = Ledger(self.trained)
+        #: What was trained of a shuffled window that the positions have not passed.
+        self.ahead = NOTHING_AHEAD
         #: What became of the records of earlier streams, which this one has followed.
         self.earlier: list[ClosedLedger] = []
         self.log_end = dict(description.log_end)
@@ -59,8 +62,9 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, passed: Iterable[Passed | Lost], fate: str = "trained") -> None:
-        """All batches up to this number have met a fate; `passed` are their rows that had not before.
+    def mark(self, number: int, passed: Iterable[Passed | Lost], ahead: Ahead = NOTHING_AHEAD) -> None:
+        """All batches up to this number have met a fate; `passed` are the rows that have passed by that, and what was
+        trained `ahead` of the positions.
 
         Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it,
         and over what was lost in between.
@@ -73,10 +77,10 @@ class RunPosition:
                 self.ledger.count("lost", each.partition, each.records)
                 total = 0
             else:
-                self.ledger.count("rejected" if each.rejected else fate, each.partition, each.rows)
+                self.ledger.count(each.fate, each.partition, each.rows)
                 total += each.rows
         self._turns.advance(total)
-        self.batches = number
+        self.batches, self.ahead = number, ahead
 
     def hear(self, event: Subscribed | Heard | Away | Expired | Ended) -> None:
         """One of the readers has heard something of the producer. Raises `RecordsLost` where that ends the run."""
@@ -163,6 +167,7 @@ class RunPosition:
             "log_end": dict(self.log_end),
             "batches": self.batches,
             "ended": self.ended,
+            "ahead": {"trained": dict(self.ahead.trained), "window": self.ahead.window},
             "ledger": self.ledger.state_dict(),
             "earlier": [each.state_dict() for each in self.earlier],
         }
@@ -174,6 +179,7 @@ class RunPosition:
         if state["incarnation"] == found:
             self._turns = Turns(self._info.dealing, offsets(state["positions"]))
             self.ledger = Ledger.from_state(state["ledger"])
+            self.ahead = _ahead(state)
             return
         closed, lost = _close(state)
         if closed.ended:
@@ -189,6 +195,10 @@ class RunPosition:
         self.save_soon = True
 
 
+def _ahead(state: Mapping[str, Any]) -> Ahead:
+    return Ahead(offsets(state["ahead"]["trained"]), int(state["ahead"]["window"]))
+
+
 def check_version(state: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a state was written by another version of this program."""
     if state.get("version") != STATE_VERSION:
@@ -198,9 +208,11 @@ def check_version(state: Mapping[str, Any]) -> None:
 def _close(state: Mapping[str, Any]) -> tuple[ClosedLedger, tuple[Lost, ...]]:
     """The ledger of a stream that is over: what of it was heard of and not trained is lost."""
     ledger, positions = Ledger.from_state(state["ledger"]), offsets(state["positions"])
-    lost = lost_between(positions, state["log_end"], at_least=True)
+    lost, ahead = lost_between(positions, state["log_end"], at_least=True), _ahead(state)
     for each in lost:
-        ledger.count("lost", each.partition, each.records)
+        trained = ahead.trained.get(each.partition, 0)
+        ledger.count("trained", each.partition, trained)
+        ledger.count("lost", each.partition, each.records - trained)
         positions[each.partition] = each.end
     closed = ClosedLedger(incarnation=state["incarnation"], ended=state["ended"], positions=positions, ledger=ledger)
     return closed, lost

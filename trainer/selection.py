@@ -1,0 +1,78 @@
+"""What becomes of each record that comes: trained, or left out as rejected, held out or thinned."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.chunk import Chunk
+from protocol.errors import UsageError
+from protocol.stream import StreamInfo
+from trainer.labels import LabelCheck
+from trainer.ledger import FATES, Fate
+from trainer.sampling import SamplingSettings, drawn
+
+ID = "id"
+CODE = {fate: code for code, fate in enumerate(FATES)}
+TRAINED = CODE["trained"]
+
+
+class Selection:
+    """The fates of a stream's records, each a function of the record and the seed alone.
+
+    Raises `UsageError` where the settings do not go with the stream.
+    """
+
+    def __init__(self, info: StreamInfo, labels: LabelCheck, settings: SamplingSettings, seed: int) -> None:
+        self._dealing, self._labels, self._label, self._seed = info.dealing, labels, info.schema.label, seed
+        self._holdout, self._has_id = settings.holdout, _has_id(info)
+        self._shares = np.array(settings.thin)
+        if settings.holdout and not self._has_id and info.records_per_pass is not None:
+            raise UsageError(
+                "--holdout: the stream's records have no id and may come again, so what was held out in one pass would be "
+                "trained in the next: let the source give an integer field 'id', or the producer --validation"
+            )
+        if (settings.thin or settings.balance) and self._label is None:
+            raise UsageError("--thin and --balance are by class, and the stream has no label")
+        _check_shares(info, settings.thin)
+
+    def runs(self, chunk: Chunk) -> Iterator[tuple[int, int, Fate]]:
+        """The rows of a chunk as runs (start, stop, fate), none of them empty."""
+        rejected = self._labels.bad_rows(chunk)
+        if not rejected and not self._holdout and not self._shares.size:
+            yield 0, chunk.count, "trained"
+            return
+        fates = self._fates(chunk, rejected)
+        bounds = [0, *(np.flatnonzero(np.diff(fates)) + 1).tolist(), chunk.count]
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            yield start, stop, FATES[fates[start]]
+
+    def _fates(self, chunk: Chunk, rejected: list[int]) -> npt.NDArray[np.uint8]:
+        """The later ones go over the earlier."""
+        fates = np.full(chunk.count, TRAINED, np.uint8)
+        if self._shares.size:
+            assert self._label is not None, "checked at the beginning"
+            classes = np.clip(np.asarray(chunk.columns[self._label]), 0, len(self._shares) - 1)
+            numbers = self._numbers(chunk)
+            fates[drawn(self._seed, numbers) >= self._shares[classes]] = CODE["thinned"]
+        if self._holdout:
+            ids = np.asarray(chunk.columns[ID]) if self._has_id else self._numbers(chunk)
+            fates[drawn(self._seed + 1, ids) < self._holdout] = CODE["held_out"]
+        fates[rejected] = CODE["rejected"]
+        return fates
+
+    def _numbers(self, chunk: Chunk) -> npt.NDArray[np.int64]:
+        """The numbers of the records in stream order."""
+        first = self._dealing.record(chunk.partition, chunk.offset)
+        assert chunk.end <= self._dealing.stripe_end(chunk.offset), "a chunk is a part of one stripe"
+        return np.arange(first, first + chunk.count, dtype=np.int64)
+
+
+def _has_id(info: StreamInfo) -> bool:
+    return any(field.name == ID and field.dtype.startswith(("int", "uint")) and not field.shape for field in info.schema.fields)
+
+
+def _check_shares(info: StreamInfo, shares: list[float]) -> None:
+    known = info.schema.label_range
+    if shares and known is not None and len(shares) != known[1] + 1:
+        raise UsageError(f"--thin: {len(shares)} shares for {known[1] + 1} classes: give one for each")
