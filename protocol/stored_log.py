@@ -6,6 +6,7 @@ bytes before it, and the frames behind it: the same columns as on the wire.
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
@@ -84,6 +85,13 @@ class StoredLog(Log):
                     return chunk.offset + next(rows)
                 found = cursor.next()
             return self._of(transaction, "end")[partition]
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Everything that is kept, by partition and offset, in memory of its own; there may be gaps."""
+        with self._folder.reading() as transaction, transaction.cursor(db=self._database) as cursor:
+            for _ in cursor:
+                chunk = self._chunk(cursor)
+                yield replace(chunk, columns=_joined(self.info.schema, [chunk.columns]))
 
     # --- writing -------------------------------------------------------------------------------------------------
 

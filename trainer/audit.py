@@ -45,6 +45,8 @@ class Account:
         check_version(stream)
         self.samples = int(state["samples"])
         self.group = str(stream["group"])
+        #: Samples of a shuffled window that the positions have not passed.
+        self.ahead = sum(stream["ahead"]["trained"].values())
         self.streams = [ClosedLedger.from_state(each) for each in (*stream["earlier"], stream)]
 
     @property
@@ -54,7 +56,7 @@ class Account:
 
     def check(self, served: Served | None = None) -> None:
         """Raise `LedgerUnbalanced` that names the term which is wrong, as far as the others tell."""
-        trained = self.totals["trained"]
+        trained = self.totals["trained"] + self.ahead
         if trained != self.samples:
             raise LedgerUnbalanced(f"trained: the ledger has {trained:,} records, the checkpoint {self.samples:,}")
         for each in self.streams:

@@ -13,7 +13,6 @@ from trainer.idleness import Idleness
 from trainer.incoming import Incoming
 from trainer.order import Order
 from trainer.readers import AllEnded
-from trainer.selection import Selection
 from trainer.shared import SlottedChunk
 from trainer.stages import Stages
 from trainer.workers import WorkerDied
@@ -31,14 +30,12 @@ class Batching:
         incoming: Incoming,
         assembly: Assembly,
         accounting: Accounting,
-        selection: Selection,
         order: Order,
         stages: Stages,
         idleness: Idleness,
     ) -> None:
         self._incoming, self._assembly, self._accounting = incoming, assembly, accounting
-        self._selection, self._order = selection, order
-        self._stages, self._idleness = stages, idleness
+        self._order, self._stages, self._idleness = order, stages, idleness
         self.replaced: StreamReplaced | None = None
         assembly.begin()
 
@@ -83,7 +80,7 @@ class Batching:
     def _take_in(self, item: Item) -> None:
         match item:
             case SlottedChunk() | Chunk():
-                self._incoming.buffer(item, self._selection.runs)
+                self._incoming.buffer(item)
                 self._idleness.received()
             case Expired():
                 self._accounting.position.hear(item)
@@ -101,9 +98,12 @@ class Batching:
 
     def waiting(self) -> dict[int, int]:
         """Records by partition that have come and are not copied yet."""
-        return self._order.buffered()
+        counts = self._incoming.merge.buffered()
+        for partition, records in self._order.gathered().items():
+            counts[partition] = counts.get(partition, 0) + records
+        return counts
 
     def close(self) -> None:
         """End the readers; what waits is read again another time."""
         self._accounting.count()  # readers that leave say once more what was trained
-        self._incoming.close()
+        self._incoming.close(self._order.gathered())

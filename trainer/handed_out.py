@@ -110,8 +110,8 @@ class HandedOutWindows(HandedOut):
         """A window is complete. Raises `StreamError` where it is the first and was another when it was last read."""
         if self._ahead.rows and not self._copied_rows and len(window.partitions) != self._ahead.window:
             raise StreamError(
-                f"{self._ahead.rows:,} records of a shuffled window of {self._ahead.window:,} were trained, and now it has "
-                f"{len(window.partitions):,}: which they were cannot be told any more; begin anew in another --run_dir"
+                f"{self._ahead.rows:,} records of a shuffled window of {self._ahead.window:,} were trained, and now it "
+                f"has {len(window.partitions):,}: which they were cannot be told; begin anew in another --run_dir"
             )
         self._windows.add(window)
         self._copied_rows += len(window.partitions)

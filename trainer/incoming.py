@@ -7,9 +7,10 @@ from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import Lost, StreamError
 from trainer.dataset import Item
-from trainer.ledger import Fate, Ledger
+from trainer.ledger import Ledger
 from trainer.merge import Merge
 from trainer.readers import Readers
+from trainer.selection import Selection
 from trainer.shared import SlottedChunk
 from trainer.stages import WAITING, Stages
 from trainer.workers import WorkerDied
@@ -21,7 +22,8 @@ FUTILE_STARTS = 3
 
 
 class Incoming:
-    """The readers of one iteration; `merge` buffers their chunks. `open_readers(positions)` starts them.
+    """The readers of one iteration; `merge` buffers their chunks. `open_readers(positions)` starts them,
+    `selection` says what becomes of each record.
 
     What arrives is counted in `ledger` as received, and as not received where it is thrown away to be read again.
     """
@@ -29,13 +31,14 @@ class Incoming:
     def __init__(
         self,
         open_readers: Callable[[Positions], Readers],
+        selection: Selection,
         dealing: Dealing,
         positions: Positions,
         ledger: Ledger,
         stages: Stages,
     ) -> None:
         self.merge = Merge(dealing, positions)
-        self._open_readers, self._ledger, self._stages = open_readers, ledger, stages
+        self._open_readers, self._selection, self._ledger, self._stages = open_readers, selection, ledger, stages
         self._futile = 0
         self._readers: Readers | None = None
         self._open()
@@ -49,10 +52,10 @@ class Incoming:
             self._futile = 0
         return items
 
-    def buffer(self, item: Chunk | SlottedChunk, runs: Callable[[Chunk], Iterable[tuple[int, int, Fate]]]) -> None:
-        """A chunk waits for its turn. `runs` tells what becomes of its rows."""
+    def buffer(self, item: Chunk | SlottedChunk) -> None:
+        """A chunk waits for its turn."""
         chunk, release = self._viewed(item) if isinstance(item, SlottedChunk) else (item, None)
-        for start, stop, fate in runs(chunk):
+        for start, stop, fate in self._selection.runs(chunk):
             last = release if stop == chunk.count else None  # the others of a partition go before it
             part = chunk.part(start, stop) if stop - start < chunk.count else chunk
             self.merge.add(part, last, fate)
@@ -78,10 +81,11 @@ class Incoming:
         self.close()
         self._open()
 
-    def close(self) -> None:
-        """End the readers; what is buffered is read again another time."""
-        for partition, records in self.merge.clear().items():
-            self._ledger.receive(partition, -records)
+    def close(self, gathered: Positions | None = None) -> None:
+        """End the readers; what is buffered, and was `gathered` out of that in vain, is read again another time."""
+        for records_by_partition in (self.merge.clear(), gathered or {}):
+            for partition, records in records_by_partition.items():
+                self._ledger.receive(partition, -records)
         self.close_readers()
 
     def close_readers(self) -> None:

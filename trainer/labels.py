@@ -43,4 +43,3 @@ class LabelCheck:
             record = {name: np.asarray(column)[row] for name, column in chunk.columns.items()}
             self._quarantine.keep(record, reason, (chunk.partition, offset))
             self._kept[chunk.partition] = offset + 1
-

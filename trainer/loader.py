@@ -25,16 +25,19 @@ from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.batching import Batching
 from trainer.handed_out import HandedOut, HandedOutWindows
+from trainer.held_out import HeldOut
+from trainer.holdout import Holdout
 from trainer.idleness import IDLE_S, Idleness
 from trainer.incoming import Incoming
 from trainer.labels import LabelCheck
 from trainer.ledger import offsets
 from trainer.merge import Merge
-from trainer.order import InOrder, Order, Shuffled
+from trainer.order import InOrder, Order
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import Readers
 from trainer.sampling import SamplingSettings
 from trainer.selection import Selection
+from trainer.shuffle import Shuffled
 from trainer.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -102,6 +105,7 @@ class StreamLoader:
         if self._sampling.holdout and held_out is None:
             raise UsageError("a holdout needs a folder to keep its records in: give held_out")
         self._held_out_folder = None if held_out is None else Path(held_out)
+        self._held_out: HeldOut | None = None
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
@@ -138,6 +142,9 @@ class StreamLoader:
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
         self._committing = info.incarnation, self._accounting.board
         self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
+        if self._sampling.holdout:
+            assert self._held_out_folder is not None, "checked at the beginning"
+            self._held_out = HeldOut(self._held_out_folder, info, self._sampling.holdout_records, position.trained)
         self._selection = Selection(info, LabelCheck(info.schema, self._quarantine), self._sampling, self._seed)
         self._description = description
 
@@ -163,11 +170,11 @@ class StreamLoader:
         """Those of one stream, from its trained positions on; returns why another one follows, if one does."""
         accounting, handed_out = self._accounting, self._accounting.handed_out
         position = accounting.position
-        incoming = Incoming(self._open_readers, self.info.dealing, position.trained, position.ledger, self._stages)
-        order = self._order(incoming.merge)
-        self._batching = batching = Batching(
-            incoming, self._assembly, accounting, self._selection, order, self._stages, self._idleness
+        incoming = Incoming(
+            self._open_readers, self._selection, self.info.dealing, position.trained, position.ledger, self._stages
         )
+        order = self._order(incoming.merge)
+        self._batching = batching = Batching(incoming, self._assembly, accounting, order, self._stages, self._idleness)
         try:
             handed = -1
             while iteration == self._iterations and handed != handed_out.number:
@@ -188,7 +195,8 @@ class StreamLoader:
         return batching.replaced
 
     def _order(self, merge: Merge) -> Order:
-        handed_out, keep, sampling = self._accounting.handed_out, None, self._sampling
+        handed_out, sampling = self._accounting.handed_out, self._sampling
+        keep = None if self._held_out is None else self._held_out.keep
         if not isinstance(handed_out, HandedOutWindows):
             return InOrder(merge, handed_out, keep)
         return Shuffled(
@@ -283,6 +291,18 @@ class StreamLoader:
         """Records in no batch that was handed out, and those handed out and not marked, by partition."""
         return self._accounting.in_hand({} if self._batching is None else self._batching.waiting())
 
+    @property
+    def held_out(self) -> Holdout | None:
+        """The newest of the records that were held out (`SamplingSettings.holdout`), a map-style dataset; None without.
+
+        It shows what the marked batches have come past, and stays as it is when more of them are.
+        """
+        self.connect()
+        if self._held_out is None:
+            return None
+        self._accounting.count()
+        return self._held_out.dataset()
+
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -292,7 +312,9 @@ class StreamLoader:
         """
         self.connect()
         self._accounting.board.make_durable()
-        return {"group": self.group, "sampling": self._sampling.state_dict(), **self.position.state_dict()}
+        held_out = 0 if self._held_out is None else self._held_out.save()
+        chosen = {"sampling": self._sampling.state_dict(), "held_out": held_out}
+        return {"group": self.group, **chosen, **self.position.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
@@ -320,5 +342,7 @@ class StreamLoader:
             return  # of a stream that is over: nobody keeps it any more
         positions = offsets(state["positions"])
         board.commit(positions)
+        if self._held_out is not None:
+            self._held_out.trim(state["held_out"])
         with self._open() as reader:
             reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)

@@ -1,20 +1,12 @@
-"""In which order what has come is trained: that of the stream, or each window of it shuffled."""
+"""In which order what has come is trained: the stream's own, unless it is shuffled (trainer/shuffle.py)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from protocol.dealing import Dealing, Positions
-from protocol.schema import Schema
+from protocol.dealing import Positions
 from trainer.assembly import Rows
-from trainer.handed_out import HandedOut, HandedOutWindows
+from trainer.handed_out import HandedOut
 from trainer.merge import Merge, Piece
-from trainer.origin import Origin, ShuffledRows
-from trainer.trail import Passed
-from trainer.windowed_trail import Window
 
 #: What is done with rows that are held out.
 Keep = Callable[[Piece], None]
@@ -32,8 +24,8 @@ class Order(Protocol):
     def finish(self) -> bool:
         """Nothing more will come: whether something can be taken by that."""
 
-    def buffered(self) -> Positions:
-        """Records by partition that have come and are not in the trail."""
+    def gathered(self) -> Positions:
+        """Records by partition that have left the merge and are not in the trail."""
 
 
 class InOrder:
@@ -61,166 +53,8 @@ class InOrder:
     def finish(self) -> bool:
         return False
 
-    def buffered(self) -> Positions:
-        return self._merge.buffered()
-
-
-@dataclass(frozen=True, eq=False)
-class ShuffledPiece:
-    """Rows of a shuffled window."""
-
-    columns: dict[str, npt.NDArray[Any]]
-    origin: Origin
-    release: Callable[[], None] | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return self.origin.records
-
-
-class Shuffled:
-    """Each window of `size` records of the stream in an order drawn from `seed` and the window's number.
-
-    Windows lie at fixed records of the stream, so that the order of a window is the same wherever a run begins in it
-    or goes on. Its first rows that were `trained` by an earlier life are not given out again. With `label` as many rows
-    of each class are given out as the rarest one has.
-    """
-
-    def __init__(  # noqa: PLR0913  (made in one place, from what that has)
-        self,
-        merge: Merge,
-        handed_out: HandedOutWindows,
-        keep: Keep | None,
-        *,
-        schema: Schema,
-        dealing: Dealing,
-        size: int,
-        seed: int,
-        label: str | None = None,
-        trained: int = 0,
-    ) -> None:
-        self._merge, self._handed_out, self._keep = merge, handed_out, keep
-        self._dealing, self._size, self._seed, self._label = dealing, size, seed, label
-        self._trained = trained
-        self._rows = {field.name: np.empty((size, *field.item_shape), field.numpy_dtype) for field in schema.fields}
-        self._where = np.empty((3, size), np.int64)  # partition, offset, event time
-        self._shuffled: ShuffledPiece | None = None
-        self._given = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self._passed: list[Any] = []
-        self._count = 0
-        self._number: int | None = None
-        self._before = dict(self._merge.positions)
-
-    # --- gathering a window --------------------------------------------------------------------------------------
-
-    def ready(self) -> int:
-        while not self._left and self._merge.waiting:
-            if not self._gather():
-                self._complete()
-        return self._left
-
-    @property
-    def _left(self) -> int:
-        return 0 if self._shuffled is None else self._shuffled.count - self._given
-
-    def _gather(self) -> bool:
-        """Take what is next in the stream into the window; false where it lies behind the window's end."""
-        merge = self._merge
-        number, row = divmod(self._dealing.record(merge.partition, merge.positions[merge.partition]), self._size)
-        if self._number is None:
-            self._number = number
-        if number != self._number:
-            return False
-        if (lost := merge.pass_over()) is not None:
-            self._passed.append(lost)
-            return True
-        piece = merge.take(self._size - row)
-        assert piece is not None, "something waits"
-        self._passed.append(Passed(piece.chunk.partition, piece.count, piece.fate))
-        if piece.fate == "trained":
-            self._copy(piece)
-        else:
-            leave_out(piece, self._keep)
-        return True
-
-    def _copy(self, piece: Piece) -> None:
-        end = self._count + piece.count
-        for name, column in piece.columns.items():
-            self._rows[name][self._count : end] = column
-        chunk, rows = piece.chunk, range(piece.start, piece.stop)
-        self._where[0, self._count : end] = chunk.partition
-        self._where[1, self._count : end] = np.arange(chunk.offset + piece.start, chunk.offset + piece.stop)
-        self._where[2, self._count : end] = [chunk.time_ns(row) for row in rows]
-        self._count = end
-        if piece.release is not None:
-            piece.release()
-
-    # --- shuffling it --------------------------------------------------------------------------------------------
-
-    def _complete(self) -> None:
-        """All of the window has come."""
-        assert self._number is not None, "a window has something"
-        order = np.random.RandomState([self._seed, self._number % 2**32, self._number // 2**32]).permutation(self._count)
-        if self._label is not None:
-            order = order[balanced(self._rows[self._label][order])]
-            self._thin(order)
-        partitions, offsets, times_ns = self._where[:, order]
-        self._handed_out.copy_window(Window(self._passed, partitions))
-        origin = ShuffledRows(partitions=partitions, offsets=offsets, times_ns=times_ns, before=self._before)
-        self._shuffled = ShuffledPiece({name: rows[order] for name, rows in self._rows.items()}, origin)
-        self._given, self._trained = min(self._trained, len(order)), 0
-        self._begin()
-
-    def _thin(self, order: npt.NDArray[np.int64]) -> None:
-        """Of the gathered rows only those in `order` are trained."""
-        trained = np.zeros(self._count, bool)
-        trained[order] = True
-        first, passed = 0, []
-        for each in self._passed:
-            if not isinstance(each, Passed) or each.fate != "trained":
-                passed.append(each)
-                continue
-            count = int(trained[first : first + each.rows].sum())
-            parts = Passed(each.partition, count), Passed(each.partition, each.rows - count, "thinned")
-            passed += [part for part in parts if part.rows]
-            first += each.rows
-        self._passed = passed
-
-    # --- giving it out -------------------------------------------------------------------------------------------
-
-    def take(self, most: int) -> Rows | None:
-        if self._shuffled is None or not self._left:
-            return None
-        first, self._given = self._given, min(self._given + most, self._shuffled.count)
-        rows = slice(first, self._given)
-        columns = {name: column[rows] for name, column in self._shuffled.columns.items()}
-        return ShuffledPiece(columns, self._shuffled.origin.part(rows))
-
-    def finish(self) -> bool:
-        if self._number is None:
-            return False
-        self._complete()
-        return True
-
-    def buffered(self) -> Positions:
-        counts = self._merge.buffered()
-        for each in self._passed:
-            if isinstance(each, Passed):
-                counts[each.partition] = counts.get(each.partition, 0) + each.rows
-        return counts
-
-
-def balanced(labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The places of the first rows of each class, as many of each as there are of the rarest, in ascending order."""
-    if not len(labels):
-        return np.arange(0)
-    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    places = np.concatenate([np.flatnonzero(classes == each)[: counts.min()] for each in range(len(counts))])
-    return np.sort(places)
+    def gathered(self) -> Positions:
+        return {}
 
 
 def leave_out(piece: Piece, keep: Keep | None) -> None:

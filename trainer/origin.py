@@ -58,12 +58,17 @@ class ShuffledRows:
     def part(self, rows: slice) -> "ShuffledRows":
         """Some of them."""
         return ShuffledRows(
-            partitions=self.partitions[rows], offsets=self.offsets[rows], times_ns=self.times_ns[rows], before=self.before
+            partitions=self.partitions[rows],
+            offsets=self.offsets[rows],
+            times_ns=self.times_ns[rows],
+            before=self.before,
         )
 
     def parts(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
         """As a span has them, one for each row."""
-        for partition, offset in zip(self.partitions[first:end].tolist(), self.offsets[first:end].tolist(), strict=True):
+        for partition, offset in zip(
+            self.partitions[first:end].tolist(), self.offsets[first:end].tolist(), strict=True
+        ):
             yield partition, offset, 1
 
     def newest_time_ns(self, first: int, end: int) -> int:

@@ -46,7 +46,7 @@ class Standing:
     log_end: int | None
     """Records that the log has ever held; None while unknown."""
     ledger: Mapping[str, int]
-    """Where the records went: received, trained, held_out, skipped, rejected, lost, buffered, unmarked."""
+    """Where the records went: received, trained, held_out, thinned, skipped, rejected, lost, buffered, unmarked."""
     balanced: bool
     """Whether the ledger's two sides agree."""
 

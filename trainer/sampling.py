@@ -26,12 +26,12 @@ class SamplingSettings:
     """Of each shuffled window, train as many records of each class as it has of its rarest; the others are thinned."""
 
     thin: list[float] = field(default_factory=list)
-    """The share of each class's records that is trained, from 0 to 1, one number a class (such as '[1, 0.1]'); the others
-    are thinned."""
+    """The share of each class's records that is trained, from 0 to 1, one number a class (such as '[1, 0.1]'); the
+    others are thinned."""
 
     holdout: float = 0.0
-    """The share of the records that is held out for validation and never trained, for a stream without splits: chosen by
-    a hash of the record's id, or of its place in a live stream that has none."""
+    """The share of the records that is held out for validation and never trained, for a stream without splits: chosen
+    by a hash of the record's id, or of its place in a live stream that has none."""
 
     holdout_records: int = 5000
     """How many of the held-out records are kept to validate on: the newest."""
@@ -71,7 +71,7 @@ def drawn(seed: int, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """
     with np.errstate(over="ignore"):
         state = _mixed(np.array([seed], np.uint64) + _STEP) + _STEP * (numbers.astype(np.uint64) + np.uint64(1))
-        return (_mixed(state) >> np.uint64(11)) * 2.0**-53
+        return np.asarray((_mixed(state) >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)

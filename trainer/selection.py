@@ -1,6 +1,7 @@
 """What becomes of each record that comes: trained, or left out as rejected, held out or thinned."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,8 @@ class Selection:
         self._shares = np.array(settings.thin)
         if settings.holdout and not self._has_id and info.records_per_pass is not None:
             raise UsageError(
-                "--holdout: the stream's records have no id and may come again, so what was held out in one pass would be "
-                "trained in the next: let the source give an integer field 'id', or the producer --validation"
+                "--holdout: the stream's records have no id and may come again, so what one pass has held out the next "
+                "would train: let the source give an integer field 'id', or the producer --validation"
             )
         if (settings.thin or settings.balance) and self._label is None:
             raise UsageError("--thin and --balance are by class, and the stream has no label")
@@ -44,7 +45,7 @@ class Selection:
             return
         fates = self._fates(chunk, rejected)
         bounds = [0, *(np.flatnonzero(np.diff(fates)) + 1).tolist(), chunk.count]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in pairwise(bounds):
             yield start, stop, FATES[fates[start]]
 
     def _fates(self, chunk: Chunk, rejected: list[int]) -> npt.NDArray[np.uint8]:
@@ -69,7 +70,9 @@ class Selection:
 
 
 def _has_id(info: StreamInfo) -> bool:
-    return any(field.name == ID and field.dtype.startswith(("int", "uint")) and not field.shape for field in info.schema.fields)
+    return any(
+        field.name == ID and field.dtype.startswith(("int", "uint")) and not field.shape for field in info.schema.fields
+    )
 
 
 def _check_shares(info: StreamInfo, shares: list[float]) -> None:

@@ -8,6 +8,7 @@ from protocol.messages import Description
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from trainer.accounting import Accounting
+from trainer.handed_out import HandedOut
 from trainer.batch import Batch, Block
 from trainer.position import RunPosition
 
@@ -26,7 +27,7 @@ def accounting() -> Accounting:
     description = Description(
         request=0, info=info, log_start=START, log_end={0: 1000}, ended=False, uptime_s=0.0, refused=0, groups=()
     )
-    accounting = Accounting(RunPosition(description, start="earliest", resumed=None), SIZE)
+    accounting = Accounting(RunPosition(description, start="earliest", resumed=None), HandedOut(SIZE))
     accounting.handed_out.copy(0, 2 * SIZE + 2)
     accounting.position.ledger.receive(0, 2 * SIZE + 2)
     for number in (1, 2):

@@ -12,21 +12,23 @@ from protocol.errors import LedgerUnbalanced, UsageError
 from trainer.audit import Account, Served, rows
 from trainer.checkpoint_files import CHECKPOINTS, write
 from trainer.commands import main
+from trainer.ledger import FATES
 from trainer.position import STATE_VERSION
 
 
 def ledger(**fates: list[int]) -> dict[str, Any]:
-    nothing = {fate: [0, 0] for fate in ("trained", "held_out", "skipped", "rejected", "lost")}
+    nothing = {fate: [0, 0] for fate in FATES}
     return {"start": {0: 0, 1: 2}, **nothing, **fates}
 
 
 def state() -> dict[str, Any]:
     """35 samples: 20 of a stream that is gone, 15 of the one that followed."""
+    nothing = {"trained": {}, "window": 0}
     gone = {"incarnation": "gone", "ended": False, "positions": {0: 17, 1: 10}}
     gone["ledger"] = ledger(trained=[12, 8], lost=[5, 0])
     now = {"incarnation": "now", "ended": False, "positions": {0: 13, 1: 8}, "version": STATE_VERSION, "group": "run"}
     now["ledger"] = ledger(trained=[10, 5], skipped=[0, 1], rejected=[3, 0])
-    return {"samples": 35, "stream": now | {"earlier": [gone]}}
+    return {"samples": 35, "stream": now | {"earlier": [gone], "ahead": nothing}}
 
 
 SERVED = Served(
@@ -37,7 +39,7 @@ SERVED = Served(
 def test_it_holds() -> None:
     account = Account(state())
     account.check(SERVED)
-    assert account.totals == {"trained": 35, "held_out": 0, "skipped": 1, "rejected": 3, "lost": 5}
+    assert account.totals == {"trained": 35, "held_out": 0, "thinned": 0, "skipped": 1, "rejected": 3, "lost": 5}
     assert [row["balance"] for stream in account.streams for row in rows(stream)] == [0, 0, 0, 0]
 
 
@@ -125,7 +127,7 @@ def test_the_command_shows_every_stream_and_says_what_is_wrong_last(
     out = capsys.readouterr().out
     assert "stream gone, gone, so it lost at least what is said here" in out
     assert "stream now, being trained" in out
-    assert "over all streams: trained 35, held out 0, skipped 1, rejected 3, lost 5" in out
+    assert "over all streams: trained 35, held out 0, thinned 0, skipped 1, rejected 3, lost 5" in out
     assert out.endswith("the ledger is balanced\n")
     broken = state()
     samples(broken)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from protocol.dealing import Dealing
-from trainer.batch import Batch, Block, Span
+from trainer.batch import Batch, Block
+from trainer.origin import Span
 
 DEALING = Dealing(2, 4)
 

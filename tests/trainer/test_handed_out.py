@@ -83,28 +83,28 @@ def test_marking_again_counts_nothing(again: int) -> None:
 
 def test_what_was_rejected_passes_once_everything_before_it_is_marked() -> None:
     handed_out = HandedOut(SIZE)
-    handed_out.reject(1, 2)
+    handed_out.leave_out(1, 2, "rejected")
     handed_out.copy(0, 2)
-    handed_out.reject(0, 4)
+    handed_out.leave_out(0, 4, "rejected")
     handed_out.copy(0, 1)
-    handed_out.reject(2, 5)
-    assert handed_out.take_marked() == [Passed(1, 2, rejected=True)]
+    handed_out.leave_out(2, 5, "rejected")
+    assert handed_out.take_marked() == [Passed(1, 2, "rejected")]
     handed_out.hand(batch(1))
     assert handed_out.take_marked() == []
     assert handed_out.counts() == ({0: 4, 2: 5}, {0: 3})
     handed_out.mark(1)
-    expected = [Passed(0, 2), Passed(0, 4, rejected=True), Passed(0, 1), Passed(2, 5, rejected=True)]
+    expected = [Passed(0, 2), Passed(0, 4, "rejected"), Passed(0, 1), Passed(2, 5, "rejected")]
     assert handed_out.take_marked() == expected
 
 
 def test_what_was_rejected_right_behind_the_last_batch_passes_with_it_whatever_becomes_of_the_rest() -> None:
     handed_out = HandedOut(SIZE)
     handed_out.copy(0, 3)
-    handed_out.reject(0, 1)
+    handed_out.leave_out(0, 1, "rejected")
     handed_out.copy(0, 2)
     handed_out.hand(batch(1))
-    handed_out.reject(0, 7)
+    handed_out.leave_out(0, 7, "rejected")
     assert Counter(rows_of(handed_out.drop_unhanded())) == {0: 2 + 7}
     assert handed_out.counts() == ({0: 1}, {0: 3})
     handed_out.mark(1)
-    assert handed_out.take_marked() == [Passed(0, 3), Passed(0, 1, rejected=True)]
+    assert handed_out.take_marked() == [Passed(0, 3), Passed(0, 1, "rejected")]

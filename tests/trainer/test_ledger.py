@@ -8,7 +8,7 @@ from protocol.errors import LedgerUnbalanced
 from trainer.ledger import FATES, Ledger
 
 START = {0: 10, 1: 20}
-COUNTS = {"trained": 40, "held_out": 5, "skipped": 4, "rejected": 3, "lost": 2}
+COUNTS = {"trained": 40, "held_out": 5, "thinned": 6, "skipped": 4, "rejected": 3, "lost": 2}
 BUFFERED, UNMARKED = 7, 6
 
 
@@ -56,7 +56,7 @@ def test_a_record_that_was_counted_twice_is_noticed() -> None:
 def test_what_is_consumed_is_compared_with_what_was_received() -> None:
     ledger = ledger_of()
     ledger._consumed[1] -= 1
-    with pytest.raises(LedgerUnbalanced, match="partition 1: 65 records were received"):
+    with pytest.raises(LedgerUnbalanced, match="partition 1: 71 records were received"):
         check(ledger)
 
 

@@ -213,7 +213,7 @@ def test_what_has_come_is_trained_before_a_run_goes_on_with_the_next_stream(
     assert [batch.number for batch in taken] == list(range(1, len(taken) + 1))
     position = loader.position
     assert position.ended
-    assert position.totals() == {"trained": 78, "held_out": 0, "skipped": 0, "rejected": 0, "lost": 0}
+    assert position.totals() == {"trained": 78, "held_out": 0, "thinned": 0, "skipped": 0, "rejected": 0, "lost": 0}
     assert position.received == 78
     (before,) = position.earlier
     assert (before.incarnation, before.ended, before.positions) == (former, False, DEALING.ends(45))
@@ -259,7 +259,7 @@ def test_a_run_that_was_away_when_its_producer_died(stream: Served, on_loss: OnL
             resumed.connect()
         return
     assert ids(train(resumed)) == list(range(100, 130))
-    assert resumed.position.totals() == {"trained": 50, "held_out": 0, "skipped": 0, "rejected": 0, "lost": 25}
+    assert resumed.position.totals() == {"trained": 50, "held_out": 0, "thinned": 0, "skipped": 0, "rejected": 0, "lost": 25}
     again = StreamLoader(stream.url, batch_size=10, on_loss="continue")
     again.load_state_dict(resumed.state_dict())
     again.connect()

@@ -12,7 +12,7 @@ from protocol.contact_sheet import sheet_of
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
-from trainer.batch import Batch, Block, Span
+from trainer.batch import Batch, Block
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink, read_lines
 from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, Waiting

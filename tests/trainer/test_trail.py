@@ -7,36 +7,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Lost
+from trainer.ledger import Fate
 from trainer.trail import Passed, Trail
 
-passed = st.builds(Passed, st.integers(0, 3), st.integers(1, 9), st.booleans())
+passed = st.builds(Passed, st.integers(0, 3), st.integers(1, 9), st.sampled_from(["trained", "rejected", "thinned"]))
 runs = st.lists(passed, max_size=20)
 
-Row = tuple[int, bool]
+Row = tuple[int, Fate]
+
+
+def left_out(row: Row) -> bool:
+    return row[1] != "trained"
 
 
 def one_by_one(found: Iterable[Passed | Lost]) -> list[Row]:
-    return [(each.partition, each.rejected) for each in found if isinstance(each, Passed) for _ in range(each.rows)]
+    return [(each.partition, each.fate) for each in found if isinstance(each, Passed) for _ in range(each.rows)]
 
 
 def trail_of(added: list[Passed]) -> Trail:
     trail = Trail()
-    for partition, rows, rejected in added:
-        trail.add(partition, rows, rejected=rejected)
+    for partition, rows, fate in added:
+        trail.add(partition, rows, fate)
     return trail
 
 
 def after(rows: Sequence[Row], good: int) -> int:
-    """Where the trail begins once so many rows that were not rejected have left: at one that was not, or at its end."""
+    """Where the trail begins once so many rows that are trained have left: at the next of them, or at its end."""
     at = 0
-    while at < len(rows) and (good > 0 or rows[at][1]):
-        good -= not rows[at][1]
+    while at < len(rows) and (good > 0 or left_out(rows[at])):
+        good -= not left_out(rows[at])
         at += 1
     return at
 
 
 def good(rows: Sequence[Row]) -> int:
-    return sum(not rejected for _, rejected in rows)
+    return sum(not left_out(row) for row in rows)
 
 
 @given(runs, st.integers(0, 200), st.integers(0, 200))
@@ -63,7 +68,7 @@ def test_they_are_counted_by_partition_before_and_after_a_mark_and_what_was_reje
     added: list[Passed], mark: int
 ) -> None:
     rows = one_by_one(added)
-    oldest = [partition for partition, rejected in rows if not rejected][:mark]
+    oldest = [row[0] for row in rows if not left_out(row)][:mark]
     everything = Counter(partition for partition, _ in rows)
     found = trail_of(added).counts(mark)
     assert found == (dict(Counter(oldest)), dict(everything - Counter(oldest)))
