@@ -106,21 +106,17 @@ def test_without_a_pruner_nothing_is_pruned(tmp_path: Path) -> None:
         judged.end(trial, "complete", 1000)
 
 
-@pytest.mark.parametrize(
-    ("described", "shared", "said"),
-    [
-        ({"optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}, SHARED, r"\(space: optimizer.lr\)"),
-        ({**LR, "batch_size": {"choice": [4]}}, SHARED, r"\(space: batch_size\)"),
-        (LR, {**SHARED, "seed": 1}, r"\(train: seed\)"),
-    ],
-)
-def test_a_study_of_other_settings_is_not_gone_on_with(
-    tmp_path: Path, described: Mapping[str, Any], shared: Mapping[str, Any], said: str
-) -> None:
+def test_a_study_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     study(tmp_path)
     study(tmp_path, trials=9, sampler="random", seed=3)  # these may differ
-    with pytest.raises(UsageError, match=f"{said}: give these as they were, or another --sweep_dir"):
-        study(tmp_path, described, shared)
+    others: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"optimizer.lr": {"low": 1e-3, "high": 0.1, "log": True}}, SHARED, "space: optimizer.lr"),
+        ({**LR, "batch_size": {"choice": [4]}}, SHARED, "space: batch_size"),
+        (LR, {**SHARED, "seed": 1}, "train: seed"),
+    ]
+    for described, shared, name in others:
+        with pytest.raises(UsageError, match=rf"\({name}\): give these as they were, or another --sweep_dir"):
+            study(tmp_path, described, shared)
 
 
 def test_a_file_that_is_no_study_is_a_usage_error(tmp_path: Path) -> None:
