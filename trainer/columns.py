@@ -66,14 +66,15 @@ def picture_of(picture: Any, field: Field, name: str, *, resize: bool = False) -
     channels, height, width = field.item_shape
     if picture.mode not in MODES or "transparency" in picture.info:
         raise UsageError(f"{name} is of Pillow's mode {picture.mode}: save it in grey or RGB, without transparency")
+    picture = picture.convert("RGB" if channels == 3 else "L")
     if picture.size != (width, height):
         if not resize:
             raise UsageError(
                 f"{name} has {picture.width} × {picture.height} pixels, the model takes {width} × {height}: "
-                "give pictures of that size (or --resize to `python -m trainer predict`)"
+                "give pictures of that size (or --resize true to `predict`)"
             )
-        picture = picture.convert("RGB" if channels == 3 else "L").resize((width, height))
-    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+        picture = picture.resize((width, height))
+    pixels = np.asarray(picture)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

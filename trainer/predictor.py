@@ -84,6 +84,8 @@ class Predictor:
         schema, task = self.trained.info.schema, self.trained.task
         if not task.inputs:
             raise UsageError(f"the task {type(task).__name__} does not predict: give it `inputs` and `predict`")
+        if missing := set(task.inputs) - {field.name for field in schema.fields}:
+            raise UsageError(f"the task {type(task).__name__} predicts from {missing.pop()!r}, no column of its stream")
         #: What the model takes: these columns, as the stream had them.
         self.fields = tuple(field for field in schema.fields if field.name in task.inputs)
         self._class_names = schema.class_names

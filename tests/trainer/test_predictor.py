@@ -124,6 +124,8 @@ def test_what_cannot_be_asked_is_refused(predictor: Predictor, tmp_path: Path) -
         predictor.predict({"sound": np.zeros(3)})
     with pytest.raises(UsageError, match="the task Counting does not predict: give it `inputs` and `predict`"):
         Predictor(saved(tmp_path / "run", Three(), NUMBERS, "tests.trainer.counting.Counting"))
+    with pytest.raises(UsageError, match="the task Classification predicts from 'image', no column of its stream"):
+        Predictor(saved(tmp_path / "other", Three(), NUMBERS, "trainer.tasks.Classification"))
 
 
 def test_a_checkpoint_that_says_nothing_of_its_records_is_refused(tmp_path: Path) -> None:
