@@ -41,7 +41,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run that tells four kinds of stripes apart, not always; nobody writes into it."""
     from tests.trainer.trained_run import pictures, train
 
-    options = ("--model.classes", "4", "--batch_size", "32", "--optimizer.lr", "0.03")
+    options = ("--model.classes", "4", "--batch_size", "32", "--optimizer.lr", "0.1")
     return train(tmp_path_factory.mktemp("trained") / "run", pictures(), *options)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from producer.computed_log import split_log
@@ -17,7 +18,7 @@ from trainer.checkpoint_files import BEST, write
 from trainer.commands import main
 
 CLASSES = ("ankle", "bag", "coat", "dress")
-RECORDS, VALIDATION, TEST = 1280, 128, 120
+RECORDS, VALIDATION, TEST = 640, 128, 120
 PICTURES = Schema(
     (Field("id", "int64"), Field("image", "uint8", (1, 28, 28)), Field("label", "int64")),
     label="label",
@@ -46,12 +47,27 @@ def pictures() -> Source:
 
 def train(run_dir: Path, source: Source, *options: str) -> Path:
     """The directory of a run that has trained a pass of the source."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    shown = ("--run_dir", str(run_dir), "--display", "plain", "--tensorboard", "false", "--device", "cpu")
+    handlers, threads = (
+        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
+        torch.get_num_threads(),
+    )
+    shown = (
+        "--run_dir",
+        str(run_dir),
+        "--display",
+        "plain",
+        "--tensorboard",
+        "false",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    )
     with serving(computed(source), splits={name: split_log(split) for name, split in source.splits().items()}) as url:
         assert main(["train", "--stream", url, *shown, *options]) == 0
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    torch.set_num_threads(threads)
     return run_dir
 
 
