@@ -4,6 +4,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,15 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
     """Starts command lines as processes of their own."""
     with programs(tmp_path_factory.mktemp("programs")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that tells four kinds of stripes apart, not always; nobody writes into it."""
+    from tests.trainer.trained_run import pictures, train
+
+    options = ("--model.classes", "4", "--batch_size", "32", "--optimizer.lr", "0.1")
+    return train(tmp_path_factory.mktemp("trained") / "run", pictures(), *options)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ COMMANDS = {
     "trainer train": ("trainer", "train"),
     "trainer evaluate": ("trainer", "evaluate"),
     "trainer ledger": ("trainer", "ledger"),
+    "trainer predict": ("trainer", "predict"),
+    "trainer export": ("trainer", "export"),
     "protocol": ("protocol",),
     "protocol info": ("protocol", "info"),
     "protocol lag": ("protocol", "lag"),
@@ -44,6 +46,10 @@ OPTIONS = {
     ),
     "trainer evaluate": "run_dir batch_size device json",
     "trainer ledger": "run_dir stream keys json",
+    "trainer predict": (
+        "input run_dir out format max_records device batch_size resize keys start connect_timeout idle_timeout"
+    ),
+    "trainer export": "format run_dir out",
     "protocol info": "json timeout keys",
     "protocol lag": "once timeout keys",
     "protocol groups": "drop timeout keys",

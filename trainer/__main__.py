@@ -1,4 +1,7 @@
-"""`python -m trainer train | evaluate | ledger`. Light on purpose: torch is imported once something can be seen."""
+"""`python -m trainer train | evaluate | ledger | predict | export`.
+
+Light on purpose: torch is imported once something can be seen.
+"""
 
 from collections.abc import Sequence
 

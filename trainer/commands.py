@@ -4,14 +4,17 @@ from collections.abc import Sequence
 
 import trainer.distillation  # noqa: F401  (with it all ready-made tasks are known by their names alone)
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
-from protocol.command_line import ArgumentParser
+from protocol.command_line import ArgumentParser, settings_of
 from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
+from trainer.export import ExportSettings, export_run
 from trainer.initial import InitialSettings
 from trainer.ledger_view import show_ledger
 from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
+from trainer.prediction import PredictionSettings, predict_run
+from trainer.prediction_input import InputSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
@@ -23,7 +26,9 @@ DESCRIPTION = """Train on a live stream, every sample exactly once, and look at 
 
   python -m trainer train --help
   python -m trainer evaluate --help
-  python -m trainer ledger --help"""
+  python -m trainer ledger --help
+  python -m trainer predict --help
+  python -m trainer export --help"""
 TRAIN = """Train on a stream until it ends, a limit is reached, or Ctrl-C; killed at any moment, the same command
 goes on.
 
@@ -46,6 +51,19 @@ With --stream it is held against the producer's log as well. Exit status 1 where
   python -m trainer ledger
   python -m trainer ledger --run_dir runs/mine --stream tcp://127.0.0.1:5555
   python -m trainer ledger --json | jq .totals.lost"""
+PREDICT = """What the best checkpoint of a run says of pictures, arrays or a live stream: a row for each record, with
+the name of its class and all probabilities. Of a stream it reads along without a group: it trains nothing, holds
+nothing back and releases nothing. Ctrl-C ends it with what was written.
+
+  python -m trainer predict --input boot.png shirts/ --out told.csv
+  python -m trainer predict --run_dir runs/mine --input images.npy --out told.jsonl
+  python -m trainer predict --input tcp://127.0.0.1:5555 --start latest --format csv"""
+EXPORT = """The best checkpoint of a run as one file for other programs, with a card beside it that says how to use it,
+what it learnt from and how well. The task's preprocessing is inside; any number of records can be given at once. A
+process of its own, which has nothing but the file, must give the same answers, else the file is not kept.
+
+  python -m trainer export --format pt2
+  python -m trainer export --run_dir runs/mine --format onnx --out wide.onnx"""
 COMPONENTS = (
     TrainSettings,
     DeviceSettings,
@@ -61,7 +79,7 @@ COMPONENTS = (
 
 def main(arguments: Sequence[str]) -> int:
     """Parse and obey."""
-    usage = "python -m trainer train|evaluate|ledger [options]"
+    usage = "python -m trainer train|evaluate|ledger|predict|export [options]"
     parser = ArgumentParser(prog="python -m trainer", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     say_classes(arguments, *KINDS, "validation")
@@ -69,11 +87,18 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_subcommand("train", training, help="train on a stream")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="the best checkpoint on the test records")
     commands.add_subcommand("ledger", _ledger_parser(), help="where the records of a run went, and whether it adds up")
+    commands.add_subcommand("predict", _predict_parser(), help="what the best checkpoint says of pictures or a stream")
+    commands.add_subcommand("export", _export_parser(), help="the best checkpoint as a file for other programs")
     config = parser.parse_args(list(arguments))
     if config.subcommand == "evaluate":
         return evaluate_run(config.evaluate)
     if config.subcommand == "ledger":
         return show_ledger(config.ledger)
+    if config.subcommand == "predict":
+        asked = config.predict
+        return predict_run(asked.input, settings_of(PredictionSettings, asked), settings_of(InputSettings, asked))
+    if config.subcommand == "export":
+        return export_run(settings_of(ExportSettings, config.export))
     return train(config.train, training.make)
 
 
@@ -112,4 +137,19 @@ def _ledger_parser() -> ArgumentParser:
     parser.add_argument("--keys", metavar="DIR", type=str, default="", help="folder of this client's keys")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for the producer")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m trainer predict --input WHAT… [options]", description=PREDICT)
+    text = "pictures (JPEG, PNG), folders of them, .npy or .npz files, or the URL of a stream"
+    parser.add_argument("--input", metavar="WHAT", nargs="+", type=str, required=True, help=text)
+    for settings in (PredictionSettings, InputSettings):
+        parser.add_class_arguments(settings, None)
+    return parser
+
+
+def _export_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m trainer export --format FORMAT [options]", description=EXPORT)
+    parser.add_class_arguments(ExportSettings, None)
     return parser

@@ -326,6 +326,7 @@ class Training:
             "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
+            "info": self.loader.info.to_wire(),  # what the records are, for whoever asks the model without a stream
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
             "validated_at": self.validated_at,
             "stopping": self.stopping.state_dict(),

@@ -1,4 +1,4 @@
-"""The model of a run that was trained, as its best checkpoint has it; works offline."""
+"""The model of a run that was trained, as its best checkpoint or an export has it; works offline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from torch import nn
 from protocol.class_path import class_paths, say_imports
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
+from protocol.stream import StreamInfo
 from trainer.checkpoint_files import State, load_best, load_newest
 from trainer.parts import add_model, fitting
 from trainer.task import Task
@@ -22,6 +23,15 @@ class Trained:
     model: nn.Module
     task: Task
     remarks: tuple[str, ...]
+
+    @property
+    def info(self) -> StreamInfo:
+        """The stream that it has learnt from. Raises `UsageError` for a checkpoint that does not say."""
+        if "info" not in self.state:
+            raise UsageError(
+                f"{self.path} is of an earlier version, which kept nothing of its records: train in another --run_dir"
+            )
+        return StreamInfo.from_wire(self.state["info"])
 
 
 def best_checkpoint(run_dir: Path) -> tuple[Path, State, tuple[str, ...]]:
