@@ -1,5 +1,3 @@
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from protocol.contact_sheet import MARGIN, Sheet
@@ -9,9 +7,10 @@ from trainer.confusion_sheet import CELL, FULL, NAMES, confusion_sheet
 FIRST = NAMES + 2 * MARGIN
 
 
-def corner(sheet: Sheet, row: int, column: int) -> npt.NDArray[np.uint8]:
-    """The colour of a cell, beside its number."""
-    return sheet[FIRST + row * CELL + 2, FIRST + column * CELL + 2]
+def colour(sheet: Sheet, row: int, column: int) -> list[int]:
+    """Of a cell, beside its number."""
+    found: list[int] = sheet[FIRST + row * CELL + 2, FIRST + column * CELL + 2].tolist()
+    return found
 
 
 def inked(part: Sheet) -> bool:
@@ -20,10 +19,10 @@ def inked(part: Sheet) -> bool:
 
 def test_a_cell_is_the_darker_the_larger_its_share_of_the_row_is() -> None:
     sheet = confusion_sheet([[7, 0, 0], [1, 3, 0], [0, 0, 0]], ["a", "b", "c"])
-    assert (corner(sheet, 0, 0) == FULL).all()
-    assert (corner(sheet, 0, 1) == PAPER).all()
-    assert corner(sheet, 0, 0).sum() < corner(sheet, 1, 1).sum() < corner(sheet, 1, 0).sum() < sum(PAPER)
-    assert (corner(sheet, 2, 2) == PAPER).all(), "of a class without records nothing was told"
+    assert colour(sheet, 0, 0) == list(FULL)
+    assert colour(sheet, 0, 1) == list(PAPER)
+    assert sum(FULL) < sum(colour(sheet, 1, 1)) < sum(colour(sheet, 1, 0)) < sum(PAPER)
+    assert colour(sheet, 2, 2) == list(PAPER), "of a class without records nothing was told"
 
 
 def test_a_share_is_written_into_its_cell_unless_it_rounds_to_nothing() -> None:

@@ -19,7 +19,7 @@ def test_the_pictures_with_the_largest_losses_of_all_batches_are_kept_in_order(s
     generator = torch.Generator().manual_seed(seed)
     scores, targets = torch.randn(200, 4, generator=generator), torch.randint(-1, 4, (200,), generator=generator)
     mistakes = Mistakes()
-    for rows in torch.arange(200).split(33):
+    for rows in torch.split(torch.arange(200), 33):
         mistakes.observe({"id": rows, "image": numbered(200)[rows]}, outcome(scores[rows], targets[rows]))
     losses = functional.cross_entropy(scores, targets, reduction="none", ignore_index=-1)
     wrong = [row for row in range(200) if targets[row] not in (-1, scores[row].argmax())]

@@ -282,7 +282,7 @@ def test_a_folder_that_cannot_be_made_is_tried_again_and_still_purges(tmp_path: 
 def test_a_life_that_follows_within_the_same_second_is_read_after_the_one_before(tmp_path: Path) -> None:
     last = f"events.out.tfevents.{int(time.time()):010}.zzz.99999.9"  # noqa: TID251  (as TensorBoard names its files)
     (tmp_path / last).touch()
-    write(tmp_path, start(), report(64))
+    write(tmp_path, start(resumed=True), report(64))
     assert event_files(tmp_path)[0].name == last
 
 
