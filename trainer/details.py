@@ -20,8 +20,8 @@ from trainer.weights import histogram_values
 
 SHOWN, SHEET_WIDTH = 16, 370  # TensorBoard's cards are some 350 pixels wide: labels are read without a click
 BATCHES_APART = 50_000
-#: Details of a validation are made again after so many times as long as they took: a hundredth of the time at most.
-VALIDATIONS_APART = 100
+#: Details of a validation are made again after so many times as long as they took: 0.5 % of the time at most.
+VALIDATIONS_APART = 200
 
 
 class Details:

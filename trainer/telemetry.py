@@ -158,7 +158,7 @@ class Telemetry:
         return report
 
     def details(self, model: nn.Module, confusion: Confusion, mistakes: Mistakes) -> None:
-        """Show what a validation found beside its numbers, where a sink shows such; at most a hundredth of the time."""
+        """Show what a validation found beside its numbers, where a sink shows such; in 0.5 % of the time at most."""
         if self._details is not None:
             self._details.of_validation(self._samples, model, confusion, mistakes)
 

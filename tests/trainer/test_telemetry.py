@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from protocol.contact_sheet import sheet_of
 from protocol.dealing import Dealing
@@ -17,7 +18,21 @@ from trainer.confusion import Confusion
 from trainer.details import SHEET_WIDTH
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink, read_lines
-from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, Waiting
+from trainer.mistakes import Mistakes
+from trainer.report import (
+    Fact,
+    Histograms,
+    Notice,
+    Pictures,
+    Progress,
+    Report,
+    Sink,
+    Standing,
+    Start,
+    ValidationReport,
+    Waiting,
+)
+from trainer.task import Outcome
 from trainer.telemetry import AGES_KEPT, Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
 from trainer.terminal import PlainLines
 
@@ -345,6 +360,28 @@ def test_a_batch_smaller_than_a_sheet_is_shown_whole(telemetry: Telemetry, kept:
     telemetry.start(start())
     telemetry.record(batch(count=1))
     assert len(kept.of(Pictures)) == 1
+
+
+def test_where_no_sink_shows_details_none_are_made(monkeypatch: pytest.MonkeyPatch, kept: Kept) -> None:
+    monkeypatch.setattr(Kept, "details", False)
+    telemetry = Telemetry([kept])
+    telemetry.start(start())
+    telemetry.record(batch())
+    telemetry.details(nn.Linear(1, 1), Confusion(), Mistakes())
+    telemetry.last_details()
+    telemetry.graph(lambda: pytest.fail("a graph was made"))
+    assert kept.of(Pictures) + kept.of(Histograms) == []
+
+
+def test_a_validation_is_told_by_class_where_there_are_few_of_them(telemetry: Telemetry, kept: Kept) -> None:
+    telemetry.start(start())
+    for classes in (2, 31):
+        confusion, told = Confusion(), torch.eye(classes)[[1, 1]]
+        confusion.observe({}, Outcome(torch.zeros(()), 2, {}, told, torch.tensor([0, 1])))
+        telemetry.validation(64, {"loss": 1.0}, best=True, confusion=confusion)
+    few, many = kept.of(ValidationReport)
+    assert (few.per_class, few.confusion) == ({"Bag": 0.0, "Coat": 1.0}, [[0, 1], [0, 1]])
+    assert (many.per_class, many.confusion) == ({}, [])
 
 
 def test_the_state_goes_through_a_checkpoint_that_holds_no_code(tmp_path: Path) -> None:
