@@ -11,6 +11,7 @@ from torch import nn
 
 from trainer.task import Task
 from trainer.validation import undisturbed
+from trainer.wording import one_line
 
 
 class NoGraph(Exception):
@@ -39,4 +40,4 @@ def graph_of(model: nn.Module, task: Task, columns: Mapping[str, torch.Tensor], 
         try:
             return graph(model, inputs[0])  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever code that is not ours raises where it meets a tracer
-            raise NoGraph(" ".join(str(error).split()) or type(error).__name__) from error
+            raise NoGraph(one_line(str(error)) or type(error).__name__) from error

@@ -33,7 +33,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with serving(source, splits={"validation": computed(NumberedPictures(300, padding=1, first=2000))}) as url:
         arguments = ["train", "--stream", url, "--run_dir", str(run_dir), "--device", "cpu", "--display", "none"]
         for limit in (960, 0):
-            assert main([*arguments, *EVERY, "--clip_norm", "0.5", "--max_samples", str(limit)]) == 0
+            assert main([*arguments, *EVERY, "--clip_norm", "0.01", "--max_samples", str(limit)]) == 0
     for number, handler in handlers.items():
         signal.signal(number, handler)
     return run_dir
@@ -68,6 +68,11 @@ def test_the_charts_have_the_numbers_of_metrics_jsonl_each_step_once(run_dir: Pa
     steps = [step for step, _ in charts["loss/train"]]
     assert steps == sorted(set(steps))
     assert len(steps) >= 2000 // 320
+
+
+def test_the_norm_of_the_gradients_is_the_one_before_they_were_clipped(run_dir: Path) -> None:
+    found = [fact["norms"]["gradient"] for fact in facts(run_dir, "report")]
+    assert min(found) > 0.011, "else it was not clipped, or is said as it was after that"
 
 
 def test_the_confusion_and_the_classes_add_up_to_the_figures_of_their_validation(run_dir: Path) -> None:
