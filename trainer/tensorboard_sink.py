@@ -90,11 +90,11 @@ class TensorBoardSink(Sink):
         return self._writer
 
     def _write_start(self, start: Start) -> None:
+        self._purge_step = start.samples + 1 if start.resumed else 0
         if not start.resumed:
-            for path in event_files(self.log_dir):  # of settings and of the graph TensorBoard would keep the old ones
+            for path in event_files(self.log_dir):  # TensorBoard would keep their settings, and purge only the rest
                 path.unlink()
         first = not event_files(self.log_dir)
-        self._purge_step = start.samples + 1 if start.resumed else 0
         writer = self._open()
         if first:  # a second copy would stand beside the first
             writer.add_custom_scalars(LAYOUT)

@@ -58,8 +58,13 @@ class Browser:
         )
         for each in theirs:
             os.close(each)
-        page = next(each for each in self._call("Target.getTargets")["targetInfos"] if each["type"] == "page")
-        attached = self._call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        try:
+            page = next(each for each in self._call("Target.getTargets")["targetInfos"] if each["type"] == "page")
+            attached = self._call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         self._session = attached["sessionId"]
         return self
 
