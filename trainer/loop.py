@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -15,9 +16,12 @@ from protocol.rate_limit import RateLimit
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
+from trainer.confusion import Confusion
 from trainer.every import Every
+from trainer.graph import graph_of
 from trainer.loader import StreamLoader
 from trainer.metrics import Window, all_finite
+from trainer.mistakes import Mistakes
 from trainer.parts import Parts
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
@@ -30,6 +34,7 @@ from trainer.telemetry import Telemetry
 from trainer.trace import Trace
 from trainer.transfer import Transfer
 from trainer.validation import validate
+from trainer.weights import norms
 from trainer.wording import time_went
 
 logger = logging.getLogger(__name__)
@@ -77,6 +82,8 @@ class Training:
     since_validation: Window = field(default_factory=Window)
     validated_at: int = -1
     stop_asked: str = ""
+    #: Of the last step's gradients, where they were clipped: their norm before that.
+    _gradient_norm: torch.Tensor | None = None
     #: When room was last made in the producer's log, after how many batches, and whether older checkpoints went.
     _made_room_s: float = float("-inf")
     _made_room: tuple[int, bool] | None = None
@@ -182,7 +189,11 @@ class Training:
             raise LedgerUnbalanced(f"batch {batch.number} has {batch.count} records, but {outcome.count} were trained")
         self.reported.add(outcome)
         self.since_validation.add(outcome)
+        self._gradient_norm = outcome.gradient_norm
         self.telemetry.record(batch)
+        if self.samples == batch.count:  # the first of the run
+            (first, *_) = micro_batches(batch, batch.count, self.accumulate)
+            self.telemetry.graph(partial(graph_of, self.parts.model, self.parts.task, first, self.device))
 
     def _enough(self) -> bool:
         return bool(self.stop_asked) or 0 < self.intervals.max_samples <= self.samples
@@ -212,6 +223,7 @@ class Training:
             batches=self.loader.position.batches,
             train=train,
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
+            norms=norms(self.parts.model, self._gradient_norm),
             stream=standing(self.loader, balanced=fault is None),
             stages=self.stages.since_last(),
         )
@@ -229,16 +241,19 @@ class Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
+        parts, confusion, mistakes = self.parts, Confusion(), Mistakes()
+        observers = confusion.observe, mistakes.observe
         with self.stages.of("validation"):
-            metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
+            metrics = validate(parts.model, parts.task, self.validation, self.device, observers)
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
-        self.parts.schedule.validated(metrics["loss"])
+        parts.schedule.validated(metrics["loss"])
         train_loss = self.since_validation.read().get("loss", float("inf"))
         self.since_validation.reset()
         self.validated_at = self.samples
         verdict = self.stopping.observe(self.samples, train_loss, metrics["loss"])
-        self.telemetry.validation(self.samples, metrics, best=verdict.best)
+        self.telemetry.validation(self.samples, metrics, best=verdict.best, confusion=confusion)
+        self.telemetry.details(parts.model, confusion, mistakes)
         if verdict.best:
             with self.stages.of("checkpoint"):
                 self.checkpointer.save(self.samples, self.state_dict(), best=True)
@@ -282,6 +297,8 @@ class Training:
                 self._report()
             if self.validated_at != self.samples:
                 self._validate()
+        if self.validated_at == self.samples:
+            self.telemetry.last_details()
         self._save()
         self._flush()
         if self.checkpointer.durable != self.samples:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -89,9 +89,10 @@ def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in whi
     batch more than once in a step; their records still count once, as the first evaluation saw them. With a `scaler`
     the optimizer gets no closure, and leaves the weights as they are where scaled gradients overflow. The outcome's
     loss is detached. With `skip_nan` it is looked at before the optimizer moves, and `StepNotTaken` raised. With
-    `clip_norm` the gradients are clipped each time that they were computed.
+    `clip_norm` the gradients are clipped each time that they were computed, and the outcome has their norm before that.
     """
     evaluations: list[Outcome] = []
+    norms: list[torch.Tensor] = []  # before clipping
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if skip_nan else ()
 
     def evaluate() -> torch.Tensor:
@@ -104,7 +105,7 @@ def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in whi
                 buffer.copy_(before)
             raise StepNotTaken
         if clip_norm and scaler is None:
-            clip_grad_norm_(model.parameters(), clip_norm)
+            norms.append(clip_grad_norm_(model.parameters(), clip_norm))
         return loss
 
     if scaler is None:
@@ -113,10 +114,10 @@ def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in whi
         evaluate()
         if clip_norm:
             scaler.unscale_(optimizer)
-            clip_grad_norm_(model.parameters(), clip_norm)
+            norms.append(clip_grad_norm_(model.parameters(), clip_norm))
         scaler.step(optimizer)
         scaler.update()
-    return evaluations[0]
+    return replace(evaluations[0], gradient_norm=norms[-1]) if norms else evaluations[0]
 
 
 def _is_number(loss: torch.Tensor, parameters: Iterable[nn.Parameter]) -> bool:

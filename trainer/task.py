@@ -28,7 +28,8 @@ class Outcome:
     `loss` is their mean, a scalar to call `backward` on. `sums` are sums over the records, scalars on the model's
     device and without gradients: divided by the count they are reported under their names (`correct` as
     `accuracy`). Neither may be changed in place afterwards: they are added up some steps later. A task that tells
-    classes apart adds its `scores` [count, classes] and `targets` [count].
+    classes apart adds its `scores` [count, classes] and `targets` [count], -1 where a record has none.
+    `gradient_norm` is that of the step before its gradients were clipped, where they were.
     """
 
     loss: torch.Tensor
@@ -36,6 +37,7 @@ class Outcome:
     sums: Mapping[str, torch.Tensor] = field(default_factory=dict)
     scores: torch.Tensor | None = None
     targets: torch.Tensor | None = None
+    gradient_norm: torch.Tensor | None = None
 
 
 class Task(ABC):

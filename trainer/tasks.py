@@ -66,9 +66,9 @@ class Classification(Supervised):
         sums = {"correct": right.sum()}
         if self.ignore_index is None:
             return Outcome(loss, len(targets), sums, scores, targets)
-        kept = targets != self.ignore_index
-        sums["ignored"] = len(targets) - kept.sum()
-        return Outcome(loss, len(targets), sums, scores[kept], targets[kept])
+        ignored = targets == self.ignore_index
+        sums["ignored"] = ignored.sum()
+        return Outcome(loss, len(targets), sums, scores, targets.masked_fill(ignored, -1))
 
     def meant(self, answers: torch.Tensor, count: int) -> torch.Tensor:
         """Probabilities [records, classes]."""

@@ -24,6 +24,7 @@ from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
 from trainer.device import DeviceSettings, open_device, pins_memory
+from trainer.environment import environment
 from trainer.every import Every
 from trainer.initial import InitialSettings, take_weights
 from trainer.loader import StreamLoader
@@ -182,6 +183,7 @@ def _begin(
             model=type(run.parts.model).__name__,
             device=str(run.device),
             settings=config.as_dict(),
+            environment=environment(run.device),
             expected_samples=settings.max_samples or None,
             tensorboard=f"tensorboard --logdir {shlex.quote(str(tensorboard_dir(run_dir)))}",
         )

@@ -277,13 +277,15 @@ def test_clipped_steps_give_the_bits_of_a_plain_loop_that_clips(parts: int) -> N
     optimizer, plain_optimizer = (torch.optim.SGD(each.parameters(), lr=0.5) for each in (model, plain))
     for columns in batches(4, 12):
         micro = [task.prepare(each, CPU) for each in micro_batches(columns, 12, parts)]
-        train_step(model, optimizer, task, *micro, count=12, clip_norm=0.05)
+        outcome = train_step(model, optimizer, task, *micro, count=12, clip_norm=0.05)
 
         plain_optimizer.zero_grad()
         for each in micro:
             loss = functional.cross_entropy(plain(each["input"]), each["target"])
             (loss * (len(each["target"]) / 12) if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        assert nn.utils.clip_grad_norm_(plain.parameters(), 0.05) > 0.05
+        norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.05)
+        assert norm > 0.05
+        assert outcome.gradient_norm == norm
         plain_optimizer.step()
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -292,8 +294,11 @@ def test_clipped_steps_give_the_bits_of_a_plain_loop_that_clips(parts: int) -> N
 def test_scaled_gradients_are_clipped_as_they_are_without_their_scale() -> None:
     task, model, plain = Classification(), model_of_seed_1(), model_of_seed_1()
     prepared = task.prepare(batches(1)[0], CPU)
+    norms = []
     for each, scaler in ((model, GradScaler("cpu", init_scale=2.0**10)), (plain, None)):
-        train_step(each, torch.optim.SGD(each.parameters(), lr=0.5), task, prepared, scaler=scaler, clip_norm=0.05)
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.5)
+        norms.append(train_step(each, optimizer, task, prepared, scaler=scaler, clip_norm=0.05).gradient_norm)
+    torch.testing.assert_close(*norms)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 
