@@ -12,6 +12,7 @@ from trainer.initial import InitialSettings
 from trainer.ledger_view import show_ledger
 from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
+from trainer.prequential import PrequentialSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
@@ -53,6 +54,7 @@ COMPONENTS = (
     OptimizationSettings,
     StepSettings,
     StoppingSettings,
+    PrequentialSettings,
     TelemetrySettings,
     CheckpointSettings,
     TraceSettings,

@@ -19,6 +19,7 @@ from trainer.every import Every
 from trainer.loader import StreamLoader
 from trainer.metrics import Window, all_finite
 from trainer.parts import Parts
+from trainer.prequential import Prequential, is_test
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.splits import Batches
@@ -67,6 +68,7 @@ class Training:
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
+    prequential: Prequential
     intervals: Intervals
     validation: Batches | None
     meaning: dict[str, Any]
@@ -182,6 +184,8 @@ class Training:
             raise LedgerUnbalanced(f"batch {batch.number} has {batch.count} records, but {outcome.count} were trained")
         self.reported.add(outcome)
         self.since_validation.add(outcome)
+        if is_test(batch, self.loader.info):
+            self.prequential.add(outcome)
         self.telemetry.record(batch)
 
     def _enough(self) -> bool:
@@ -211,6 +215,7 @@ class Training:
             samples=self.samples,
             batches=self.loader.position.batches,
             train=train,
+            prequential=self.prequential.read(),
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
             stream=standing(self.loader, balanced=fault is None),
             stages=self.stages.since_last(),
@@ -327,6 +332,7 @@ class Training:
             "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
+            "prequential": self.prequential.state_dict(),
             "validated_at": self.validated_at,
             "stopping": self.stopping.state_dict(),
             "telemetry": self.telemetry.state_dict(),
@@ -346,6 +352,7 @@ class Training:
         self.samples = state["samples"]
         self.reported.load_state_dict(state["windows"]["reported"], self.device)
         self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
+        self.prequential.load_state_dict(state["prequential"], self.device)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

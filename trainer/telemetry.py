@@ -110,7 +110,7 @@ class Telemetry:
         if self._samples >= self._next_pictures:
             self._pictures(batch)
 
-    def report(
+    def report(  # noqa: PLR0913  (the facts of a report)
         self,
         *,
         samples: int,
@@ -119,6 +119,7 @@ class Telemetry:
         learning_rate: float,
         stream: Standing,
         stages: Mapping[str, float],
+        prequential: Mapping[str, float],
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
         p50, p99 = self._ages_ms()
@@ -132,6 +133,7 @@ class Telemetry:
             sample_age_ms_p99=p99,
             stream=stream,
             stages=stages,
+            prequential=prequential,
         )
         self._ages_ns.clear()
         self._write(report)

@@ -28,6 +28,8 @@ LAYOUT = {
     "training": {
         "loss": ["Multiline", ["^loss/train$", "^loss/validation$"]],
         "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/validation$"]],
+        "prequential accuracy": ["Multiline", ["^prequential/accuracy_.*$"]],
+        "prequential loss": ["Multiline", ["^prequential/loss_.*$"]],
         "learning rate": ["Multiline", ["^learning_rate$"]],
     },
     "stream": {
@@ -156,6 +158,7 @@ def _from_here(path: Path) -> Path:
 def _report_scalars(report: Report) -> dict[str, float | None]:
     return {
         **_by_name(report.train, "train"),
+        **{f"prequential/{name}": report.prequential[name] for name in metric_names(report.prequential)},
         "learning_rate": report.learning_rate,
         "throughput/samples_per_s": report.samples_per_s,
         "sample_age_ms/p50": report.sample_age_ms_p50,

@@ -30,6 +30,7 @@ from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
 from trainer.optimization import OptimizationSettings
 from trainer.parts import assemble, fitting, meaning
+from trainer.prequential import Prequential, PrequentialSettings
 from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
@@ -49,6 +50,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     settings = settings_of(TrainSettings, config)
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
+    tested = settings_of(PrequentialSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -110,6 +112,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),
+                prequential=Prequential(tested),
                 intervals=intervals,
                 validation=validation,
                 meaning=mean,

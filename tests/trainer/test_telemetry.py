@@ -90,7 +90,13 @@ def batch_of(columns: dict[str, torch.Tensor], *, number: int = 1, time_ns: int 
 
 def report(telemetry: Telemetry, samples: int = 64) -> Report:
     return telemetry.report(
-        samples=samples, batches=1, train={"loss": 0.5}, learning_rate=0.1, stream=STANDING, stages={"step": 1.0}
+        samples=samples,
+        batches=1,
+        train={"loss": 0.5},
+        learning_rate=0.1,
+        stream=STANDING,
+        stages={"step": 1.0},
+        prequential={},
     )
 
 
