@@ -19,6 +19,7 @@ from trainer.stopping import StoppingSettings
 from trainer.telemetry import TelemetrySettings
 from trainer.trace import TraceSettings
 from trainer.training import train
+from trainer.validation_metrics import add_metrics
 
 DESCRIPTION = """Train on a live stream, every sample exactly once, and look at what came of it.
 
@@ -69,11 +70,12 @@ def main(arguments: Sequence[str]) -> int:
     say_classes(arguments, *KINDS, "validation")
     training = _train_parser(arguments)
     commands.add_subcommand("train", training, help="train on a stream")
-    commands.add_subcommand("evaluate", _evaluate_parser(), help="the best checkpoint on the test records")
+    evaluation = _evaluate_parser(arguments)
+    commands.add_subcommand("evaluate", evaluation, help="the best checkpoint on the test records")
     commands.add_subcommand("ledger", _ledger_parser(), help="where the records of a run went, and whether it adds up")
     config = parser.parse_args(list(arguments))
     if config.subcommand == "evaluate":
-        return evaluate_run(config.evaluate)
+        return evaluate_run(config.evaluate, evaluation.make)
     if config.subcommand == "ledger":
         return show_ledger(config.ledger)
     return train(config.train, training.make)
@@ -91,16 +93,18 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
         add_class(parser, "validation", import_class(own, "--validation"), text)
     else:
         parser.add_argument("--validation", metavar="CLASS", type=str | None, default=None, help=text)
+    add_metrics(parser, arguments)
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser
 
 
-def _evaluate_parser() -> ArgumentParser:
+def _evaluate_parser(arguments: Sequence[str]) -> ArgumentParser:
     parser = ArgumentParser(usage="python -m trainer evaluate [options]", description=EVALUATE)
     parser.add_argument("--run_dir", type=str, default="runs/default", help="folder of the run")
     parser.add_argument("--batch_size", type=int, default=1000, help="records of one step")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add_metrics(parser, arguments)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -31,6 +31,7 @@ from trainer.telemetry import Telemetry
 from trainer.trace import Trace
 from trainer.transfer import Transfer
 from trainer.validation import validate
+from trainer.validation_metrics import ValidationMetrics
 from trainer.wording import time_went
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Training:
     prequential: Prequential
     intervals: Intervals
     validation: Batches | None
+    metrics: ValidationMetrics
     meaning: dict[str, Any]
     stages: Stages = field(default_factory=Stages)
     trace: Trace | None = None
@@ -147,7 +149,7 @@ class Training:
     def _step(self, micro: Sequence[Prepared], count: int) -> Outcome | None:
         parts, skip_nan = self.parts, self.skip_nan
         try:
-            return train_step(
+            outcome = train_step(
                 parts.model,
                 parts.optimizer,
                 parts.task,
@@ -159,6 +161,9 @@ class Training:
             )
         except StepNotTaken:
             return None
+        if parts.average is not None:
+            parts.average.update()
+        return outcome
 
     def _skip(self, batch: Batch) -> None:
         """The loss or a gradient of a batch is no number: its records have passed, and nothing else has happened.
@@ -235,7 +240,7 @@ class Training:
         if self.validation is None:
             return
         with self.stages.of("validation"):
-            metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
+            metrics = validate(self.parts.judged, self.parts.task, self.validation, self.device, self.metrics)
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
         self.parts.schedule.validated(metrics["loss"])
@@ -327,6 +332,7 @@ class Training:
             "samples": self.samples,
             "batches": self.loader.position.batches,
             "model": parts.model.state_dict(),
+            "average": None if parts.average is None else parts.average.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
@@ -344,6 +350,8 @@ class Training:
         """Go on from a checkpoint; the loader's state was loaded before it was connected."""
         parts = self.parts
         parts.model.load_state_dict(state["model"])
+        if parts.average is not None:
+            parts.average.load_state_dict(state["average"])
         parts.optimizer.load_state_dict(state["optimizer"])
         if parts.schedule.scheduler is not None:
             parts.schedule.scheduler.load_state_dict(state["scheduler"])

@@ -43,6 +43,7 @@ from trainer.stopping import Stopping, StoppingSettings
 from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
 from trainer.trace import TraceSettings, open_trace
 from trainer.transfer import open_transfer
+from trainer.validation_metrics import ValidationMetrics
 
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
@@ -66,6 +67,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     made = make(config)
     initial = settings_of(InitialSettings, config)
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
+    metrics = ValidationMetrics(made.metrics, device)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
     taken = "" if may_go_on(run_dir, settings.resume) else take_weights(parts.model, initial)
@@ -115,6 +117,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 prequential=Prequential(tested),
                 intervals=intervals,
                 validation=validation,
+                metrics=metrics,
                 meaning=mean,
                 stages=stages,
                 trace=open_trace(traced, run_dir, device, telemetry.notice),

@@ -10,6 +10,7 @@ from torch import nn
 from protocol.errors import UsageError
 from trainer.metrics import Window
 from trainer.task import Task
+from trainer.validation_metrics import ValidationMetrics
 
 Batches = Iterable[Mapping[str, torch.Tensor]]
 
@@ -25,8 +26,14 @@ class Evaluation:
     per_class: dict[str, float] = field(default_factory=dict)
 
 
-def validate(model: nn.Module, task: Task, data_loader: Batches, device: torch.device) -> dict[str, float]:
-    """Means over all records: `loss`, `accuracy` (where the task counts `correct`) and `count`.
+def validate(
+    model: nn.Module,
+    task: Task,
+    data_loader: Batches,
+    device: torch.device,
+    metrics: ValidationMetrics | None = None,
+) -> dict[str, float]:
+    """Means over all records: `loss`, `accuracy` (where the task counts `correct`) and `count`; then the `metrics`.
 
     Leaves no trace: each module is in training mode afterwards if it was before, and the global generators of torch
     (from which even `iter(DataLoader)` draws) stand where they stood. Raises `UsageError` where there are no records.
@@ -34,12 +41,20 @@ def validate(model: nn.Module, task: Task, data_loader: Batches, device: torch.d
     window = Window()
     with _undisturbed(model, device):
         for columns in data_loader:
-            window.add(task.evaluate(model, task.prepare(columns, device)))
-    return _figures(window)
+            outcome = task.evaluate(model, task.prepare(columns, device))
+            window.add(outcome)
+            if metrics is not None:
+                metrics.update(outcome)
+    return _figures(window, metrics)
 
 
 def evaluate(
-    model: nn.Module, task: Task, data_loader: Batches, device: torch.device, class_names: Sequence[str] = ()
+    model: nn.Module,
+    task: Task,
+    data_loader: Batches,
+    device: torch.device,
+    class_names: Sequence[str] = (),
+    metrics: ValidationMetrics | None = None,
 ) -> Evaluation:
     """As `validate`, and the accuracy of each class, by its name where there is one, else by its number."""
     from torchmetrics.classification import MulticlassConfusionMatrix  # importing it takes seconds; training needs none
@@ -50,12 +65,14 @@ def evaluate(
         for columns in data_loader:
             outcome = task.evaluate(model, task.prepare(columns, device))
             window.add(outcome)
+            if metrics is not None:
+                metrics.update(outcome)
             if outcome.scores is None or outcome.targets is None:
                 continue
             if confusion is None:
                 confusion = MulticlassConfusionMatrix(num_classes=outcome.scores.shape[1]).to(device)
             confusion.update(outcome.scores, outcome.targets)
-    figures = _figures(window)
+    figures = _figures(window, metrics)
     if confusion is None:
         return Evaluation(figures)
     matrix = confusion.compute()
@@ -84,7 +101,7 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
                 module.training = mode
 
 
-def _figures(window: Window) -> dict[str, float]:
+def _figures(window: Window, metrics: ValidationMetrics | None) -> dict[str, float]:
     if not window.count:
         raise UsageError("there are no held-out records to validate on: give a set that is not empty, or none")
-    return window.read()
+    return window.read() | (metrics.compute() if metrics is not None else {})
