@@ -19,7 +19,7 @@ from trainer.average import Average
 from trainer.device import check_compiler
 from trainer.optimization import OptimizationSettings, Schedule, check_decay, learnt
 from trainer.precision import as_computed, evaluates_often, scaler_of
-from trainer.step import StepSettings
+from trainer.step import StepSettings, check_own_step
 from trainer.task import Task
 
 DEFAULT_MODEL = "trainer.model.GarmentClassifier"
@@ -90,6 +90,7 @@ def assemble(
     if step.channels_last:
         model = model.to(memory_format=torch.channels_last)
     learning = learning or OptimizationSettings()
+    check_own_step(made.task, step)
     try:
         optimizer = made.optimizer(learnt(model, learning))
         scheduler = None if made.lr_scheduler is None else made.lr_scheduler(optimizer)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 Prepared = dict[str, torch.Tensor]
 
@@ -45,3 +46,18 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
         """Put the prepared batch through the model."""
+
+
+class OwnStep(Task):
+    """A task that also takes its steps itself, such as one of two networks that learn in turns (examples/gan.py).
+
+    `evaluate` is for validation alone then. What the command line says about how a step is computed is for other tasks.
+    """
+
+    @abstractmethod
+    def step(self, model: nn.Module, optimizer: Optimizer, prepared: Prepared) -> Outcome:
+        """Learn from a prepared batch, and say what the model made of it before, without a graph.
+
+        All that it draws comes from torch's global generators, and all that it remembers lies in model or optimizer: of
+        these a checkpoint holds the state.
+        """

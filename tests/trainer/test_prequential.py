@@ -184,14 +184,18 @@ def info(records_per_pass: int | None) -> StreamInfo:
 def batch(first: int, count: int) -> Batch:
     """These records of the stream."""
     block = Block({"id": torch.arange(count)}, count, DEALING.ends(first))
-    for row in range(count):
-        block.add(row, Span(*DEALING.locate(first + row), 1, 0, 0))
+    row = 0
+    while row < count:
+        records = min(count - row, DEALING.stripe - (first + row) % DEALING.stripe)
+        block.add(row, Span(*DEALING.locate(first + row), records, 0, 0))
+        row += records
     return Batch(block, 0, count, 1)
 
 
 def test_records_that_come_again_are_no_test_nor_is_a_batch_over_the_end_of_the_first_pass() -> None:
     assert [is_test(batch(first, 5), info(23)) for first in range(0, 40, 5)] == [True] * 4 + [False] * 4
     assert is_test(batch(15, 5), info(20))
+    assert not is_test(batch(20, 4), info(22))
 
 
 def test_on_a_live_stream_every_batch_is_one() -> None:
