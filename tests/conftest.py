@@ -42,3 +42,19 @@ def signals_as_they_were() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of `make test-faults`: a row for each fault that was caused and survived.
+
+    It is printed here since the process that prints, where tests are run by others, loads no conftest of a subfolder.
+    """
+    if terminalreporter.config.option.markexpr not in ("faults", "long"):
+        return
+    passed = terminalreporter.stats.get("passed", [])
+    rows = sorted(value for report in passed for name, value in report.user_properties if name == "fault")
+    if rows:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("| # | caused | seen |\n| --- | --- | --- |")
+        for number, caused, seen in rows:
+            terminalreporter.write_line(f"| {number} | {caused} | {seen} |")
