@@ -15,12 +15,14 @@ from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.prediction import PredictionSettings, predict_run
 from trainer.prediction_input import InputSettings
+from trainer.prequential import PrequentialSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
 from trainer.telemetry import TelemetrySettings
 from trainer.trace import TraceSettings
 from trainer.training import train
+from trainer.validation_metrics import add_metrics
 
 DESCRIPTION = """Train on a live stream, every sample exactly once, and look at what came of it.
 
@@ -71,6 +73,7 @@ COMPONENTS = (
     OptimizationSettings,
     StepSettings,
     StoppingSettings,
+    PrequentialSettings,
     TelemetrySettings,
     CheckpointSettings,
     TraceSettings,
@@ -85,13 +88,14 @@ def main(arguments: Sequence[str]) -> int:
     say_classes(arguments, *KINDS, "validation")
     training = _train_parser(arguments)
     commands.add_subcommand("train", training, help="train on a stream")
-    commands.add_subcommand("evaluate", _evaluate_parser(), help="the best checkpoint on the test records")
+    evaluation = _evaluate_parser(arguments)
+    commands.add_subcommand("evaluate", evaluation, help="the best checkpoint on the test records")
     commands.add_subcommand("ledger", _ledger_parser(), help="where the records of a run went, and whether it adds up")
     commands.add_subcommand("predict", _predict_parser(), help="what the best checkpoint says of pictures or a stream")
     commands.add_subcommand("export", _export_parser(), help="the best checkpoint as a file for other programs")
     config = parser.parse_args(list(arguments))
     if config.subcommand == "evaluate":
-        return evaluate_run(config.evaluate)
+        return evaluate_run(config.evaluate, evaluation.make)
     if config.subcommand == "ledger":
         return show_ledger(config.ledger)
     if config.subcommand == "predict":
@@ -114,16 +118,18 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
         add_class(parser, "validation", import_class(own, "--validation"), text)
     else:
         parser.add_argument("--validation", metavar="CLASS", type=str | None, default=None, help=text)
+    add_metrics(parser, arguments)
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser
 
 
-def _evaluate_parser() -> ArgumentParser:
+def _evaluate_parser(arguments: Sequence[str]) -> ArgumentParser:
     parser = ArgumentParser(usage="python -m trainer evaluate [options]", description=EVALUATE)
     parser.add_argument("--run_dir", type=str, default="runs/default", help="folder of the run")
     parser.add_argument("--batch_size", type=int, default=1000, help="records of one step")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add_metrics(parser, arguments)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -23,6 +23,7 @@ from trainer.loader import StreamLoader
 from trainer.metrics import Window, all_finite
 from trainer.mistakes import Mistakes
 from trainer.parts import Parts
+from trainer.prequential import Prequential, is_test
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.splits import Batches
@@ -34,6 +35,7 @@ from trainer.telemetry import Telemetry
 from trainer.trace import Trace
 from trainer.transfer import Transfer
 from trainer.validation import validate
+from trainer.validation_metrics import ValidationMetrics
 from trainer.weights import norms
 from trainer.wording import time_went
 
@@ -72,8 +74,10 @@ class Training:
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
+    prequential: Prequential
     intervals: Intervals
     validation: Batches | None
+    metrics: ValidationMetrics
     meaning: dict[str, Any]
     stages: Stages = field(default_factory=Stages)
     trace: Trace | None = None
@@ -152,7 +156,7 @@ class Training:
     def _step(self, micro: Sequence[Prepared], count: int) -> Outcome | None:
         parts, skip_nan = self.parts, self.skip_nan
         try:
-            return train_step(
+            outcome = train_step(
                 parts.model,
                 parts.optimizer,
                 parts.task,
@@ -164,6 +168,9 @@ class Training:
             )
         except StepNotTaken:
             return None
+        if parts.average is not None:
+            parts.average.update()
+        return outcome
 
     def _skip(self, batch: Batch) -> None:
         """The loss or a gradient of a batch is no number: its records have passed, and nothing else has happened.
@@ -190,6 +197,8 @@ class Training:
         self.reported.add(outcome)
         self.since_validation.add(outcome)
         self._gradient_norm = outcome.gradient_norm
+        if is_test(batch, self.loader.info):
+            self.prequential.add(outcome)
         self.telemetry.record(batch)
         if self.samples == batch.count:  # the first of the run
             (first, *_) = micro_batches(batch, batch.count, self.accumulate)
@@ -222,6 +231,7 @@ class Training:
             samples=self.samples,
             batches=self.loader.position.batches,
             train=train,
+            prequential=self.prequential.read(),
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
             norms=norms(self.parts.model, self._gradient_norm),
             stream=standing(self.loader, balanced=fault is None),
@@ -244,7 +254,7 @@ class Training:
         parts, confusion, mistakes = self.parts, Confusion(), Mistakes()
         observers = confusion.observe, mistakes.observe
         with self.stages.of("validation"):
-            metrics = validate(parts.model, parts.task, self.validation, self.device, observers)
+            metrics = validate(parts.judged, parts.task, self.validation, self.device, observers, self.metrics)
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
         parts.schedule.validated(metrics["loss"])
@@ -339,12 +349,14 @@ class Training:
             "samples": self.samples,
             "batches": self.loader.position.batches,
             "model": parts.model.state_dict(),
+            "average": None if parts.average is None else parts.average.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
             "info": self.loader.info.to_wire(),  # what the records are, for whoever asks the model without a stream
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
+            "prequential": self.prequential.state_dict(),
             "validated_at": self.validated_at,
             "stopping": self.stopping.state_dict(),
             "telemetry": self.telemetry.state_dict(),
@@ -356,6 +368,8 @@ class Training:
         """Go on from a checkpoint; the loader's state was loaded before it was connected."""
         parts = self.parts
         parts.model.load_state_dict(state["model"])
+        if parts.average is not None:
+            parts.average.load_state_dict(state["average"])
         parts.optimizer.load_state_dict(state["optimizer"])
         if parts.schedule.scheduler is not None:
             parts.schedule.scheduler.load_state_dict(state["scheduler"])
@@ -364,6 +378,7 @@ class Training:
         self.samples = state["samples"]
         self.reported.load_state_dict(state["windows"]["reported"], self.device)
         self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
+        self.prequential.load_state_dict(state["prequential"], self.device)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

@@ -75,6 +75,9 @@ class Report:
     stream: Standing
     stages: Mapping[str, float]
     """Where the time since the last report went: shares by stage (trainer/stages.py), 1 in all."""
+    prequential: Mapping[str, float] = field(default_factory=dict)
+    """What was tested before it was trained on (trainer/prequential.py): `accuracy_window`, `loss_fading` and so on;
+    `count` is the records of all tests. Empty where there was none since the last report."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from protocol.errors import UsageError
 
@@ -70,3 +71,18 @@ class Task(ABC):
         """
         del model, columns, device
         raise UsageError(f"the task {type(self).__name__} does not predict: give it `inputs` and `predict`")
+
+
+class OwnStep(Task):
+    """A task that also takes its steps itself, such as one of two networks that learn in turns (examples/gan.py).
+
+    `evaluate` is for validation alone then. What the command line says about how a step is computed is for other tasks.
+    """
+
+    @abstractmethod
+    def step(self, model: nn.Module, optimizer: Optimizer, prepared: Prepared) -> Outcome:
+        """Learn from a prepared batch, and say what the model made of it before, without a graph.
+
+        All that it draws comes from torch's global generators, and all that it remembers lies in model or optimizer: of
+        these a checkpoint holds the state.
+        """

@@ -123,6 +123,7 @@ class Telemetry:
         norms: Mapping[str, float],
         stream: Standing,
         stages: Mapping[str, float],
+        prequential: Mapping[str, float],
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
         p50, p99 = self._ages_ms()
@@ -137,6 +138,7 @@ class Telemetry:
             sample_age_ms_p99=p99,
             stream=stream,
             stages=stages,
+            prequential=prequential,
         )
         self._ages_ns.clear()
         self._write(report)

@@ -10,6 +10,8 @@ LAYOUT = {
     "training": {
         "loss": ["Multiline", ["^loss/train$", "^loss/validation$"]],
         "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/validation$"]],
+        "prequential accuracy": ["Multiline", ["^prequential/accuracy_.*$"]],
+        "prequential loss": ["Multiline", ["^prequential/loss_.*$"]],
         "learning rate": ["Multiline", ["^learning_rate$"]],
         "accuracy of each class": ["Multiline", ["^accuracy_by_class/.*$"]],
         "gradient norm": ["Multiline", ["^norm/gradient$"]],
@@ -33,6 +35,7 @@ def report_scalars(report: Report) -> Scalars:
     """The numbers of a report by tag; None where one is not known."""
     return {
         **_by_name(report.train, "train"),
+        **{f"prequential/{name}": report.prequential[name] for name in metric_names(report.prequential)},
         "learning_rate": report.learning_rate,
         **{f"norm/{name}": norm for name, norm in report.norms.items()},
         "throughput/samples_per_s": report.samples_per_s,

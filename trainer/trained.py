@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -48,6 +49,13 @@ def best_checkpoint(run_dir: Path) -> tuple[Path, State, tuple[str, ...]]:
     return *found, tuple(remarks)
 
 
+def weights_of(state: State) -> dict[str, Any]:
+    """The model's state that was validated: averaged, where the run keeps an average."""
+    average = state.get("average")
+    weights: dict[str, Any] = state["model"] if average is None else average["module"]
+    return weights
+
+
 def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Trained:
     """The model of a checkpoint, as `best_checkpoint` gives it.
 
@@ -59,5 +67,5 @@ def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Tra
     say_imports(path, class_paths(meaning))
     made = parser.make(parser.parse_object(meaning))
     with fitting(path):
-        made.model.load_state_dict(state["model"])
+        made.model.load_state_dict(weights_of(state))
     return Trained(path, state, made.model, made.task, remarks)

@@ -11,6 +11,7 @@ from protocol.errors import UsageError
 from trainer.confusion import Confusion
 from trainer.metrics import Window
 from trainer.task import Outcome, Task
+from trainer.validation_metrics import ValidationMetrics
 
 Batches = Iterable[Mapping[str, torch.Tensor]]
 #: Looks at each batch of a validation: its columns as they were read, and what the model made of them.
@@ -29,9 +30,14 @@ class Evaluation:
 
 
 def validate(
-    model: nn.Module, task: Task, data_loader: Batches, device: torch.device, observers: Sequence[Observer] = ()
+    model: nn.Module,
+    task: Task,
+    data_loader: Batches,
+    device: torch.device,
+    observers: Sequence[Observer] = (),
+    metrics: ValidationMetrics | None = None,
 ) -> dict[str, float]:
-    """Means over all records: `loss`, `accuracy` (where the task counts `correct`) and `count`.
+    """Means over all records: `loss`, `accuracy` (where the task counts `correct`) and `count`; then the `metrics`.
 
     Leaves no trace: each module is in training mode afterwards if it was before, and the global generators of torch
     (from which even `iter(DataLoader)` draws) stand where they stood. Raises `UsageError` where there are no records.
@@ -43,17 +49,24 @@ def validate(
             window.add(outcome)
             for observe in observers:
                 observe(columns, outcome)
+            if metrics is not None:
+                metrics.update(outcome)
     if not window.count:
         raise UsageError("there are no held-out records to validate on: give a set that is not empty, or none")
-    return window.read()
+    return window.read() | ({} if metrics is None else metrics.compute())
 
 
 def evaluate(
-    model: nn.Module, task: Task, data_loader: Batches, device: torch.device, class_names: Sequence[str] = ()
+    model: nn.Module,
+    task: Task,
+    data_loader: Batches,
+    device: torch.device,
+    class_names: Sequence[str] = (),
+    metrics: ValidationMetrics | None = None,
 ) -> Evaluation:
     """As `validate`, and the accuracy of each class, by its name where there is one, else by its number."""
     confusion = Confusion()
-    figures = validate(model, task, data_loader, device, [confusion.observe])
+    figures = validate(model, task, data_loader, device, [confusion.observe], metrics)
     return Evaluation(figures, confusion.per_class(class_names))
 
 

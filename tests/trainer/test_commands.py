@@ -531,13 +531,16 @@ def test_evaluate_shows_the_best_checkpoint_on_the_test_records(
     (folder / "split.py").write_text(SPLIT)
     url = served("--source", "split.WithTest", "--passes", "3")
     settings = (*SMALL, "--optimizer.lr", "0.1", "--validate_every", "300")
-    trainer = started.start("trainer", "train", "--stream", url, *settings, *PLAIN, cwd=folder)
+    metric = ("--metrics+", "torchmetrics.classification.MulticlassF1Score", "--metrics.num_classes", "3")
+    trainer = started.start("trainer", "train", "--stream", url, *settings, *metric, *PLAIN, cwd=folder)
     assert trainer.status() == 0, trainer.err
-    told = started.start("trainer", "evaluate", "--json", cwd=folder)
+    assert re.search(r"validation  loss \S+  acc \S+  multiclass_f1_score [01]\.\d{3}", trainer.out)
+    told = started.start("trainer", "evaluate", "--json", *metric, cwd=folder)
     assert told.status() == 0, told.err
     figures = json.loads(told.out)
     assert figures["count"] == 90
     assert figures["accuracy"] > 0.9
+    assert figures["multiclass_f1_score"] > 0.9
     assert list(figures["per_class"]) == ["dark", "grey", "light"]
     assert figures["checkpoint"].startswith("runs/default/best/step-")
     shown = started.start("trainer", "evaluate", cwd=folder)

@@ -8,9 +8,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from protocol.errors import UsageError
-from trainer.metrics import KEPT, Window
+from trainer.metrics import Window
 from trainer.model import GarmentClassifier
 from trainer.precision import as_computed
+from trainer.prequential import ADDED_UP, Prequential, PrequentialSettings
 from trainer.step import StepNotTaken, StepSettings, micro_batches, train_step
 from trainer.task import Outcome, Prepared
 from trainer.tasks import Classification
@@ -176,15 +177,18 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 def test_a_step_and_its_account_ask_for_no_number() -> None:
     """Asking is `_local_scalar_dense`: on CUDA it waits for the device."""
     task, model, window = Classification(), nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), Window()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer, prequential = torch.optim.SGD(model.parameters(), lr=0.01), Prequential(PrequentialSettings())
     with Operations() as operations:
-        for columns in batches(KEPT + 2, count=1):
-            window.add(train_step(model, optimizer, task, task.prepare(columns, CPU)))
+        for columns in batches(ADDED_UP + 2, count=1):
+            outcome = train_step(model, optimizer, task, task.prepare(columns, CPU))
+            window.add(outcome)
+            prequential.add(outcome)
     assert "addmm" in operations.names
     assert "_local_scalar_dense" not in operations.names
-    with Operations() as operations:
-        window.finite()
-    assert "_local_scalar_dense" in operations.names
+    for ask in (window.finite, prequential.read):
+        with Operations() as operations:
+            ask()
+        assert "_local_scalar_dense" in operations.names
 
 
 class Spoiling(Classification):

@@ -115,6 +115,7 @@ def report(telemetry: Telemetry, samples: int = 64) -> Report:
         norms={"gradient": 2.0},
         stream=STANDING,
         stages={"step": 1.0},
+        prequential={},
     )
 
 

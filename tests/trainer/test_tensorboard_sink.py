@@ -53,6 +53,7 @@ def report(samples: int, *, lag: int | None = 3) -> Report:
         sample_age_ms_p99=2.0,
         stream=stream,
         stages={"step": 0.75, "source": 0.25},
+        prequential={"loss_window": 0.5, "accuracy_fading": 0.75, "count": 64.0},
     )
 
 
@@ -114,6 +115,7 @@ def test_every_number_of_a_report_and_a_validation_is_a_chart_over_samples(tmp_p
         *("throughput/samples_per_s", "sample_age_ms/p50", "sample_age_ms/p99", "ledger/trained", "ledger/lost"),
         *("stages/step", "stages/source", "norm/gradient", "norm/weight", "loss/best", "accuracy/best"),
         *("accuracy_by_class/Bag", "accuracy_by_class/Ankle boot"),
+        *("prequential/loss_window", "prequential/accuracy_fading"),
     }
     assert points(tmp_path, "loss/train") == [(64, 1.0), (128, 0.5)]
     assert points(tmp_path, "loss/validation") == [(128, 0.25)]
@@ -133,9 +135,11 @@ def test_training_and_validation_loss_share_one_chart(tmp_path: Path) -> None:
     assert charts["loss"] == ["^loss/train$", "^loss/validation$"]
     assert charts["accuracy of each class"] == ["^accuracy_by_class/.*$"]
     assert charts["where time goes, in shares"] == ["^stages/.*$"]
-    assert {"accuracy", "learning rate", "gradient norm", "weight norm", "samples per second", "lag in records"} < set(
-        charts
-    )
+    assert charts["prequential loss"] == ["^prequential/loss_.*$"]
+    assert {
+        *("accuracy", "prequential accuracy", "learning rate", "gradient norm", "weight norm"),
+        *("samples per second", "lag in records"),
+    } < set(charts)
 
 
 def test_through_kills_and_resumes_each_step_stands_once(tmp_path: Path) -> None:
