@@ -1,6 +1,7 @@
 """The command lines of the trainer: what may be told, and which room it is told to."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import trainer.distillation  # noqa: F401  (with it all ready-made tasks are known by their names alone)
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
@@ -19,6 +20,7 @@ from trainer.prequential import PrequentialSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
+from trainer.sweep import SweepSettings, sweep
 from trainer.telemetry import TelemetrySettings
 from trainer.trace import TraceSettings
 from trainer.training import train
@@ -27,6 +29,7 @@ from trainer.validation_metrics import add_metrics
 DESCRIPTION = """Train on a live stream, every sample exactly once, and look at what came of it.
 
   python -m trainer train --help
+  python -m trainer sweep --help
   python -m trainer evaluate --help
   python -m trainer ledger --help
   python -m trainer predict --help
@@ -41,6 +44,16 @@ YAML file (--config) may hold everything; --print_config shows what it would loo
   python -m trainer train --run_dir runs/adam --optimizer torch.optim.AdamW --optimizer.lr 1e-3
   python -m trainer train --run_dir runs/mine --model my_models.Wide --model.width 64 --max_samples 330000
   python -m trainer train --print_config > mine.yaml; python -m trainer train --config mine.yaml"""
+SWEEP = """Look for better settings: trials of one training, each with other values, side by side on one stream, all
+from its beginning; those that do badly end early. Killed at any moment, the same command goes on, and each trial from
+its checkpoint.
+
+A YAML file (--config) holds the space that is searched, by the names of the options of `trainer train`, and what all
+trials share (train), as a settings file of `trainer train` does.
+
+  python -m trainer sweep --config examples/sweep.yaml
+  python -m trainer sweep --config examples/sweep.yaml --sweep_dir runs/second --seed 1 --train.batch_size 128
+  python -m trainer sweep --trials 20 --space '{optimizer.lr: {low: 1e-4, high: 0.1, log: true}}'"""
 EVALUATE = """The best checkpoint (by validation loss) on the held-out test records. Works offline: everything lies
 in the run directory.
 
@@ -78,16 +91,19 @@ COMPONENTS = (
     CheckpointSettings,
     TraceSettings,
 )
+#: Options that take a class by its path alone.
+CLASSES = (*KINDS, "validation")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse and obey."""
-    usage = "python -m trainer train|evaluate|ledger|predict|export [options]"
+    usage = "python -m trainer train|sweep|evaluate|ledger|predict|export [options]"
     parser = ArgumentParser(prog="python -m trainer", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
-    say_classes(arguments, *KINDS, "validation")
+    say_classes(arguments, *CLASSES)
     training = _train_parser(arguments)
     commands.add_subcommand("train", training, help="train on a stream")
+    commands.add_subcommand("sweep", _sweep_parser(), help="train with many settings, and find the best")
     evaluation = _evaluate_parser(arguments)
     commands.add_subcommand("evaluate", evaluation, help="the best checkpoint on the test records")
     commands.add_subcommand("ledger", _ledger_parser(), help="where the records of a run went, and whether it adds up")
@@ -103,6 +119,8 @@ def main(arguments: Sequence[str]) -> int:
         return predict_run(asked.input, settings_of(PredictionSettings, asked), settings_of(InputSettings, asked))
     if config.subcommand == "export":
         return export_run(settings_of(ExportSettings, config.export))
+    if config.subcommand == "sweep":
+        return sweep(config.sweep, _trial_settings)
     return train(config.train, training.make)
 
 
@@ -122,6 +140,26 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser
+
+
+def _sweep_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m trainer sweep [options]", description=SWEEP)
+    parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
+    parser.add_class_arguments(SweepSettings, None)
+    text = "what varies: for each option of `trainer train` {choice: [a, b]} or {low: a, high: b, log: true, step: c}"
+    parser.add_argument("--space", metavar="YAML", type=dict, default={}, help=text)
+    text = "what all trials share, as a settings file of `trainer train` holds it; also --train.OPTION"
+    parser.add_argument("--train", metavar="YAML", type=dict, default={}, help=text)
+    return parser
+
+
+def _trial_settings(options: Sequence[str]) -> tuple[Any, str]:
+    """The settings of a training, and the same as YAML. Raises `UsageError`."""
+    parser = _train_parser(options)
+    config = parser.parse_args(list(options))
+    for component in COMPONENTS:
+        settings_of(component, config)
+    return config, parser.dump(config)
 
 
 def _evaluate_parser(arguments: Sequence[str]) -> ArgumentParser:
