@@ -22,6 +22,7 @@ COMMANDS = {
     "producer": ("producer",),
     "trainer": ("trainer",),
     "trainer train": ("trainer", "train"),
+    "trainer sweep": ("trainer", "sweep"),
     "trainer evaluate": ("trainer", "evaluate"),
     "trainer ledger": ("trainer", "ledger"),
     "trainer predict": ("trainer", "predict"),
@@ -45,6 +46,7 @@ OPTIONS = {
         "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm ema metrics prequential_window "
         "fading_factor init_from init_names config print_config"
     ),
+    "trainer sweep": "sweep_dir trials parallel sampler pruner startup_trials seed space train config print_config",
     "trainer evaluate": "run_dir batch_size device metrics json",
     "trainer ledger": "run_dir stream keys json",
     "trainer predict": (
@@ -97,8 +99,9 @@ def test_a_class_shows_its_own_arguments(started: Programs, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
 def test_the_settings_files_of_the_examples_are_accepted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "sweep" if file.name == "sweep.yaml" else "train"
     with pytest.raises(SystemExit) as left:
-        train(["train", "--config", str(file), "--print_config"])
+        train([command, "--config", str(file), "--print_config"])
     assert left.value.code == 0
     assert yaml.safe_load(file.read_text()).keys() <= yaml.safe_load(capsys.readouterr().out).keys()
 

@@ -6,12 +6,13 @@ from itertools import product
 from math import isfinite, prod
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
 from protocol.errors import UsageError
 
-Space = Mapping[str, BaseDistribution]
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
+Space = Mapping[str, Distribution]
 Values = Mapping[str, Any]
 
 FORMS = "give {choice: [a, b]}, or {low: a, high: b} with log: true or step: c where wanted"
@@ -60,7 +61,7 @@ def options(values: Values) -> list[str]:
     return [f"--{name}={each if isinstance(each, str) else json.dumps(each)}" for name, each in values.items()]
 
 
-def _distribution(name: str, described: Any) -> BaseDistribution:
+def _distribution(name: str, described: Any) -> Distribution:
     match described:
         case {"choice": list(choices)} if len(described) == 1:
             return _choice(name, choices)
@@ -69,7 +70,7 @@ def _distribution(name: str, described: Any) -> BaseDistribution:
     raise UsageError(f"{name}: {described!r} says no values: {FORMS}")
 
 
-def _choice(name: str, choices: list[Any]) -> BaseDistribution:
+def _choice(name: str, choices: list[Any]) -> Distribution:
     if not choices:
         raise UsageError(f"{name}: there is nothing to choose from: {FORMS}")
     if not all(each is None or isinstance(each, bool | int | float | str) for each in choices):
@@ -79,7 +80,7 @@ def _choice(name: str, choices: list[Any]) -> BaseDistribution:
     return CategoricalDistribution(choices)
 
 
-def _range(name: str, low: Any, high: Any, log: Any = False, step: Any = None) -> BaseDistribution:  # noqa: FBT002
+def _range(name: str, low: Any, high: Any, log: Any = False, step: Any = None) -> Distribution:  # noqa: FBT002
     numbers = [low, high] if step is None else [low, high, step]
     if not isinstance(log, bool) or not all(map(_is_number, numbers)):
         raise UsageError(f"{name}: low, high and step are numbers, and log is true or false: {FORMS}")
@@ -98,7 +99,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _points(name: str, each: BaseDistribution) -> list[Any]:
+def _points(name: str, each: Distribution) -> list[Any]:
     match each:
         case CategoricalDistribution():
             return list(each.choices)

@@ -5,10 +5,12 @@ import io
 import logging
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+import optuna
 
 from trainer.space import options
 from trainer.study import Outcome, Study, best_first, run_dir
@@ -20,6 +22,7 @@ TABLE: Final = "results.csv"
 BEST: Final = "best.yaml"
 PLOTS: Final = "plots"
 DPI: Final = 120
+LOSS: Final = "lowest validation loss"
 
 
 class Results:
@@ -64,19 +67,19 @@ class Results:
         mpl.use("Agg")
         logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it would explain its axes
         from matplotlib import pyplot as plt
-        from optuna.exceptions import ExperimentalWarning
         from optuna.visualization import matplotlib as plots
 
-        target = {"target_name": "validation loss"}
-        pictures = {
-            "history": partial(plots.plot_optimization_history, **target),
+        pictures: dict[str, Callable[[optuna.Study], object]] = {
+            "history": partial(plots.plot_optimization_history, target_name=LOSS),
             "losses": plots.plot_intermediate_values,
-            "parallel": partial(plots.plot_parallel_coordinate, **target),
-            "slices": partial(plots.plot_slice, **target),
+            "parallel": partial(plots.plot_parallel_coordinate, target_name=LOSS),
+            "slices": partial(plots.plot_slice, target_name=LOSS),
         }
         (self._folder / PLOTS).mkdir(exist_ok=True)
         with mpl.rc_context(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # how they are called may change, says Optuna
+            warnings.simplefilter(
+                "ignore", optuna.exceptions.ExperimentalWarning
+            )  # how they are called may change, says Optuna
             for name, plot in pictures.items():
                 plot(self._study.optuna)
                 plt.gcf().savefig(self._folder / PLOTS / f"{name}.png", dpi=DPI, bbox_inches="tight")

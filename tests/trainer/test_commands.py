@@ -141,8 +141,8 @@ def step(run_dir: Path, samples: int) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], r"train,evaluate.*--help"),
-        (["fly"], r"'fly'.*'train', 'evaluate'"),
+        ([], r"train,sweep,evaluate.*--help"),
+        (["fly"], r"'fly'.*'train', 'sweep', 'evaluate'"),
         (["train", "--speed", "3"], r"--speed 3 .*--help"),
         (["train", "--batch_size", "many"], r"--batch_size: many is no int .*--help"),
         (["train", "--display", "loud"], r"--display: loud is none of 'auto', .*--help"),

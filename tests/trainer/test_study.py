@@ -56,7 +56,7 @@ def test_a_grid_is_trained_point_by_point_over_all_lives(tmp_path: Path) -> None
 
 
 def test_a_study_that_was_killed_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
-    settings = {"trials": 5, "startup_trials": 2}
+    settings: dict[str, Any] = {"trials": 5, "startup_trials": 2}
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole = run_all(study(tmp_path / "whole", **settings))
