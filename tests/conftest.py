@@ -4,6 +4,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,15 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that tells four kinds of stripes apart, not always; nobody writes into it."""
+    from tests.trainer.trained_run import pictures, train
+
+    options = ("--model.classes", "4", "--batch_size", "32", "--optimizer.lr", "0.1")
+    return train(tmp_path_factory.mktemp("trained") / "run", pictures(), *options)
+
+
 @pytest.fixture
 def signals_as_they_were() -> Iterator[None]:
     """For a trainer that runs in the test's own process, where it obeys SIGINT and SIGTERM."""
@@ -42,3 +52,19 @@ def signals_as_they_were() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of `make test-faults`: a row for each fault that was caused and survived.
+
+    It is printed here since the process that prints, where tests are run by others, loads no conftest of a subfolder.
+    """
+    if terminalreporter.config.option.markexpr not in ("faults", "long"):
+        return
+    passed = terminalreporter.stats.get("passed", [])
+    rows = sorted(value for report in passed for name, value in report.user_properties if name == "fault")
+    if rows:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("| # | caused | seen |\n| --- | --- | --- |")
+        for number, caused, seen in rows:
+            terminalreporter.write_line(f"| {number} | {caused} | {seen} |")

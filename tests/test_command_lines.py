@@ -25,6 +25,8 @@ COMMANDS = {
     "trainer sweep": ("trainer", "sweep"),
     "trainer evaluate": ("trainer", "evaluate"),
     "trainer ledger": ("trainer", "ledger"),
+    "trainer predict": ("trainer", "predict"),
+    "trainer export": ("trainer", "export"),
     "protocol": ("protocol",),
     "protocol info": ("protocol", "info"),
     "protocol lag": ("protocol", "lag"),
@@ -41,11 +43,16 @@ OPTIONS = {
     "trainer train": (
         "stream keys batch_size workers run_dir resume model task optimizer lr_scheduler validation max_samples "
         "validate_every checkpoint_every report_every start device seed connect_timeout idle_timeout early_stop "
-        "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm init_from init_names config print_config"
+        "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm ema metrics prequential_window "
+        "fading_factor init_from init_names config print_config"
     ),
     "trainer sweep": "sweep_dir trials parallel sampler pruner startup_trials seed space train config print_config",
-    "trainer evaluate": "run_dir batch_size device json",
+    "trainer evaluate": "run_dir batch_size device metrics json",
     "trainer ledger": "run_dir stream keys json",
+    "trainer predict": (
+        "input run_dir out format max_records device batch_size resize keys start connect_timeout idle_timeout"
+    ),
+    "trainer export": "format run_dir out",
     "protocol info": "json timeout keys",
     "protocol lag": "once timeout keys",
     "protocol groups": "drop timeout keys",

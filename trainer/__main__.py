@@ -1,4 +1,7 @@
-"""`python -m trainer train | sweep | evaluate | ledger`. Light on purpose: torch is imported once one can see it."""
+"""`python -m trainer train | sweep | evaluate | ledger | predict | export`.
+
+Light on purpose: torch is imported once something can be seen.
+"""
 
 from collections.abc import Sequence
 

@@ -9,10 +9,14 @@ from protocol.command_line import ArgumentParser, settings_of
 from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
 from trainer.evaluation import evaluate_run
+from trainer.export import ExportSettings, export_run
 from trainer.initial import InitialSettings
 from trainer.ledger_view import show_ledger
 from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
+from trainer.prediction import PredictionSettings, predict_run
+from trainer.prediction_input import InputSettings
+from trainer.prequential import PrequentialSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
@@ -20,13 +24,16 @@ from trainer.sweep import SweepSettings, sweep
 from trainer.telemetry import TelemetrySettings
 from trainer.trace import TraceSettings
 from trainer.training import train
+from trainer.validation_metrics import add_metrics
 
 DESCRIPTION = """Train on a live stream, every sample exactly once, and look at what came of it.
 
   python -m trainer train --help
   python -m trainer sweep --help
   python -m trainer evaluate --help
-  python -m trainer ledger --help"""
+  python -m trainer ledger --help
+  python -m trainer predict --help
+  python -m trainer export --help"""
 TRAIN = """Train on a stream until it ends, a limit is reached, or Ctrl-C; killed at any moment, the same command
 goes on.
 
@@ -59,6 +66,19 @@ With --stream it is held against the producer's log as well. Exit status 1 where
   python -m trainer ledger
   python -m trainer ledger --run_dir runs/mine --stream tcp://127.0.0.1:5555
   python -m trainer ledger --json | jq .totals.lost"""
+PREDICT = """What the best checkpoint of a run says of pictures, arrays or a live stream: a row for each record, with
+the name of its class and all probabilities. Of a stream it reads along without a group: it trains nothing, holds
+nothing back and releases nothing. Ctrl-C ends it with what was written.
+
+  python -m trainer predict --input boot.png shirts/ --out told.csv
+  python -m trainer predict --run_dir runs/mine --input images.npy --out told.jsonl
+  python -m trainer predict --input tcp://127.0.0.1:5555 --start latest --format csv"""
+EXPORT = """The best checkpoint of a run as one file for other programs, with a card beside it that says how to use it,
+what it learnt from and how well. The task's preprocessing is inside; any number of records can be given at once. A
+process of its own, which has nothing but the file, must give the same answers, else the file is not kept.
+
+  python -m trainer export --format pt2
+  python -m trainer export --run_dir runs/mine --format onnx --out wide.onnx"""
 COMPONENTS = (
     TrainSettings,
     DeviceSettings,
@@ -66,6 +86,7 @@ COMPONENTS = (
     OptimizationSettings,
     StepSettings,
     StoppingSettings,
+    PrequentialSettings,
     TelemetrySettings,
     CheckpointSettings,
     TraceSettings,
@@ -76,20 +97,28 @@ CLASSES = (*KINDS, "validation")
 
 def main(arguments: Sequence[str]) -> int:
     """Parse and obey."""
-    usage = "python -m trainer train|sweep|evaluate|ledger [options]"
+    usage = "python -m trainer train|sweep|evaluate|ledger|predict|export [options]"
     parser = ArgumentParser(prog="python -m trainer", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     say_classes(arguments, *CLASSES)
     training = _train_parser(arguments)
     commands.add_subcommand("train", training, help="train on a stream")
     commands.add_subcommand("sweep", _sweep_parser(), help="train with many settings, and find the best")
-    commands.add_subcommand("evaluate", _evaluate_parser(), help="the best checkpoint on the test records")
+    evaluation = _evaluate_parser(arguments)
+    commands.add_subcommand("evaluate", evaluation, help="the best checkpoint on the test records")
     commands.add_subcommand("ledger", _ledger_parser(), help="where the records of a run went, and whether it adds up")
+    commands.add_subcommand("predict", _predict_parser(), help="what the best checkpoint says of pictures or a stream")
+    commands.add_subcommand("export", _export_parser(), help="the best checkpoint as a file for other programs")
     config = parser.parse_args(list(arguments))
     if config.subcommand == "evaluate":
-        return evaluate_run(config.evaluate)
+        return evaluate_run(config.evaluate, evaluation.make)
     if config.subcommand == "ledger":
         return show_ledger(config.ledger)
+    if config.subcommand == "predict":
+        asked = config.predict
+        return predict_run(asked.input, settings_of(PredictionSettings, asked), settings_of(InputSettings, asked))
+    if config.subcommand == "export":
+        return export_run(settings_of(ExportSettings, config.export))
     if config.subcommand == "sweep":
         return sweep(config.sweep, _trial_settings)
     return train(config.train, training.make)
@@ -107,6 +136,7 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
         add_class(parser, "validation", import_class(own, "--validation"), text)
     else:
         parser.add_argument("--validation", metavar="CLASS", type=str | None, default=None, help=text)
+    add_metrics(parser, arguments)
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser
@@ -132,11 +162,12 @@ def _trial_settings(options: Sequence[str]) -> tuple[Any, str]:
     return config, parser.dump(config)
 
 
-def _evaluate_parser() -> ArgumentParser:
+def _evaluate_parser(arguments: Sequence[str]) -> ArgumentParser:
     parser = ArgumentParser(usage="python -m trainer evaluate [options]", description=EVALUATE)
     parser.add_argument("--run_dir", type=str, default="runs/default", help="folder of the run")
     parser.add_argument("--batch_size", type=int, default=1000, help="records of one step")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N")
+    add_metrics(parser, arguments)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -150,4 +181,19 @@ def _ledger_parser() -> ArgumentParser:
     parser.add_argument("--keys", metavar="DIR", type=str, default="", help="folder of this client's keys")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for the producer")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m trainer predict --input WHAT… [options]", description=PREDICT)
+    text = "pictures (JPEG, PNG), folders of them, .npy or .npz files, or the URL of a stream"
+    parser.add_argument("--input", metavar="WHAT", nargs="+", type=str, required=True, help=text)
+    for settings in (PredictionSettings, InputSettings):
+        parser.add_class_arguments(settings, None)
+    return parser
+
+
+def _export_parser() -> ArgumentParser:
+    parser = ArgumentParser(usage="python -m trainer export --format FORMAT [options]", description=EXPORT)
+    parser.add_class_arguments(ExportSettings, None)
     return parser

@@ -1,4 +1,4 @@
-"""What the fault tests share: the table that they fill in, and where their trainers are forked from."""
+"""What the fault tests share: how they fill in their table (tests/conftest.py prints it), where trainers are forked."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -26,16 +26,3 @@ def row(record_property: Callable[[str, object], None]) -> Row:
 def nursery() -> Iterator[Nursery]:
     with Nursery() as nursery:
         yield nursery
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of `make test-faults`: a row for each fault that was caused and survived."""
-    if terminalreporter.config.option.markexpr not in ("faults", "long"):
-        return
-    passed = terminalreporter.stats.get("passed", [])
-    rows = sorted(value for report in passed for name, value in report.user_properties if name == "fault")
-    if rows:
-        terminalreporter.section("faults")
-        terminalreporter.write_line("| # | caused | seen |\n| --- | --- | --- |")
-        for number, caused, seen in rows:
-            terminalreporter.write_line(f"| {number} | {caused} | {seen} |")

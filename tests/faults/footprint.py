@@ -9,8 +9,6 @@ from typing import TypeVar
 from benchmarks.processes import resident_bytes
 
 T = TypeVar("T")
-#: What a process may hold at one moment and not at another, however small it is: chunks under way.
-SOME_MIB = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,11 @@ class Footprint:
         return f"{self.memory_mib:.0f} MiB, {self.threads:.0f} threads, {self.descriptors:.0f} descriptors"
 
 
+#: What may be there at one moment and not at another, however long a process lives: chunks under way, the connection
+#: of a commit.
+COMES_AND_GOES = Footprint(memory_mib=8, threads=2, descriptors=10)
+
+
 def footprint(pids: Iterable[int]) -> Footprint:
     """Of these processes; they are to stand still meanwhile."""
     found = [(resident_bytes(pid), _entries(pid, "task"), _entries(pid, "fd")) for pid in pids]
@@ -32,21 +35,19 @@ def footprint(pids: Iterable[int]) -> Footprint:
     return Footprint(memory / 2**20, threads, descriptors)
 
 
-def assert_flat(footprints: Sequence[Footprint]) -> tuple[Footprint, Footprint]:
-    """The second quarter is held against the last: what is new takes a while to have all that it needs.
-
-    Memory by its medians, within 5 % or 8 MiB. Gives back the medians of both.
+def assert_flat(footprints: Sequence[Footprint], of: str) -> str:
+    """The medians of the second quarter are held against those of the last, since what is new takes a while to have all
+    that it needs. Says both.
     """
     before, after = (_middle(each) for each in _early_and_late(footprints))
-    most_mib = max(1.05 * before.memory_mib, before.memory_mib + SOME_MIB)
-    assert after.memory_mib <= most_mib, f"{before} early, {after} late"
-    for name in ("threads", "descriptors"):
-        assert_no_more([getattr(each, name) for each in footprints], name)
-    return before, after
+    for field in fields(Footprint):
+        most = getattr(before, field.name) + getattr(COMES_AND_GOES, field.name)
+        assert getattr(after, field.name) <= most, f"{of}, {field.name}: {before} early, {after} late"
+    return f"{of} {before} → {after}"
 
 
 def assert_no_more(counts: Sequence[float], of: str) -> None:
-    """What comes and goes, as a commit's connection does: the least of the last quarter, the most of the other."""
+    """What comes and goes, as the files of a save do: the least of the last quarter, the most of the second."""
     early, late = _early_and_late(counts)
     assert min(late) <= max(early), f"{of}: {early} early, {late} late"
 
@@ -61,9 +62,9 @@ def _middle(footprints: Sequence[Footprint]) -> Footprint:
     return Footprint(*(median(getattr(each, field.name) for each in footprints) for field in fields(Footprint)))
 
 
-def files_in(folder: Path, but: Iterable[str] = ()) -> tuple[int, int]:
-    """How many files there are and their bytes, without those of these names."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in but]
+def files_in(folder: Path, but: Sequence[str] = ()) -> tuple[int, int]:
+    """How many files there are and their bytes, without those that these patterns match; nobody writes meanwhile."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not any(map(path.match, but))]
     return len(files), sum(path.stat().st_size for path in files)
 
 

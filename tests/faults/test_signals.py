@@ -112,7 +112,9 @@ def stop_while_it_starts(life: Started, asking: signal.Signals, after_s: float) 
     own = family(life.pid)
     assert end(life, asking) == 0, tail(life)
     assert "Traceback" not in tail(life)
-    wait_until(lambda: not survivors(own), "its children to be gone", patience_s=5)
+    wait_until(
+        lambda: not survivors(own), "its children to be gone"
+    )  # once they have imported torch, where they began to
 
 
 @pytest.mark.faults

@@ -1,8 +1,8 @@
 """An honest reader beside strangers who wish the server no good: what it keeps of its rate, and what they cost.
 
 The rates are measured in turn with and without the stranger, so that whatever else the machine does meets both. One
-that talks without end takes a core of the machine that server and reader run on; so it is held against a process that
-takes as much and leaves the server alone.
+that talks without end takes the machine's cores from server and reader, and so does a server that listens; so it is
+held against the same stranger who talks to another server beside them.
 """
 
 import threading
@@ -17,7 +17,7 @@ from protocol.chunk import Chunk
 from protocol.codec import MAX_GROUPS
 from protocol.open_reader import open_reader
 from protocol.subscription import Subscription
-from tests.producer.hostile import BUSY, KINDS, SPEAKING
+from tests.producer.hostile import KINDS, SPEAKING
 from tests.trainer.lives import Started, born, end, tail, wait_until
 
 pytestmark = pytest.mark.faults
@@ -57,14 +57,26 @@ class Honest:
                     return
 
 
-@pytest.fixture(scope="module")
-def producer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Started]]:
-    folder = tmp_path_factory.mktemp("producer")
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, Started]]:
     source = ["--source", "tests.trainer.numbered.NumberedRecords", "--source.records", "20000", "--source.size", "784"]
     life = Started("producer", ["--bind", "tcp://127.0.0.1:*", "--rate", "0", *source], folder / "log")
     wait_until(lambda: "fields: " in life.log.read_text(), "the producer's first lines")
     yield life.log.read_text().split(" at ")[1].split(": ")[0], life
     end(life)
+
+
+@pytest.fixture(scope="module")
+def producer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Started]]:
+    with serving(tmp_path_factory.mktemp("producer")) as producer:
+        yield producer
+
+
+@pytest.fixture(scope="module")
+def bystander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of another server on the same machine, which the honest reader has nothing to do with."""
+    with serving(tmp_path_factory.mktemp("bystander")) as (url, _):
+        yield url
 
 
 @contextmanager
@@ -85,14 +97,15 @@ def resident_bytes(life: Started) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_honest_reader_keeps_its_rate_and_the_server_its_memory(
-    producer: tuple[str, Started], tmp_path: Path, kind: str
+    producer: tuple[str, Started], bystander: str, tmp_path: Path, kind: str
 ) -> None:
     url, life = producer
     honest = Honest(url)
     wait_until(lambda: honest.records > 0, "the first records")
     quiet, beside, most = [], [], 0
     for _ in range(ROUNDS):
-        with stranger(url, BUSY, tmp_path / "busy") if kind in SPEAKING else nullcontext():
+        with stranger(bystander, kind, tmp_path / "stranger") if kind in SPEAKING else nullcontext():
+            time.sleep(SETTLED_S)
             quiet.append(honest.rate())
         with stranger(url, kind, tmp_path / "stranger"):
             time.sleep(SETTLED_S)

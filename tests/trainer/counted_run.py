@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pytest
 
+from producer.computed_log import pass_order
 from protocol.dealing import Dealing
 from tests.trainer.counting import ELSEWHERE, IN_STEP, IN_VALIDATION, MOMENT_FILE, Moment
 from tests.trainer.lives import (
@@ -148,10 +150,10 @@ class CountedRun:
         self.moment.begin()
         self._said = self._log.stat().st_size
         if command_line:
-            # A later event file waits for a later second, so only these lives write one.
+            # A later event file waits for a later second, so only these lives write one, unless `options` ask for it.
             self.trainer = Started(module[0], [*module[1:], "train", *arguments], self._log, **moment)
         else:
-            self.trainer = self.nursery.train([*arguments, "--tensorboard", "false"], self._log, **moment)
+            self.trainer = self.nursery.train(["--tensorboard", "false", *arguments], self._log, **moment)
         return self.trainer
 
     def said(self) -> str:
@@ -271,12 +273,13 @@ class CountedRun:
         return self.assert_each_trained_once()
 
     def assert_each_trained_once(self) -> State:
-        """The oracle: the counts in the last checkpoint, its positions and its ledger; gives back its state."""
+        """The oracle: counts and order in the last checkpoint, its positions and its ledger; gives back its state."""
         found = load_newest(self.run_dir, pytest.fail)
         assert found is not None
         state = found[1]
         counts = state["model"]["counts"]
         assert Counter(counts.tolist()) == {self.passes: self.scale.records}, "records by how often each was trained"
+        assert (self._placed() - int(state["model"]["placed"])) % 2**64 == 0, "each pass has its records, in its order"
         assert state["samples"] == self.total
         stream = state["stream"]
         assert stream["positions"] == Dealing(stream["partitions"], stream["stripe"]).ends(self.total)
@@ -284,3 +287,12 @@ class CountedRun:
         ledger.check(stream["positions"], {}, {})
         assert ledger.totals()["trained"] == self.total
         return state
+
+    def _placed(self) -> int:
+        """What `CountingModel` has added up of the whole stream: each id times its place."""
+        per_pass = self.scale.records
+        total = 0
+        for number in range(self.passes):
+            ids = pass_order(per_pass, 0, number) if self._log_bytes is None else np.arange(per_pass)
+            total += int((ids * np.arange(number * per_pass, (number + 1) * per_pass)).sum())
+        return total

@@ -62,24 +62,31 @@ def watched() -> "Moment | _Elsewhere":
 
 
 class CountingModel(nn.Module):
-    """Counts the ids that it is trained on.
+    """Counts the ids that it is trained on, and adds up each one times its place in the order of training.
 
     `ballast` bytes make a checkpoint take a while; they go first, so that counts which are still counted on while they
-    are written would be seen in it.
+    are written would be seen in it. The sum (modulo 2^64) shows what the counts of many passes cannot: an id that one
+    pass has lost and another trained twice.
     """
 
     counts: torch.Tensor
+    trained: torch.Tensor
+    placed: torch.Tensor
 
     def __init__(self, records: int = 6000, ballast: int = 1 << 20) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.register_buffer("ballast", torch.zeros(ballast, dtype=torch.uint8))
         self.register_buffer("counts", torch.zeros(records, dtype=torch.int64))
+        self.register_buffer("trained", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("placed", torch.zeros((), dtype=torch.int64))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """A loss for each record."""
         if self.training:
             self.counts.index_add_(0, ids, torch.ones_like(ids))
+            self.placed += (ids * (self.trained + torch.arange(len(ids)))).sum()
+            self.trained += len(ids)
         return (self.weight - ids % 2).square()
 
 
