@@ -84,7 +84,7 @@ class TrialProcess:
         with (self.folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "nothing was said")
+        return next((line.removeprefix("trainer: ") for line in reversed(lines) if line.strip()), "nothing was said")
 
     def _signature(self) -> tuple[int, int] | None:
         try:

@@ -84,7 +84,8 @@ class Trials:
         if each.process.look():
             for found in each.process.validations[known:]:
                 self._view.say(f"trial {each.trial.number} at {found.samples:,} samples: {worded(found.metrics)}")
-            if self._study.report(each.trial, each.process.validations) and status is None:
+            prune = self._study.report(each.trial, each.process.validations)
+            if prune and status is None and not each.pruned:  # asked twice, a run ends without saving
                 each.pruned = True
                 each.process.stop()
         if status is not None:

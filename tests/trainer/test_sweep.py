@@ -1,7 +1,6 @@
 """`python -m trainer sweep` as a program: its trials on one stream, over kills, and what it says of mistakes."""
 
 import csv
-import os
 import re
 import signal
 import sys
@@ -32,7 +31,7 @@ import torch
 from tests.trainer.counting import CountingModel
 
 class Quick(CountingModel):
-    """Trains eight steps; the ninth waits for a file `go`."""
+    """Trains eight steps; each that follows waits 5 s for a file `go`."""
 
     def __init__(self) -> None:
         super().__init__(records={RECORDS}, ballast=1)
@@ -40,7 +39,8 @@ class Quick(CountingModel):
 
     def forward(self, ids):
         self.steps += self.training
-        while self.steps == 9 and not Path("go").exists():
+        begun_s = time.monotonic()
+        while self.steps > 8 and not Path("go").exists() and time.monotonic() < begun_s + 5:
             time.sleep(0.01)
         return super().forward(ids)
 
@@ -97,7 +97,7 @@ def search(started: Programs, folder: Path, url: str, *arguments: str) -> Progra
 
 
 def wait_until_halfway(folder: Path, trials: Sequence[int]) -> None:
-    """Until these trials have saved and validated once, after 200 of their 1000 samples, and wait for a file `go`."""
+    """Until these trials have validated and saved at 400 of their 1000 samples, where they slow down."""
 
     def halfway(run: Path) -> bool:
         lines = list(read_lines(run / "metrics.jsonl")) if (run / "metrics.jsonl").exists() else []
@@ -166,12 +166,14 @@ def test_ctrl_c_lets_the_trials_save_and_the_next_life_goes_on(started: Programs
     stopped = search(started, folder, url)
     wait_until_halfway(folder, (0, 1))
     own = family(stopped.pid)
-    os.kill(stopped.pid, signal.SIGINT)
-    (folder / "go").touch()
+    stopped.signal(signal.SIGINT)
     assert stopped.status() == 0, stopped.err
     assert "stopped by SIGINT: 0 of 3 trials have ended; the same command goes on" in stopped.out
     wait_until(lambda: not survivors(own), "the trials to be gone")
-    assert [sum(counts(folder / f"runs/sweep/trial-000{number}")) for number in (0, 1)] == [450, 450]
+    for number in (0, 1):
+        run = folder / f"runs/sweep/trial-000{number}"
+        assert f"stopped by SIGTERM: saved at {sum(counts(run))} samples" in (run / "trial.log").read_text()
+    (folder / "go").touch()
     whole = search(started, folder, url)
     assert whole.status() == 0, f"{whole.out}\n{whole.err}"
     assert [each["state"] for each in results(folder)] == ["complete", "complete", "pruned"]
@@ -187,7 +189,9 @@ def test_trials_that_fail_one_after_the_other_end_the_sweep_with_what_they_said(
     url = f"--train.stream={produce(started, folder)}"
     program = started.start("trainer", "sweep", *space, "--train", linear, url, cwd=folder)
     said = program.complaint()
-    assert re.search(r"3 trials failed one after the other, the last with: .*Linear fails .*trial\.log", said), said
+    assert re.search(
+        r"3 trials failed one after the other, the last with: .*there is no column 'image' .*trial\.log", said
+    ), said
     assert [each["state"] for each in results(folder)] == ["failed"] * 3
 
 
@@ -213,6 +217,20 @@ def test_a_mistake_is_said_before_anything_is_made(
     with pytest.raises(UsageError, match=said):
         main(["sweep", "--sampler", "grid", *arguments])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_classes_of_a_sweep_are_said_before_any_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, space = (
+        {"task": {"class_path": "no.Task"}, "model": "no.Model"},
+        {"optimizer": {"choice": ["no.A", "AdamW"]}},
+    )
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"sampler": "grid", "train": train, "space": space}))
+    with pytest.raises(UsageError, match=r"train: .*there is no module 'no'"):
+        main(["sweep", "--config", "mine.yaml"])
+    assert "mine.yaml names classes, whose code will run: 'no.A', 'no.Model', 'no.Task'" in capsys.readouterr().err
 
 
 def test_without_the_extra_a_sweep_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
