@@ -121,6 +121,7 @@ def results(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_and_all_trials_see_the_same_records_once(started: Programs, folder: Path) -> None:
     url = produce(started, folder)
     killed = search(started, folder, url)
