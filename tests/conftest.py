@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.programs import Programs, programs
+from tests.programs import Parent, Programs
+from tests.trainer.lives import Nursery
 
 # What is drawn is what may fail, never how long it takes on a machine that is busy.
 settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,11 +30,32 @@ def seed() -> int:
     return seed
 
 
+@pytest.fixture(scope="session")
+def parent_of_programs() -> Iterator[Parent]:
+    """It imports torch, which takes seconds, once."""
+    with Parent() as parent:
+        yield parent
+
+
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    """Starts command lines as processes of their own."""
-    with programs(tmp_path_factory.mktemp("programs")) as started:
+def started(parent_of_programs: Parent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Starts command lines as processes of their own; none outlives its module."""
+    with Programs(parent_of_programs, tmp_path_factory.mktemp("programs")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def parent_of_lives() -> Iterator[Nursery]:
+    """It imports torch, which takes seconds, once."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture(scope="module")
+def nursery(parent_of_lives: Nursery) -> Iterator[Nursery]:
+    """Forks lives of trainers; none outlives its module."""
+    yield parent_of_lives
+    parent_of_lives.clear()
 
 
 @pytest.fixture(scope="session")

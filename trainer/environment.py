@@ -2,7 +2,8 @@
 
 import os
 import platform
-from importlib.metadata import version
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 def environment(device: torch.device) -> dict[str, str | int]:
     """Versions, device and processors, by name."""
     found: dict[str, str | int] = {
-        "headrace": version("headrace"),
+        **dict(versions("headrace")),
         "Python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -23,3 +24,12 @@ def environment(device: torch.device) -> dict[str, str | int]:
     if device.type == "cuda":
         found |= {"GPU": torch.cuda.get_device_name(device), "CUDA": torch.version.cuda or "unknown"}
     return found
+
+
+def versions(*packages: str) -> Iterator[tuple[str, str]]:
+    """Name and version of each that is installed; headrace may run from its folder without being so."""
+    for name in packages:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

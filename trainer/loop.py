@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
-from protocol.rate_limit import RateLimit
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
@@ -26,6 +25,8 @@ from trainer.parts import Parts
 from trainer.prequential import Prequential, is_test
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
+from trainer.room import Room
+from trainer.skipping import Skipping
 from trainer.splits import Batches
 from trainer.stages import Stages
 from trainer.step import StepNotTaken, micro_batches, train_step
@@ -43,11 +44,6 @@ logger = logging.getLogger(__name__)
 
 STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
-#: A log that asks for room again within this time has found too little.
-STILL_FULL_S = 5.0
-#: That batches are skipped is said at most this often, and so many of them in a row end the run.
-SKIPPED_SAID_S = 10.0
-MOST_SKIPPED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +84,11 @@ class Training:
     stop_asked: str = ""
     #: Of the last step's gradients, where they were clipped: their norm before that.
     _gradient_norm: torch.Tensor | None = None
-    #: When room was last made in the producer's log, after how many batches, and whether older checkpoints went.
-    _made_room_s: float = float("-inf")
-    _made_room: tuple[int, bool] | None = None
-    #: Batches skipped one after the other, and how often that is said.
-    _skipped: int = 0
-    _skipped_said: RateLimit = field(default_factory=lambda: RateLimit(SKIPPED_SAID_S))
+    _room: Room = field(default_factory=Room)
+    _skipping: Skipping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._skipping = Skipping(self.loader, self.telemetry)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -133,7 +128,7 @@ class Training:
             outcome = self._step(micro, batch.count)
             enter("other")
             if outcome is None:
-                self._skip(batch)
+                self._skipping.skip(batch, parts.model.parameters(), self.samples)
             else:
                 self.loader.mark_trained(batch)
                 self._count(batch, outcome)
@@ -172,26 +167,9 @@ class Training:
             parts.average.update()
         return outcome
 
-    def _skip(self, batch: Batch) -> None:
-        """The loss or a gradient of a batch is no number: its records have passed, and nothing else has happened.
-
-        Samples are those that were trained, so nothing falls due. Skipping helps only where other batches are better.
-        """
-        self.loader.mark_skipped(batch)
-        self._skipped += 1
-        if not all_finite(self.parts.model.parameters()):
-            raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
-        if self._skipped >= MOST_SKIPPED:
-            raise DataFault(f"the loss was no number in {self._skipped} batches in a row at {self.samples} samples")
-        if self._skipped_said.allows(time.monotonic()):
-            count = self.loader.position.ledger.totals()["skipped"]
-            self.telemetry.notice(
-                f"batch {batch.number} was skipped: its loss or a gradient is no number; {count:,} records so far"
-            )
-
     def _count(self, batch: Batch, outcome: Outcome) -> None:
         self.samples += batch.count
-        self._skipped = 0
+        self._skipping.trained()
         if outcome.count != batch.count:
             raise LedgerUnbalanced(f"batch {batch.number} has {batch.count} records, but {outcome.count} were trained")
         self.reported.add(outcome)
@@ -289,13 +267,9 @@ class Training:
     def _make_room(self) -> None:
         """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints."""
         self.loader.position.save_soon = False
-        now_s = time.monotonic()
-        alone = now_s - self._made_room_s < STILL_FULL_S
-        state = self.loader.position.batches, alone
-        if state == self._made_room:
-            return  # it waits for another group, or for more than this run has trained
-        self._made_room, self._made_room_s = state, now_s
-        self._save(alone=alone)
+        alone = self._room.make(self.loader.position.batches, time.monotonic())
+        if alone is not None:
+            self._save(alone=alone)
 
     def _check_finite(self, window: Window) -> None:
         if not window.finite():

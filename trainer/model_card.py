@@ -2,15 +2,15 @@
 
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 
 from trainer.audit import Account
 from trainer.columns import described
+from trainer.environment import versions
 from trainer.export_check import BATCH_SIZES, Format
 from trainer.holdout import Holdout
 from trainer.predictor import Predictor
@@ -61,7 +61,7 @@ def model_card(predictor: Predictor, run_dir: Path, form: Format, file: Path, ch
         "Check": f"A process of its own loaded the file and was asked about {checked.origin}: first "
         f"{', then '.join(map(str, BATCH_SIZES))} at once.\nIts answers differ from the model's by "
         f"{checked.difference:.1e} at most.",
-        "Versions": _table(("package", "version"), [("Python", platform.python_version()), *_versions()]),
+        "Versions": _table(("package", "version"), [("Python", platform.python_version()), *versions(*PACKAGES)]),
     }
     title = f"# {_model(predictor)}, {state['samples']:,} samples, as {form}\n"
     return title + "".join(f"\n## {name}\n\n{text}\n" for name, text in sections.items())
@@ -107,14 +107,6 @@ def _metrics(predictor: Predictor, run_dir: Path) -> str:
     names = list(next(iter(found.values())))
     rows = [(split, *(f"{figures[name]:.6g}" for name in names)) for split, figures in found.items()]
     return _table(("records", *names), rows)
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in PACKAGES:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:  # this format needs no such package, or headrace runs from its folder
-            continue
 
 
 def _model(predictor: Predictor) -> str:

@@ -77,9 +77,8 @@ class Results:
         }
         (self._folder / PLOTS).mkdir(exist_ok=True)
         with mpl.rc_context(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", optuna.exceptions.ExperimentalWarning
-            )  # how they are called may change, says Optuna
+            # That how they are called may change is Optuna's word to us.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             for name, plot in pictures.items():
                 plot(self._study.optuna)
                 plt.gcf().savefig(self._folder / PLOTS / f"{name}.png", dpi=DPI, bbox_inches="tight")

@@ -11,7 +11,7 @@ import torch
 
 from protocol.errors import UsageError
 from trainer.checkpoint_files import State
-from trainer.trained import Trained
+from trainer.trained import Trained, weights_of
 
 SUFFIX = ".safetensors"
 #: The key in the metadata, and what of a checkpoint's state lies under it.
@@ -27,7 +27,7 @@ def write_weights(path: Path, trained: Trained) -> None:
     except ImportError as error:
         raise UsageError(MISSING) from error
     weights = {}
-    for name, value in trained.state["model"].items():
+    for name, value in weights_of(trained.state).items():
         if not isinstance(value, torch.Tensor):
             raise UsageError(f"the model keeps {name}, which is no tensor: export as pt2 or onnx")
         weights[name] = value.clone(memory_format=torch.contiguous_format)  # tied ones share memory, which is refused

@@ -79,6 +79,13 @@ def speak(url: str, kind: str) -> Iterator[None]:
         yield
 
 
+def burn() -> Iterator[None]:
+    """No stranger at all, but a process that is as busy as one that speaks: what it costs is the machine's to say."""
+    while True:
+        encode(subscribe(8))
+        yield
+
+
 def connect(url: str, count: int, opening: bytes, drip: bytes) -> Iterator[None]:
     """So many raw connections, each with these first bytes and then a byte now and then; what is cut comes again."""
     host, port = url.removeprefix("tcp://").split(":")
@@ -112,6 +119,8 @@ def connect(url: str, count: int, opening: bytes, drip: bytes) -> Iterator[None]
 
 
 SPEAKING: Final = ("subscribes", "groups", "garbage", "credit")
+#: A process that takes as much of the machine and leaves every server alone.
+BUSY: Final = "busy"
 KINDS: Final[dict[str, Callable[[str], Iterator[None]]]] = {
     **{kind: lambda url, kind=kind: speak(url, kind) for kind in SPEAKING},  # type: ignore[misc]
     "silent": lambda url: connect(url, SILENT, b"", b""),
@@ -121,6 +130,6 @@ KINDS: Final[dict[str, Callable[[str], Iterator[None]]]] = {
 
 if __name__ == "__main__":
     url, kind = sys.argv[1:]
-    for turn, _ in enumerate(KINDS[kind](url)):
+    for turn, _ in enumerate(burn() if kind == BUSY else KINDS[kind](url)):
         if turn == 0:
             print("ready", flush=True)

@@ -1,6 +1,5 @@
 """The average of the weights: torch's own, what is judged by it, and that a stop in between changes no bit of it."""
 
-import io
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from protocol.errors import UsageError
 from tests.trainer.numbered import NumberedPictures
+from tests.trainer.states import through_a_checkpoint
 from tests.trainer.streams import computed, serving
 from trainer.average import Average
 from trainer.checkpoint_files import load_newest
@@ -62,9 +62,7 @@ def test_a_stop_in_between_changes_no_bit(before: int) -> None:
     first = model_of_seed_3()
     stopped = Average(first, DECAY)
     learn(first, stopped, last=before)
-    saved = io.BytesIO()
-    torch.save([first.state_dict(), stopped.state_dict()], saved)
-    states = torch.load(io.BytesIO(saved.getvalue()), weights_only=True)
+    states = through_a_checkpoint([first.state_dict(), stopped.state_dict()])
     second = model_of_seed_3()
     resumed = Average(second, DECAY)
     second.load_state_dict(states[0])

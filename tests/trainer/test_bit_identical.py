@@ -181,11 +181,10 @@ class Stream:
 
 
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
-    with Nursery() as nursery:
-        stream = Stream(tmp_path_factory.mktemp("bits"), nursery)
-        yield stream
-        end(stream.producer)
+def stream(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Stream]:
+    stream = Stream(tmp_path_factory.mktemp("bits"), nursery)
+    yield stream
+    end(stream.producer)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 import platform
+from importlib import metadata
 
 import pytest
 import torch
 
-from trainer.environment import environment
+from trainer.environment import environment, versions
 
 
 def test_versions_device_and_threads_are_those_of_this_process() -> None:
@@ -11,6 +12,10 @@ def test_versions_device_and_threads_are_those_of_this_process() -> None:
     assert (found["Python"], found["torch"], found["device"]) == (platform.python_version(), torch.__version__, "cpu")
     assert found["threads of an operation"] == torch.get_num_threads()
     assert found["headrace"]
+
+
+def test_what_is_not_installed_has_no_version() -> None:
+    assert dict(versions("torch", "no-such-package")) == {"torch": metadata.version("torch")}
 
 
 @pytest.mark.cuda

@@ -1,6 +1,5 @@
 """Test, then train: against the paper's recursions record by record, and against River on the same stream."""
 
-import io
 import json
 import math
 import random
@@ -21,6 +20,7 @@ from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
+from tests.trainer.states import assert_same, outcome, through_a_checkpoint
 from tests.trainer.streams import serving
 from trainer.batch import Batch, Block, Span
 from trainer.commands import main
@@ -32,10 +32,6 @@ WINDOW, FACTOR = 50, 0.97
 
 def fresh(window: int = WINDOW) -> Prequential:
     return Prequential(PrequentialSettings(prequential_window=window, fading_factor=FACTOR))
-
-
-def outcome(loss: float, count: int, correct: int = 0) -> Outcome:
-    return Outcome(torch.tensor(loss), count, {"correct": torch.tensor(correct)})
 
 
 def record_by_record(losses: list[float], window: int = WINDOW) -> tuple[float, float, float]:
@@ -125,23 +121,12 @@ def test_saved_anywhere_and_restored_it_gives_the_same_bits(counts: list[int], d
         whole.add(each)
     for each in outcomes[:cut]:
         first.add(each)
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    second.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    second.load_state_dict(through_a_checkpoint(first.state_dict()))
     first.read()  # changes nothing but that it was read
     for each in outcomes[cut:]:
         second.add(each)
     assert second.read() == whole.read()
     assert_same(second.state_dict(), whole.state_dict())
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert_same(value, other[name])
-    else:
-        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
 
 
 @pytest.mark.cuda

@@ -30,8 +30,8 @@ import torch
 
 from tests.trainer.counting import CountingModel
 
-class Quick(CountingModel):
-    """Trains eight steps; each that follows waits 5 s for a file `go`."""
+class Stepping(CountingModel):
+    """Counts its steps."""
 
     def __init__(self) -> None:
         super().__init__(records={RECORDS}, ballast=1)
@@ -39,24 +39,27 @@ class Quick(CountingModel):
 
     def forward(self, ids):
         self.steps += self.training
+        self.pause()
+        return super().forward(ids)
+
+class Quick(Stepping):
+    """Trains eight steps; each that follows waits 5 s for a file `go`."""
+
+    def pause(self):
         begun_s = time.monotonic()
         while self.steps > 8 and not Path("go").exists() and time.monotonic() < begun_s + 5:
             time.sleep(0.01)
-        return super().forward(ids)
 
 class Quicker(Quick):
     """The same."""
 
-class Bad(CountingModel):
+class Bad(Stepping):
     """Does worse, and would take a minute to its end."""
 
-    def __init__(self) -> None:
-        super().__init__(records={RECORDS}, ballast=1)
-        self.steps = 0
+    def pause(self):
+        time.sleep(self.training and self.steps > 4 and 4)
 
     def forward(self, ids):
-        self.steps += self.training
-        time.sleep(self.training and self.steps > 4 and 4)
         return super().forward(ids) + 1
 '''
 #: 20 steps a trial; a checkpoint and a validation every four.

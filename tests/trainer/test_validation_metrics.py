@@ -47,6 +47,15 @@ def test_they_are_those_of_all_records_at_once_and_begin_anew_with_each_validati
     )
 
 
+def test_records_without_a_class_are_in_no_metric() -> None:
+    model, whole = nn.Linear(5, 3), columns(40)
+    task, kept = Classification(input="x", ignore_index=2), whole["label"] != 2
+    found = validate(model, task, in_batches(whole, 7), CPU, metrics=ValidationMetrics([MulticlassF1Score(3)], CPU))
+    with torch.no_grad():
+        expected = MulticlassF1Score(3)(model(whole["x"][kept]), whole["label"][kept]).item()
+    assert found["multiclass_f1_score"] == expected
+
+
 def test_a_metric_called_as_what_the_task_says_takes_no_place_of_it() -> None:
     class Loss(torchmetrics.MeanMetric):
         def update(self, scores: torch.Tensor, targets: torch.Tensor) -> None:  # type: ignore[override]

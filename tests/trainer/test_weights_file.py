@@ -16,6 +16,7 @@ from protocol.schema import Field, Schema
 from tests.trainer.models import Tied
 from tests.trainer.trained_run import saved, stripes
 from trainer.predictor import Predictor
+from trainer.trained import best_checkpoint, open_trained
 from trainer.weights_file import write_weights
 
 
@@ -36,6 +37,16 @@ def test_a_weight_under_two_names_is_kept(tmp_path: Path) -> None:
     write_weights(tmp_path / "model.safetensors", predictor.trained)
     x = np.eye(4, dtype=np.float32)
     assert np.array_equal(Predictor(tmp_path / "model.safetensors", device="cpu")(x).values, predictor(x).values)
+
+
+def test_of_a_run_with_an_average_it_holds_the_average(trained_run: Path, tmp_path: Path) -> None:
+    path, state, _ = best_checkpoint(trained_run)
+    averaged = {name: value / 2 for name, value in state["model"].items()}
+    trained = open_trained(path, state | {"average": {"begun": True, "module": averaged}})
+    write_weights(tmp_path / "model.safetensors", trained)
+    again = Predictor(tmp_path / "model.safetensors", device="cpu")
+    for name, value in again.trained.model.state_dict().items():
+        assert torch.equal(value, averaged[name]), name
 
 
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:

@@ -47,24 +47,11 @@ def pictures() -> Source:
 
 def train(run_dir: Path, source: Source, *options: str) -> Path:
     """The directory of a run that has trained a pass of the source."""
-    handlers, threads = (
-        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
-        torch.get_num_threads(),
-    )
-    shown = (
-        "--run_dir",
-        str(run_dir),
-        "--display",
-        "plain",
-        "--tensorboard",
-        "false",
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads = torch.get_num_threads()
+    shown = ("--display", "plain", "--tensorboard", "false", "--device", "cpu", "--threads", "1")
     with serving(computed(source), splits={name: split_log(split) for name, split in source.splits().items()}) as url:
-        assert main(["train", "--stream", url, *shown, *options]) == 0
+        assert main(["train", "--stream", url, "--run_dir", str(run_dir), *shown, *options]) == 0
     for number, handler in handlers.items():
         signal.signal(number, handler)
     torch.set_num_threads(threads)
