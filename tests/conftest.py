@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from tests.programs import Parent, Programs
 from tests.trainer.lives import Nursery
 
+# Two tests run at once on two cores: with two threads each, torch would wait for itself. Before anything imports it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # What is drawn is what may fail, never how long it takes on a machine that is busy.
 settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
