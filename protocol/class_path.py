@@ -93,8 +93,7 @@ def say_classes(arguments: Sequence[str], *options: str) -> None:
     """
     for file in _config_files(arguments):
         settings = _settings_in(file)
-        alone = [settings[option] for option in options if isinstance(settings.get(option), str)]
-        say_imports(file, [*alone, *class_paths(settings)])
+        say_imports(file, [*_alone(settings, options), *class_paths(settings)])
 
 
 def say_imports(file: str | Path, paths: Iterable[str]) -> None:
@@ -114,6 +113,18 @@ def class_paths(settings: object) -> Iterator[str]:
     if isinstance(settings, list):
         for each in settings:
             yield from class_paths(each)
+
+
+def _alone(settings: object, options: Sequence[str]) -> Iterator[str]:
+    """The values of these options, which a sweep nests (`train`) and may list (`choice`)."""
+    if not isinstance(settings, dict):
+        return
+    for name, value in settings.items():
+        if name not in options:
+            yield from _alone(value, options)
+            continue
+        choices = value.get("choice") if isinstance(value, dict) else [value]
+        yield from (each for each in choices or () if isinstance(each, str))
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:

@@ -4,26 +4,21 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import UsageError
+from protocol.lettering import INK, LINE_HEIGHT, PAPER, fitted, font_for, pillow
 from protocol.schema import Field, Schema
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 Sheet = npt.NDArray[np.uint8]
 
 SMALLEST_SIDE = 84  # pixels of a picture's wider side: small pictures are enlarged to it, so that a label fits below
 LARGEST_SIDE = 224
 MARGIN = 6
-FONT_SIZE = 12
-LABEL_HEIGHT = 18
 SHEET_WIDTH = 1000
-PAPER, INK = (255, 255, 255), (33, 37, 41)
 
 
 def picture_field(schema: Schema) -> Field | None:
@@ -35,9 +30,9 @@ def picture_field(schema: Schema) -> Field | None:
 
 
 def class_labels(schema: Schema, labels: Sequence[int]) -> list[str]:
-    """The names of the classes, the number where one has no name."""
+    """The names of the classes on one line each, the number where one has no name."""
     names = schema.class_names
-    return [names[label] if 0 <= label < len(names) else str(label) for label in labels]
+    return [" ".join(names[label].split()) if 0 <= label < len(names) else str(label) for label in labels]
 
 
 def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]], sheet_width: int = SHEET_WIDTH) -> Sheet:
@@ -55,7 +50,7 @@ def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]], sheet_widt
 def contact_sheet(
     pictures: npt.NDArray[np.uint8], labels: Sequence[str] | None = None, sheet_width: int = SHEET_WIDTH
 ) -> Sheet:
-    """One picture [height, width, 3] of `pictures` [n, 1 or 3, h, w] with `labels` [n] below them.
+    """One picture [height, width, 3] of `pictures` [n, 1 or 3, h, w] with `labels` [n] of one or more lines below them.
 
     As many stand side by side as fit into `sheet_width` pixels, at least one.
 
@@ -65,10 +60,11 @@ def contact_sheet(
         raise ValueError(f"pictures are uint8 [n, 1 or 3, h, w], not {pictures.dtype} {list(pictures.shape)}")
     if labels is not None and len(labels) != len(pictures):
         raise ValueError(f"{len(labels)} labels for {len(pictures)} pictures")
-    image, draw, font_module = _pillow()
-    font = _font(font_module, "".join(labels or ()))
+    image, draw, _ = pillow()
+    lines = [label.split("\n") for label in labels or ()]
+    font = font_for("".join(labels or ()))
     height, width = _shown_size(*pictures.shape[2:])
-    step_y, step_x = height + MARGIN + (LABEL_HEIGHT if labels else 0), width + MARGIN
+    step_y, step_x = height + MARGIN + LINE_HEIGHT * max(map(len, lines), default=0), width + MARGIN
     across = min(len(pictures), max(1, (sheet_width - MARGIN) // step_x))
     down = ceil(len(pictures) / across)
     sheet = image.new("RGB", (MARGIN + across * step_x, MARGIN + down * step_y), PAPER)
@@ -76,15 +72,15 @@ def contact_sheet(
     for index, picture in enumerate(pictures):
         x, y = MARGIN + index % across * step_x, MARGIN + index // across * step_y
         sheet.paste(_resized(picture, height, width), (x, y))
-        if labels:
-            text = _fitted(labels[index], width, font)
-            pen.text((x + width / 2, y + height + LABEL_HEIGHT / 2), text, fill=INK, font=font, anchor="mm")
+        for number, line in enumerate(lines[index] if lines else ()):
+            middle = x + width / 2, y + height + LINE_HEIGHT * (number + 0.5)
+            pen.text(middle, fitted(line, width, font), fill=INK, font=font, anchor="mm")
     return np.asarray(sheet)
 
 
 def to_png(sheet: Sheet) -> bytes:
     """The sheet as the bytes of a PNG file."""
-    image, _, _ = _pillow()
+    image, _, _ = pillow()
     file = BytesIO()
     image.fromarray(sheet).save(file, "PNG")
     return file.getvalue()
@@ -99,24 +95,6 @@ def save_png(sheet: Sheet, path: Path) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}; give another file") from error
 
 
-def _pillow() -> Any:
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise UsageError("pictures need Pillow: pip install 'headrace[train]'") from error
-    return Image, ImageDraw, ImageFont
-
-
-def _font(font_module: Any, text: str) -> "FreeTypeFont | ImageFont":
-    """Pillow's own font, which knows ASCII; one of the machine's, if it has it, for other letters."""
-    if not text.isascii():
-        try:
-            return font_module.truetype("DejaVuSans.ttf", FONT_SIZE - 1)  # type: ignore[no-any-return]
-        except OSError:  # not there: boxes in the place of some letters are still a contact sheet
-            return font_module.load_default(FONT_SIZE)  # type: ignore[no-any-return]
-    return font_module.load_default(FONT_SIZE)  # type: ignore[no-any-return]
-
-
 def _shown_size(height: int, width: int) -> tuple[int, int]:
     """Pixels as shown: small pictures by a whole factor, so that their pixels stay square; large ones made smaller."""
     side = max(height, width)
@@ -127,18 +105,8 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _resized(picture: npt.NDArray[np.uint8], height: int, width: int) -> Any:
-    image, _, _ = _pillow()
+    image, _, _ = pillow()
     pixels = np.ascontiguousarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0))
     smaller = height < picture.shape[1]
     resampling = image.Resampling.BOX if smaller else image.Resampling.NEAREST
     return image.fromarray(pixels).resize((width, height), resampling)
-
-
-def _fitted(label: str, width: int, font: "FreeTypeFont | ImageFont") -> str:
-    """The label on one line, its end cut off where it is wider than its picture."""
-    text = " ".join(label.split())
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"

@@ -19,6 +19,7 @@ HeadraceError
 ├── DataFault             records or losses that must not be trained on; exit status 1
 ├── NotSaved              a run that ends without having saved what it trained last
 ├── CheckpointDamaged     a checkpoint that does not match its manifest
+├── ExportDiffers         an exported model that does not answer as the one that it was made from
 └── LedgerUnbalanced      a bug in headrace: records were counted twice or not at all
 """
 
@@ -178,6 +179,10 @@ class NotSaved(HeadraceError):
 
 class CheckpointDamaged(HeadraceError):
     """A checkpoint that does not match its manifest."""
+
+
+class ExportDiffers(HeadraceError):
+    """An exported model that does not answer as the one that it was made from, or does not answer at all."""
 
 
 class LedgerUnbalanced(HeadraceError):

@@ -4,11 +4,16 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.programs import Programs, programs
+from tests.programs import Parent, Programs
+from tests.trainer.lives import Nursery
+
+# Two tests run at once on two cores: with two threads each, torch would wait for itself. Before anything imports it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What is drawn is what may fail, never how long it takes on a machine that is busy.
 settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,11 +33,41 @@ def seed() -> int:
     return seed
 
 
+@pytest.fixture(scope="session")
+def parent_of_programs() -> Iterator[Parent]:
+    """It imports torch, which takes seconds, once."""
+    with Parent() as parent:
+        yield parent
+
+
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    """Starts command lines as processes of their own."""
-    with programs(tmp_path_factory.mktemp("programs")) as started:
+def started(parent_of_programs: Parent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Starts command lines as processes of their own; none outlives its module."""
+    with Programs(parent_of_programs, tmp_path_factory.mktemp("programs")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def parent_of_lives() -> Iterator[Nursery]:
+    """It imports torch, which takes seconds, once."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture(scope="module")
+def nursery(parent_of_lives: Nursery) -> Iterator[Nursery]:
+    """Forks lives of trainers; none outlives its module."""
+    yield parent_of_lives
+    parent_of_lives.clear()
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that tells four kinds of stripes apart, not always; nobody writes into it."""
+    from tests.trainer.trained_run import pictures, train
+
+    options = ("--model.classes", "4", "--batch_size", "32", "--optimizer.lr", "0.1")
+    return train(tmp_path_factory.mktemp("trained") / "run", pictures(), *options)
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -67,13 +66,10 @@ class Program:
         return lines[0]
 
 
-class Programs:
-    """Starts programs; those that still run at the end are killed."""
+class Parent:
+    """The process that programs are forked from."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
-        self._ended: dict[int, int] = {}
-        self._started: list[Program] = []
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.programs"],
             cwd=ROOT,
@@ -89,13 +85,34 @@ class Programs:
     def __exit__(self, *exc: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=PATIENCE_S)
+        self._process.stdout.close()
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """One request, its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+
+class Programs:
+    """Starts programs; those that still run at the end are killed."""
+
+    def __init__(self, parent: Parent, folder: Path) -> None:
+        self._parent, self._folder, self._count = parent, folder, 0
+        self._ended: dict[int, int] = {}
+        self._started: list[Program] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         for program in self._started:
             if self.poll(program) is None:
                 program.signal(9)
                 program.status()
-        self._process.stdin.close()
-        self._process.wait(timeout=PATIENCE_S)
-        self._process.stdout.close()
 
     def start(self, module: str, *arguments: str, cwd: Path) -> Program:
         """`python -m MODULE ARGUMENTS`."""
@@ -104,28 +121,15 @@ class Programs:
         out.touch()
         err.touch()
         request = {"module": module, "arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
-        program = Program(int(self._ask(request)), out, err, self)
+        program = Program(int(self._parent.ask(request)), out, err, self)
         self._started.append(program)
         return program
 
     def poll(self, program: Program) -> int | None:
         """Its exit status; None while it runs."""
-        if program.pid not in self._ended and (status := self._ask({"poll": program.pid})) is not None:
+        if program.pid not in self._ended and (status := self._parent.ask({"poll": program.pid})) is not None:
             self._ended[program.pid] = status
         return self._ended.get(program.pid)
-
-    def _ask(self, request: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-
-@contextmanager
-def programs(folder: Path) -> Iterator[Programs]:
-    """For a fixture of module scope."""
-    with Programs(folder) as started:
-        yield started
 
 
 # --- the other side ----------------------------------------------------------------------------------------------

@@ -22,8 +22,11 @@ COMMANDS = {
     "producer": ("producer",),
     "trainer": ("trainer",),
     "trainer train": ("trainer", "train"),
+    "trainer sweep": ("trainer", "sweep"),
     "trainer evaluate": ("trainer", "evaluate"),
     "trainer ledger": ("trainer", "ledger"),
+    "trainer predict": ("trainer", "predict"),
+    "trainer export": ("trainer", "export"),
     "protocol": ("protocol",),
     "protocol info": ("protocol", "info"),
     "protocol lag": ("protocol", "lag"),
@@ -40,10 +43,16 @@ OPTIONS = {
     "trainer train": (
         "stream keys batch_size workers run_dir resume model task optimizer lr_scheduler validation max_samples "
         "validate_every checkpoint_every report_every start device seed connect_timeout idle_timeout early_stop "
-        "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm init_from init_names config print_config"
+        "on_loss on_nan on_bad_record freeze no_decay schedule_every clip_norm ema metrics prequential_window "
+        "fading_factor init_from init_names config print_config"
     ),
-    "trainer evaluate": "run_dir batch_size device json",
+    "trainer sweep": "sweep_dir trials parallel sampler pruner startup_trials seed space train config print_config",
+    "trainer evaluate": "run_dir batch_size device metrics json",
     "trainer ledger": "run_dir stream keys json",
+    "trainer predict": (
+        "input run_dir out format max_records device batch_size resize keys start connect_timeout idle_timeout"
+    ),
+    "trainer export": "format run_dir out",
     "protocol info": "json timeout keys",
     "protocol lag": "once timeout keys",
     "protocol groups": "drop timeout keys",
@@ -90,8 +99,9 @@ def test_a_class_shows_its_own_arguments(started: Programs, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
 def test_the_settings_files_of_the_examples_are_accepted(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "sweep" if file.name == "sweep.yaml" else "train"
     with pytest.raises(SystemExit) as left:
-        train(["train", "--config", str(file), "--print_config"])
+        train([command, "--config", str(file), "--print_config"])
     assert left.value.code == 0
     assert yaml.safe_load(file.read_text()).keys() <= yaml.safe_load(capsys.readouterr().out).keys()
 

@@ -1,12 +1,13 @@
-"""Trains on a stream: `StreamLoader` in somebody's own loop, `python -m trainer` as a whole program."""
+"""Trains on a stream: `StreamLoader` in somebody's own loop, `python -m trainer` as a program; then `Predictor`."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.dataset import StreamDataset
     from trainer.loader import StreamLoader
+    from trainer.predictor import Predictor
 
-__all__ = ["StreamDataset", "StreamLoader"]
+__all__ = ["Predictor", "StreamDataset", "StreamLoader"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from trainer.dataset import StreamDataset
 
         return StreamDataset
+    if name == "Predictor":
+        from trainer.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

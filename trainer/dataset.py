@@ -4,15 +4,13 @@ Worker k of n reads the partitions p with p mod n == k over a connection of its 
 context does not survive the start of a worker).
 """
 
-import os
 import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +26,7 @@ from protocol.reader import Reader
 from protocol.stream import StreamInfo
 from protocol.subscription import Event, Subscription
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
+from trainer.workers import die_with_parent
 
 #: Lists of items; each has at most a few chunks.
 THREAD_DEPTH = 4
@@ -215,17 +214,7 @@ def in_thread(
 
 
 def guard_worker(_worker: int) -> None:
-    """`worker_init_fn`: a worker leaves Ctrl-C to the main process, and dies with it however that ends.
-
-    Under forkserver neither PR_SET_PDEATHSIG nor getppid sees a trainer that was killed; the parent's sentinel does.
-    """
+    """`worker_init_fn`: a worker leaves Ctrl-C to the main process, and dies with it however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), name="headrace-guard", daemon=True).start()
-
-
-def _die_with(sentinel: Any) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
+    die_with_parent()

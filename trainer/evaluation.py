@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from trainer.holdout import Holdout
 from trainer.splits import SPLITS, TEST, batches_of
 from trainer.trained import best_checkpoint, open_trained
 from trainer.validation import evaluate
+from trainer.validation_metrics import ValidationMetrics
 
 
-def evaluate_run(config: Any) -> int:
-    """Evaluate and print; `config` has run_dir, batch_size, device and json."""
+def evaluate_run(config: Any, make: Callable[[Any], Any]) -> int:
+    """Evaluate and print; `config` has run_dir, batch_size, device, metrics and json. `make` makes the metrics."""
     if config.batch_size < 1:
         raise UsageError("--batch_size is at least 1")
     run_dir = Path(config.run_dir).expanduser()
@@ -25,7 +27,9 @@ def evaluate_run(config: Any) -> int:
     for remark in trained.remarks:
         print(f"trainer: {remark}", file=sys.stderr, flush=True)
     names = test.schema.class_names
-    found = evaluate(trained.model.to(device), trained.task, batches_of(test, config.batch_size), device, names)
+    metrics = ValidationMetrics(make(config).metrics, device)
+    batches = batches_of(test, config.batch_size)
+    found = evaluate(trained.model.to(device), trained.task, batches, device, names, metrics)
     if config.json:
         origin = {"checkpoint": str(trained.path), "samples": trained.state["samples"]}
         print(json.dumps({**found.figures, "per_class": found.per_class, **origin}))

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from protocol.errors import UsageError
-from trainer.trained import best_checkpoint
+from trainer.trained import best_checkpoint, weights_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ def take_weights(model: nn.Module, settings: InitialSettings) -> str:
     if not settings.init_from:
         return ""
     path, state, _ = best_checkpoint(Path(settings.init_from).expanduser())
-    own = model.state_dict()
-    taken = {name: value for name, value in state["model"].items() if re.search(settings.init_names, name)}
+    own, weights = model.state_dict(), weights_of(state)
+    taken = {name: value for name, value in weights.items() if re.search(settings.init_names, name)}
     if not taken:
-        raise UsageError(f"--init_names {settings.init_names!r} finds none of {', '.join(state['model'])} in {path}")
+        raise UsageError(f"--init_names {settings.init_names!r} finds none of {', '.join(weights)} in {path}")
     for name, value in taken.items():
         there = f"{list(value.shape)} in {path}"
         if name not in own or own[name].shape != value.shape:

@@ -5,22 +5,28 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from typing import Any
 
 import torch
 
 from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
-from protocol.rate_limit import RateLimit
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
+from trainer.confusion import Confusion
 from trainer.every import Every
+from trainer.graph import graph_of
 from trainer.loader import StreamLoader
 from trainer.metrics import Window, all_finite
+from trainer.mistakes import Mistakes
 from trainer.parts import Parts
+from trainer.prequential import Prequential, is_test
 from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
+from trainer.room import Room
+from trainer.skipping import Skipping
 from trainer.splits import Batches
 from trainer.stages import Stages
 from trainer.step import StepNotTaken, micro_batches, train_step
@@ -30,17 +36,14 @@ from trainer.telemetry import Telemetry
 from trainer.trace import Trace
 from trainer.transfer import Transfer
 from trainer.validation import validate
+from trainer.validation_metrics import ValidationMetrics
+from trainer.weights import norms
 from trainer.wording import time_went
 
 logger = logging.getLogger(__name__)
 
 STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
-#: A log that asks for room again within this time has found too little.
-STILL_FULL_S = 5.0
-#: That batches are skipped is said at most this often, and so many of them in a row end the run.
-SKIPPED_SAID_S = 10.0
-MOST_SKIPPED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,10 @@ class Training:
     telemetry: Telemetry
     checkpointer: Checkpointer
     stopping: Stopping
+    prequential: Prequential
     intervals: Intervals
     validation: Batches | None
+    metrics: ValidationMetrics
     meaning: dict[str, Any]
     stages: Stages = field(default_factory=Stages)
     trace: Trace | None = None
@@ -77,12 +82,13 @@ class Training:
     since_validation: Window = field(default_factory=Window)
     validated_at: int = -1
     stop_asked: str = ""
-    #: When room was last made in the producer's log, after how many batches, and whether older checkpoints went.
-    _made_room_s: float = float("-inf")
-    _made_room: tuple[int, bool] | None = None
-    #: Batches skipped one after the other, and how often that is said.
-    _skipped: int = 0
-    _skipped_said: RateLimit = field(default_factory=lambda: RateLimit(SKIPPED_SAID_S))
+    #: Of the last step's gradients, where they were clipped: their norm before that.
+    _gradient_norm: torch.Tensor | None = None
+    _room: Room = field(default_factory=Room)
+    _skipping: Skipping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._skipping = Skipping(self.loader, self.telemetry)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -122,7 +128,7 @@ class Training:
             outcome = self._step(micro, batch.count)
             enter("other")
             if outcome is None:
-                self._skip(batch)
+                self._skipping.skip(batch, parts.model.parameters(), self.samples)
             else:
                 self.loader.mark_trained(batch)
                 self._count(batch, outcome)
@@ -145,7 +151,7 @@ class Training:
     def _step(self, micro: Sequence[Prepared], count: int) -> Outcome | None:
         parts, skip_nan = self.parts, self.skip_nan
         try:
-            return train_step(
+            outcome = train_step(
                 parts.model,
                 parts.optimizer,
                 parts.task,
@@ -157,32 +163,24 @@ class Training:
             )
         except StepNotTaken:
             return None
-
-    def _skip(self, batch: Batch) -> None:
-        """The loss or a gradient of a batch is no number: its records have passed, and nothing else has happened.
-
-        Samples are those that were trained, so nothing falls due. Skipping helps only where other batches are better.
-        """
-        self.loader.mark_skipped(batch)
-        self._skipped += 1
-        if not all_finite(self.parts.model.parameters()):
-            raise DataFault(f"the weights are not numbers any more at {self.samples} samples")
-        if self._skipped >= MOST_SKIPPED:
-            raise DataFault(f"the loss was no number in {self._skipped} batches in a row at {self.samples} samples")
-        if self._skipped_said.allows(time.monotonic()):
-            count = self.loader.position.ledger.totals()["skipped"]
-            self.telemetry.notice(
-                f"batch {batch.number} was skipped: its loss or a gradient is no number; {count:,} records so far"
-            )
+        if parts.average is not None:
+            parts.average.update()
+        return outcome
 
     def _count(self, batch: Batch, outcome: Outcome) -> None:
         self.samples += batch.count
-        self._skipped = 0
+        self._skipping.trained()
         if outcome.count != batch.count:
             raise LedgerUnbalanced(f"batch {batch.number} has {batch.count} records, but {outcome.count} were trained")
         self.reported.add(outcome)
         self.since_validation.add(outcome)
+        self._gradient_norm = outcome.gradient_norm
+        if is_test(batch, self.loader.info):
+            self.prequential.add(outcome)
         self.telemetry.record(batch)
+        if self.samples == batch.count:  # the first of the run
+            (first, *_) = micro_batches(batch, batch.count, self.accumulate)
+            self.telemetry.graph(partial(graph_of, self.parts.model, self.parts.task, first, self.device))
 
     def _enough(self) -> bool:
         return bool(self.stop_asked) or 0 < self.intervals.max_samples <= self.samples
@@ -211,7 +209,9 @@ class Training:
             samples=self.samples,
             batches=self.loader.position.batches,
             train=train,
+            prequential=self.prequential.read(),
             learning_rate=float(self.parts.optimizer.param_groups[0]["lr"]),
+            norms=norms(self.parts.model, self._gradient_norm),
             stream=standing(self.loader, balanced=fault is None),
             stages=self.stages.since_last(),
         )
@@ -229,16 +229,19 @@ class Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
+        parts, confusion, mistakes = self.parts, Confusion(), Mistakes()
+        observers = confusion.observe, mistakes.observe
         with self.stages.of("validation"):
-            metrics = validate(self.parts.model, self.parts.task, self.validation, self.device)
+            metrics = validate(parts.judged, parts.task, self.validation, self.device, observers, self.metrics)
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
-        self.parts.schedule.validated(metrics["loss"])
+        parts.schedule.validated(metrics["loss"])
         train_loss = self.since_validation.read().get("loss", float("inf"))
         self.since_validation.reset()
         self.validated_at = self.samples
         verdict = self.stopping.observe(self.samples, train_loss, metrics["loss"])
-        self.telemetry.validation(self.samples, metrics, best=verdict.best)
+        self.telemetry.validation(self.samples, metrics, best=verdict.best, confusion=confusion)
+        self.telemetry.details(parts.model, confusion, mistakes)
         if verdict.best:
             with self.stages.of("checkpoint"):
                 self.checkpointer.save(self.samples, self.state_dict(), best=True)
@@ -264,13 +267,9 @@ class Training:
     def _make_room(self) -> None:
         """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints."""
         self.loader.position.save_soon = False
-        now_s = time.monotonic()
-        alone = now_s - self._made_room_s < STILL_FULL_S
-        state = self.loader.position.batches, alone
-        if state == self._made_room:
-            return  # it waits for another group, or for more than this run has trained
-        self._made_room, self._made_room_s = state, now_s
-        self._save(alone=alone)
+        alone = self._room.make(self.loader.position.batches, time.monotonic())
+        if alone is not None:
+            self._save(alone=alone)
 
     def _check_finite(self, window: Window) -> None:
         if not window.finite():
@@ -282,6 +281,8 @@ class Training:
                 self._report()
             if self.validated_at != self.samples:
                 self._validate()
+        if self.validated_at == self.samples:
+            self.telemetry.last_details()
         self._save()
         self._flush()
         if self.checkpointer.durable != self.samples:
@@ -322,11 +323,14 @@ class Training:
             "samples": self.samples,
             "batches": self.loader.position.batches,
             "model": parts.model.state_dict(),
+            "average": None if parts.average is None else parts.average.state_dict(),
             "optimizer": parts.optimizer.state_dict(),
             "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
             "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
             "stream": self.loader.state_dict(),
+            "info": self.loader.info.to_wire(),  # what the records are, for whoever asks the model without a stream
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
+            "prequential": self.prequential.state_dict(),
             "validated_at": self.validated_at,
             "stopping": self.stopping.state_dict(),
             "telemetry": self.telemetry.state_dict(),
@@ -338,6 +342,8 @@ class Training:
         """Go on from a checkpoint; the loader's state was loaded before it was connected."""
         parts = self.parts
         parts.model.load_state_dict(state["model"])
+        if parts.average is not None:
+            parts.average.load_state_dict(state["average"])
         parts.optimizer.load_state_dict(state["optimizer"])
         if parts.schedule.scheduler is not None:
             parts.schedule.scheduler.load_state_dict(state["scheduler"])
@@ -346,6 +352,7 @@ class Training:
         self.samples = state["samples"]
         self.reported.load_state_dict(state["windows"]["reported"], self.device)
         self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
+        self.prequential.load_state_dict(state["prequential"], self.device)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

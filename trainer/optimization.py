@@ -29,7 +29,13 @@ class OptimizationSettings:
     """When the learning-rate schedule takes a step: after each batch, after each validation, or each so many samples.
     ReduceLROnPlateau looks at the validation loss and needs 'validation'."""
 
+    ema: float = 0.0
+    """What each step leaves of an exponential moving average of the weights, such as 0.999; validation, the
+    best checkpoint and evaluate then look at the average. 0: none is kept."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"--ema {self.ema}: give the average's decay, above 0 and below 1, or 0 for no average")
         for name in ("freeze", "no_decay"):
             try:
                 re.compile(getattr(self, name))

@@ -15,10 +15,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from protocol.class_path import add_class, class_path_in, import_class
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
+from trainer.average import Average
 from trainer.device import check_compiler
 from trainer.optimization import OptimizationSettings, Schedule, check_decay, learnt
 from trainer.precision import as_computed, evaluates_often, scaler_of
-from trainer.step import StepSettings
+from trainer.step import StepSettings, check_own_step
 from trainer.task import Task
 
 DEFAULT_MODEL = "trainer.model.GarmentClassifier"
@@ -28,7 +29,7 @@ DEFAULT_OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, 
 #: What makes two runs the same run; everything else may differ from life to life.
 MEANING = (
     *("model", "task", "optimizer", "lr_scheduler", "batch_size", "seed"),
-    *("freeze", "no_decay", "schedule_every", "clip_norm"),
+    *("freeze", "no_decay", "schedule_every", "clip_norm", "ema"),
 )
 
 #: What the class behind each of these options is a kind of.
@@ -47,6 +48,12 @@ class Parts:
     optimizer: Optimizer
     schedule: Schedule
     scaler: GradScaler | None = None
+    average: Average | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """What validation looks at: the average of the model, where one is kept."""
+        return self.model if self.average is None else self.average.module
 
 
 def check_classes(arguments: Sequence[str]) -> None:
@@ -83,6 +90,7 @@ def assemble(
     if step.channels_last:
         model = model.to(memory_format=torch.channels_last)
     learning = learning or OptimizationSettings()
+    check_own_step(made.task, step)
     try:
         optimizer = made.optimizer(learnt(model, learning))
         scheduler = None if made.lr_scheduler is None else made.lr_scheduler(optimizer)
@@ -92,6 +100,7 @@ def assemble(
     if step.on_nan == "skip" and evaluates_often(optimizer):
         name = type(optimizer).__name__
         raise UsageError(f"--on_nan skip does not go with {name}, which moves before a step was looked at: give stop")
+    average = Average(model, learning.ema) if learning.ema else None
     if step.compile:
         check_compiler(device)
         model.compile()
@@ -101,6 +110,7 @@ def assemble(
         optimizer=optimizer,
         schedule=Schedule(scheduler, learning.schedule_every),
         scaler=scaler_of(step, optimizer, device),
+        average=average,
     )
 
 

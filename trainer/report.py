@@ -1,7 +1,7 @@
 """What a run says about itself: facts, and the interface of whatever shows or keeps them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -29,6 +29,8 @@ class Start:
     device: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Everything that the run was told, nested as it was told."""
+    environment: Mapping[str, str | int] = field(default_factory=dict)
+    """Versions, device and processors of this life."""
     expected_samples: int | None = None
     """Samples at which the run will end, where that is known."""
     tensorboard: str = ""
@@ -62,6 +64,8 @@ class Report:
     train: Mapping[str, float]
     """Loss, accuracy and so on over the samples since the last report; `count` is how many those were."""
     learning_rate: float
+    norms: Mapping[str, float] = field(default_factory=dict)
+    """Of the `gradient` of the last step, before it was clipped, and of the `weight`s that are learnt."""
     samples_per_s: float | None
     """Samples trained per second of wall time since the last report; None in a life's first moment."""
     sample_age_ms_p50: float | None
@@ -71,6 +75,9 @@ class Report:
     stream: Standing
     stages: Mapping[str, float]
     """Where the time since the last report went: shares by stage (trainer/stages.py), 1 in all."""
+    prequential: Mapping[str, float] = field(default_factory=dict)
+    """What was tested before it was trained on (trainer/prequential.py): `accuracy_window`, `loss_fading` and so on;
+    `count` is the records of all tests. Empty where there was none since the last report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,10 @@ class ValidationReport:
     """Loss, accuracy and so on; `count` is the number of records."""
     best: bool
     """Whether the loss is the lowest of all validations so far."""
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    """The share of each class's records that was told right, by name; empty where there are no or too many classes."""
+    confusion: Sequence[Sequence[int]] = ()
+    """[class][told class]: how many records; empty in the same cases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +105,31 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """What left the loader, as a labelled contact sheet."""
+    """Something to look at."""
 
     samples: int
+    name: str
+    """`loader` (what left it), `validation/most_wrong` or `validation/confusion`."""
     sheet: npt.NDArray[np.uint8]
     """[height, width, 3]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histograms:
+    """How weights and gradients are distributed."""
+
+    samples: int
+    values: Mapping[str, npt.NDArray[np.float32]]
+    """[n] by name, `weights/conv1.bias`; all of them finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """What the model computes; once in a run."""
+
+    samples: int
+    graph: Any
+    """As `trainer.graph.graph_of` gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +151,7 @@ class Waiting:
     """Seconds since this was first said."""
 
 
-Fact = Start | Report | ValidationReport | Notice | Pictures | Progress | Waiting
+Fact = Start | Report | ValidationReport | Notice | Pictures | Histograms | Graph | Progress | Waiting
 
 
 class Sink(ABC):
@@ -134,6 +165,9 @@ class Sink(ABC):
 
     before_start: ClassVar[bool] = False
     """Whether it takes facts from before `Start`; they reach the others right after it."""
+
+    details: ClassVar[bool] = False
+    """Whether it shows pictures, histograms and the graph; where no sink does, none are made."""
 
     @abstractmethod
     def write(self, fact: Fact) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from protocol.errors import UsageError
-from trainer.task import Outcome, Prepared, Task
+from trainer.task import Outcome, OwnStep, Prepared, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,16 @@ class StepSettings:
             raise UsageError(f"--accumulate {self.accumulate}: give the number of micro-batches of a batch, 1 or more")
 
 
+def check_own_step(task: Task, settings: StepSettings) -> None:
+    """Raise `UsageError` for a setting that a task which takes its steps itself would not hear of."""
+    if not isinstance(task, OwnStep):
+        return
+    for name in ("amp", "channels_last", "accumulate", "clip_norm", "on_nan"):
+        if getattr(settings, name) != getattr(StepSettings(), name):
+            kind = type(task).__name__
+            raise UsageError(f"--{name} does not go with {kind}, which takes its steps itself: leave it out")
+
+
 class StepNotTaken(Exception):
     """The loss or a gradient of a batch is no number: weights, optimizer, scaler and buffers are as they were."""
 
@@ -89,9 +99,14 @@ def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in whi
     batch more than once in a step; their records still count once, as the first evaluation saw them. With a `scaler`
     the optimizer gets no closure, and leaves the weights as they are where scaled gradients overflow. The outcome's
     loss is detached. With `skip_nan` it is looked at before the optimizer moves, and `StepNotTaken` raised. With
-    `clip_norm` the gradients are clipped each time that they were computed.
+    `clip_norm` the gradients are clipped each time that they were computed, and the outcome has their norm before that.
+    A task with a step of its own takes that.
     """
+    if isinstance(task, OwnStep):
+        (batch,) = prepared
+        return task.step(model, optimizer, batch)
     evaluations: list[Outcome] = []
+    norms: list[torch.Tensor] = []  # before clipping
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if skip_nan else ()
 
     def evaluate() -> torch.Tensor:
@@ -104,7 +119,7 @@ def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in whi
                 buffer.copy_(before)
             raise StepNotTaken
         if clip_norm and scaler is None:
-            clip_grad_norm_(model.parameters(), clip_norm)
+            norms.append(clip_grad_norm_(model.parameters(), clip_norm))
         return loss
 
     if scaler is None:
@@ -113,10 +128,10 @@ def train_step(  # noqa: PLR0913  (what a step is made of, and three ways in whi
         evaluate()
         if clip_norm:
             scaler.unscale_(optimizer)
-            clip_grad_norm_(model.parameters(), clip_norm)
+            norms.append(clip_grad_norm_(model.parameters(), clip_norm))
         scaler.step(optimizer)
         scaler.update()
-    return evaluations[0]
+    return replace(evaluations[0], gradient_norm=norms[-1]) if norms else evaluations[0]
 
 
 def _is_number(loss: torch.Tensor, parameters: Iterable[nn.Parameter]) -> bool:

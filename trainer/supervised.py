@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from protocol.errors import DataFault, UsageError
 from trainer.task import Prepared, Task
@@ -39,10 +40,23 @@ class Supervised(Task):
         """`input` as float32 of its shape and `target` as the task wants it, both on `device`."""
         values, targets = self._column(columns, self.input, INPUT), self._column(columns, self.target, TARGET)
         self.check_targets(targets, len(values))
-        values = self._values(values.to(device, non_blocking=True))
+        values = self._values(values, device)
         if self.target == self.input:
             return {INPUT: values, TARGET: values}
         return {INPUT: values, TARGET: targets.to(device, self.target_dtype, non_blocking=True)}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def predict(self, model: nn.Module, columns: Mapping[str, torch.Tensor], device: torch.device) -> torch.Tensor:
+        values = self._values(self._column(columns, self.input, INPUT), device)
+        return self.meant(model(values), values.shape[0]).float()
+
+    def meant(self, answers: torch.Tensor, count: int) -> torch.Tensor:
+        """What the model's answers to `count` records say; by default themselves. Raises `UsageError` for the shape."""
+        del count
+        return answers
 
     @property
     @abstractmethod
@@ -53,7 +67,8 @@ class Supervised(Task):
     def check_targets(self, targets: torch.Tensor, count: int) -> None:
         """Raise `DataFault` for a column that cannot be the target of `count` records; looks at no value."""
 
-    def _values(self, values: torch.Tensor) -> torch.Tensor:
+    def _values(self, values: torch.Tensor, device: torch.device) -> torch.Tensor:
+        values = values.to(device, non_blocking=True)
         if values.dtype == torch.uint8:
             return values.to(torch.float32).div_(255).sub_(self.mean).div_(self.std)
         if values.is_floating_point():

@@ -4,7 +4,7 @@ Each loss is torch's own function with torch's own words.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from protocol.errors import DataFault, UsageError
 from trainer.supervised import INPUT, TARGET, Numbers, Supervised, check_numbers, described
-from trainer.task import Outcome, Prepared
+from trainer.task import Answers, Outcome, Prepared
 
 #: A class that no label has: by default cross-entropy leaves the label -100 out without a word.
 IGNORES_NONE = torch.iinfo(torch.int64).min
@@ -24,6 +24,8 @@ Distance = Literal["mse", "l1", "huber"]
 @dataclass(frozen=True)
 class Classification(Supervised):
     """One class for each record, learnt with cross-entropy. Targets are integers from 0."""
+
+    answers: ClassVar[Answers] = "classes"
 
     class_weights: list[float] | None = None
     """What each class counts in the loss, one number for each; all the same by default."""
@@ -57,16 +59,20 @@ class Classification(Supervised):
     def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
         """The mean loss; `correct` counts the records whose class got the highest score."""
         targets = prepared[TARGET]
-        scores = _scores(model, prepared, "a classification")
+        scores = _scores(model(prepared[INPUT]), len(targets), "a classification")
         loss = self.loss(scores, prepared)
         scores = scores.detach()
         right = scores.argmax(dim=1).eq_(targets)
         sums = {"correct": right.sum()}
         if self.ignore_index is None:
             return Outcome(loss, len(targets), sums, scores, targets)
-        kept = targets != self.ignore_index
-        sums["ignored"] = len(targets) - kept.sum()
-        return Outcome(loss, len(targets), sums, scores[kept], targets[kept])
+        ignored = targets == self.ignore_index
+        sums["ignored"] = ignored.sum()
+        return Outcome(loss, len(targets), sums, scores, targets.masked_fill(ignored, -1))
+
+    def meant(self, answers: torch.Tensor, count: int) -> torch.Tensor:
+        """Probabilities [records, classes]."""
+        return functional.softmax(_scores(answers, count, "a classification"), dim=1)
 
     def loss(self, scores: torch.Tensor, prepared: Prepared) -> torch.Tensor:
         """Mean cross-entropy."""
@@ -145,6 +151,8 @@ class Regression(Supervised):
 class MultiLabel(Supervised):
     """Any number of labels for each record, learnt with binary cross-entropy. Targets [labels] are 0 or 1."""
 
+    answers: ClassVar[Answers] = "labels"
+
     target: str = "labels"
     """The column of labels: an entry for each that there is."""
 
@@ -171,17 +179,23 @@ class MultiLabel(Supervised):
     def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
         """Mean binary cross-entropy; `correct` counts the share of each record's labels that were told right."""
         targets = prepared[TARGET]
-        scores = _scores(model, prepared, "several labels")
+        scores = _scores(model(prepared[INPUT]), len(targets), "several labels")
         _check_width(scores, targets, "labels")
         weights = self._weights.on(scores, self.pos_weight, "pos_weight", "labels")
         loss = functional.binary_cross_entropy_with_logits(scores, targets, pos_weight=weights)
         right = (scores.detach() > 0) == (targets > 0.5)
         return Outcome(loss, len(targets), {"correct": right.float().mean(1).sum()})
 
+    def meant(self, answers: torch.Tensor, count: int) -> torch.Tensor:
+        """Probabilities [records, labels]."""
+        return _scores(answers, count, "several labels").sigmoid()
+
 
 @dataclass(frozen=True)
 class Distribution(Supervised):
     """Probabilities for each record, learnt with Kullback-Leibler divergence. Targets [classes] add up to 1."""
+
+    answers: ClassVar[Answers] = "classes"
 
     target: str = "probabilities"
     """The column of probabilities, floats."""
@@ -200,22 +214,24 @@ class Distribution(Supervised):
     def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
         """Mean divergence of the model's distribution from the target; `correct` is where both prefer one class."""
         targets = prepared[TARGET]
-        scores = _scores(model, prepared, "a distribution")
+        scores = _scores(model(prepared[INPUT]), len(targets), "a distribution")
         _check_width(scores, targets, "classes")
         loss = functional.kl_div(functional.log_softmax(scores, dim=1), targets, reduction="batchmean")
         right = scores.detach().argmax(dim=1) == targets.argmax(dim=1)
         return Outcome(loss, len(targets), {"correct": right.sum()})
 
+    def meant(self, answers: torch.Tensor, count: int) -> torch.Tensor:
+        """Probabilities [records, classes]."""
+        return functional.softmax(_scores(answers, count, "a distribution"), dim=1)
 
-def _scores(model: nn.Module, prepared: Prepared, who: str) -> torch.Tensor:
-    scores: Any = model(prepared[INPUT])
-    count = len(prepared[TARGET])
-    if scores.ndim != 2 or len(scores) != count:
+
+def _scores(answers: torch.Tensor, count: int, who: str) -> torch.Tensor:
+    if answers.ndim != 2 or answers.shape[0] != count:  # len() would fix the number of records of an export
         raise UsageError(
-            f"the model gives {described(scores)} for {count} records: {who} needs a model "
+            f"the model gives {described(answers)} for {count} records: {who} needs a model "
             "that gives [records, classes]"
         )
-    return scores  # type: ignore[no-any-return]
+    return answers
 
 
 def _check_width(scores: torch.Tensor, targets: torch.Tensor, things: str) -> None:

@@ -12,12 +12,15 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
+from torch import nn
 
-from protocol.contact_sheet import picture_field, sheet_of
 from trainer.batch import Batch
+from trainer.confusion import Confusion
+from trainer.details import Details
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink
-from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
+from trainer.mistakes import Mistakes
+from trainer.report import Fact, Notice, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
 from trainer.tensorboard_sink import TensorBoardSink
 from trainer.terminal import open_terminal
 
@@ -26,8 +29,6 @@ SKEW_S = 0.1  # clocks of two machines that are kept right differ by less
 PROGRESS_EVERY_S = 0.25
 NAMED_EVERY_S = 60.0
 RATE_MARKS = 9  # so the rate between reports is one over two seconds
-PICTURES_SHOWN, SHEET_WIDTH = 16, 370  # TensorBoard's cards are some 350 pixels wide: labels are read without a click
-PICTURES_APART = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +76,11 @@ class Telemetry:
         self._wall_ns = wall_ns
         self._monotonic_s = monotonic_s
         self._start: Start | None = None
+        self._details: Details | None = None  # made at the start, where a sink shows such
         self._early: list[Notice] = []
         self._named_s: dict[str, float] = {}  # when a failing sink, or the clock, was last named
         self._lock = threading.RLock()
         self._samples = 0
-        self._next_pictures = 0
         self._next_progress_s = 0.0
         self._ages_ns: deque[int] = deque(maxlen=AGES_KEPT)
         self._marks: deque[tuple[float, int]] = deque(maxlen=RATE_MARKS)
@@ -91,6 +92,8 @@ class Telemetry:
         assert self._start is None, "a life starts once"
         with self._lock:
             self._start, self._samples, self._waiting = start, start.samples, None
+            if any(sink.details for sink in self._sinks):
+                self._details = Details(start.info.schema, self._write, self._monotonic_s)
             early = [replace(notice, samples=start.samples) for notice in self._early]  # what it was, nobody knew yet
             self._history.notices = (*self._history.notices[: -len(early) or None], *early)
             self._write(start)
@@ -107,18 +110,20 @@ class Telemetry:
         if now_s >= self._next_progress_s:
             self._next_progress_s = now_s + PROGRESS_EVERY_S
             self._progress(now_s)
-        if self._samples >= self._next_pictures:
-            self._pictures(batch)
+        if self._details is not None and self._samples >= self._details.next_batch:
+            self._details.of_batch(self._samples, batch)
 
-    def report(
+    def report(  # noqa: PLR0913  (the fields of `Report`)
         self,
         *,
         samples: int,
         batches: int,
         train: Mapping[str, float],
         learning_rate: float,
+        norms: Mapping[str, float],
         stream: Standing,
         stages: Mapping[str, float],
+        prequential: Mapping[str, float],
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
         p50, p99 = self._ages_ms()
@@ -127,21 +132,47 @@ class Telemetry:
             batches=batches,
             train=_floats(train),
             learning_rate=learning_rate,
+            norms=norms,
             samples_per_s=self._rate(),
             sample_age_ms_p50=p50,
             sample_age_ms_p99=p99,
             stream=stream,
             stages=stages,
+            prequential=prequential,
         )
         self._ages_ns.clear()
         self._write(report)
         return report
 
-    def validation(self, samples: int, metrics: Mapping[str, float], *, best: bool) -> ValidationReport:
-        """Tell what a validation found."""
-        report = ValidationReport(samples=samples, metrics=_floats(metrics), best=best)
+    def validation(
+        self, samples: int, metrics: Mapping[str, float], *, best: bool, confusion: Confusion
+    ) -> ValidationReport:
+        """Tell what a validation found, by class where there are few enough of them."""
+        names = () if self._start is None else self._start.info.schema.class_names
+        report = ValidationReport(
+            samples=samples,
+            metrics=_floats(metrics),
+            best=best,
+            per_class=confusion.per_class(names) if confusion.shown else {},
+            confusion=confusion.matrix(),
+        )
         self._write(report)
         return report
+
+    def details(self, model: nn.Module, confusion: Confusion, mistakes: Mistakes) -> None:
+        """Show what a validation found beside its numbers, where a sink shows such; in 0.5 % of the time at most."""
+        if self._details is not None:
+            self._details.of_validation(self._samples, model, confusion, mistakes)
+
+    def last_details(self) -> None:
+        """At the end: those of the last validation, if they were passed over. Nothing was trained since."""
+        if self._details is not None:
+            self._details.of_last_validation()
+
+    def graph(self, graph_of: Callable[[], Any]) -> None:
+        """Show what the model computes, where a sink shows such; `graph_of` makes it or raises `NoGraph`."""
+        if self._details is not None:
+            self._details.of_model(self._samples, graph_of)
 
     def notice(self, text: str) -> None:
         """Tell that something happened, in one line."""
@@ -204,14 +235,6 @@ class Telemetry:
         then_s, then = self._window or (now_s, self._samples)
         self._window = now_s, self._samples
         return (self._samples - then) / (now_s - then_s) if now_s > then_s and self._samples > then else None
-
-    def _pictures(self, batch: Batch) -> None:
-        """At a life's first batch, and then whenever the samples have doubled."""
-        self._next_pictures = max(2 * self._samples, self._samples + PICTURES_APART)
-        if self._start is None or picture_field(self._start.info.schema) is None:
-            return
-        columns = {name: column[:PICTURES_SHOWN].cpu().numpy() for name, column in batch.items()}
-        self._write(Pictures(samples=self._samples, sheet=sheet_of(self._start.info.schema, columns, SHEET_WIDTH)))
 
     def _write(self, fact: Fact) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The run as TensorBoard shows it: charts over samples, pictures of what left the loader, events as text.
+"""The run as TensorBoard shows it: charts over samples, pictures, histograms, the model's graph, settings and events.
 
 A resumed life purges what a killed one wrote beyond the checkpoint, so each step stands once. One tag a scalar: the
 shared charts are a custom-scalars layout, for `add_scalars` would make a writer for every line in them.
@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.history import History
-from trainer.report import Fact, Notice, Pictures, Report, Sink, Start, ValidationReport
-from trainer.wording import describe, metric_names
+from trainer.hparams import hparams_summaries
+from trainer.report import Fact, Graph, Histograms, Notice, Pictures, Report, Sink, Start, ValidationReport
+from trainer.tensorboard_layout import LAYOUT, Scalars, report_scalars, validation_scalars
+from trainer.wording import describe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -23,29 +25,14 @@ if TYPE_CHECKING:
 FLUSH_EVERY_S = 5
 QUEUED_EVENTS = 1000  # a report is some twenty events: it must not wait for the disk
 CLOCK_STEP_S = 2.0
-
-LAYOUT = {
-    "training": {
-        "loss": ["Multiline", ["^loss/train$", "^loss/validation$"]],
-        "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/validation$"]],
-        "learning rate": ["Multiline", ["^learning_rate$"]],
-    },
-    "stream": {
-        "samples per second": ["Multiline", ["^throughput/samples_per_s$"]],
-        "sample age in ms": ["Multiline", ["^sample_age_ms/p50$", "^sample_age_ms/p99$"]],
-        "lag in records": ["Multiline", ["^lag$"]],
-        "ledger in records": ["Multiline", ["^ledger/.*$"]],
-    },
-    "time": {
-        "where time goes, in shares": ["Multiline", ["^stages/.*$"]],
-    },
-}
+HISTOGRAM_BINS = 64
 
 
 class TensorBoardSink(Sink):
     """Event files in `log_dir`, made at `Start`; what `history` remembers of the step is said with each event."""
 
     name = "TensorBoard"
+    details = True
 
     def __init__(self, log_dir: Path, history: History) -> None:
         self.log_dir = log_dir
@@ -60,13 +47,17 @@ class TensorBoardSink(Sink):
                 case Start():
                     self._write_start(fact)
                 case Report():
-                    self._write_scalars(_report_scalars(fact), fact.samples)
+                    self._write_scalars(report_scalars(fact), fact.samples)
                 case ValidationReport():
-                    self._write_scalars(_by_name(fact.metrics, "validation"), fact.samples)
+                    self._write_scalars(validation_scalars(fact), fact.samples)
                 case Notice():
                     self._write_event(fact)
                 case Pictures():
-                    self._open().add_image("loader", fact.sheet, fact.samples, dataformats="HWC")
+                    self._open().add_image(fact.name, fact.sheet, fact.samples, dataformats="HWC")
+                case Histograms():
+                    self._write_histograms(fact)
+                case Graph():
+                    self._open().file_writer.add_graph(fact.graph)  # type: ignore[attr-defined]
         except OSError:
             self._writer = None  # its thread is gone, and what it held is lost
             raise
@@ -99,22 +90,33 @@ class TensorBoardSink(Sink):
         return self._writer
 
     def _write_start(self, start: Start) -> None:
-        first = not (start.resumed and event_files(self.log_dir))
         self._purge_step = start.samples + 1 if start.resumed else 0
+        if not start.resumed:
+            for path in event_files(self.log_dir):  # TensorBoard would keep their settings, and purge only the rest
+                path.unlink()
+        first = not event_files(self.log_dir)
         writer = self._open()
         if first:  # a second copy would stand beside the first
             writer.add_custom_scalars(LAYOUT)
+            for summary in hparams_summaries(start.settings):
+                writer.file_writer.add_summary(summary, start.samples)  # type: ignore[attr-defined]
         facts = {"stream": start.stream, "what it is": describe(start.info), "incarnation": start.info.incarnation}
         facts |= {"model": start.model, "device": start.device, "classes": ", ".join(start.info.schema.class_names)}
         writer.add_text("run/stream", _table(facts), start.samples)
         writer.add_text("run/settings", _table(_flat(start.settings)), start.samples)
+        writer.add_text("run/environment", _table(start.environment), start.samples)
         writer.flush()  # a life that is killed early still shows what it was
 
-    def _write_scalars(self, scalars: Mapping[str, float | None], samples: int) -> None:
+    def _write_scalars(self, scalars: Scalars, samples: int) -> None:
         writer = self._open()
         for tag, value in scalars.items():
             if value is not None:
                 writer.add_scalar(tag, value, samples)
+
+    def _write_histograms(self, histograms: Histograms) -> None:
+        writer = self._open()
+        for tag, values in histograms.values.items():
+            writer.add_histogram(tag, values, histograms.samples, bins=HISTOGRAM_BINS)
 
     def _write_event(self, notice: Notice) -> None:
         # TensorBoard's own server shows the last text of a step only, so that one says everything.
@@ -151,23 +153,6 @@ def wait_for_a_later_name(log_dir: Path) -> None:
 def _from_here(path: Path) -> Path:
     """The shorter of the path itself and the one from the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _report_scalars(report: Report) -> dict[str, float | None]:
-    return {
-        **_by_name(report.train, "train"),
-        "learning_rate": report.learning_rate,
-        "throughput/samples_per_s": report.samples_per_s,
-        "sample_age_ms/p50": report.sample_age_ms_p50,
-        "sample_age_ms/p99": report.sample_age_ms_p99,
-        "lag": report.stream.lag,
-        **{f"ledger/{name}": count for name, count in report.stream.ledger.items()},
-        **{f"stages/{name}": share for name, share in report.stages.items()},
-    }
-
-
-def _by_name(metrics: Mapping[str, float], side: str) -> dict[str, float | None]:
-    return {f"{name}/{side}": metrics[name] for name in metric_names(metrics)}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

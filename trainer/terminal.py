@@ -28,12 +28,13 @@ def open_terminal(display: Display, history: History) -> list[Sink]:
     """The display as a sink, none for `none`."""
     if display == "none":
         return []
-    if display == "live" or (display == "auto" and _fit_for_live(sys.stdout)):
+    if display == "live" or (display == "auto" and fit_for_live(sys.stdout)):
         return [LiveTerminal(Console(file=sys.stdout, highlight=False), history)]
     return [PlainLines(sys.stdout)]
 
 
-def _fit_for_live(stream: TextIO) -> bool:
+def fit_for_live(stream: TextIO) -> bool:
+    """Whether what is written there may be redrawn in place."""
     utf8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
     return stream.isatty() and utf8 and os.environ.get("TERM", "dumb") != "dumb"
 

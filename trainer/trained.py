@@ -1,13 +1,15 @@
-"""The model of a run that was trained, as its best checkpoint has it; works offline."""
+"""The model of a run that was trained, as its best checkpoint or an export has it; works offline."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from protocol.class_path import class_paths, say_imports
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
+from protocol.stream import StreamInfo
 from trainer.checkpoint_files import State, load_best, load_newest
 from trainer.parts import add_model, fitting
 from trainer.task import Task
@@ -22,6 +24,15 @@ class Trained:
     model: nn.Module
     task: Task
     remarks: tuple[str, ...]
+
+    @property
+    def info(self) -> StreamInfo:
+        """The stream that it has learnt from. Raises `UsageError` for a checkpoint that does not say."""
+        if "info" not in self.state:
+            raise UsageError(
+                f"{self.path} is of an earlier version, which kept nothing of its records: train in another --run_dir"
+            )
+        return StreamInfo.from_wire(self.state["info"])
 
 
 def best_checkpoint(run_dir: Path) -> tuple[Path, State, tuple[str, ...]]:
@@ -38,6 +49,13 @@ def best_checkpoint(run_dir: Path) -> tuple[Path, State, tuple[str, ...]]:
     return *found, tuple(remarks)
 
 
+def weights_of(state: State) -> dict[str, Any]:
+    """The model's state that was validated: averaged, where the run keeps an average."""
+    average = state.get("average")
+    weights: dict[str, Any] = state["model"] if average is None else average["module"]
+    return weights
+
+
 def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Trained:
     """The model of a checkpoint, as `best_checkpoint` gives it.
 
@@ -49,5 +67,5 @@ def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Tra
     say_imports(path, class_paths(meaning))
     made = parser.make(parser.parse_object(meaning))
     with fitting(path):
-        made.model.load_state_dict(state["model"])
+        made.model.load_state_dict(weights_of(state))
     return Trained(path, state, made.model, made.task, remarks)

@@ -24,12 +24,14 @@ from protocol.quarantine import FILE as QUARANTINE
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
 from trainer.device import DeviceSettings, open_device, pins_memory
+from trainer.environment import environment
 from trainer.every import Every
 from trainer.initial import InitialSettings, take_weights
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
 from trainer.optimization import OptimizationSettings
 from trainer.parts import assemble, fitting, meaning
+from trainer.prequential import Prequential, PrequentialSettings
 from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
@@ -42,6 +44,7 @@ from trainer.stopping import Stopping, StoppingSettings
 from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
 from trainer.trace import TraceSettings, open_trace
 from trainer.transfer import open_transfer
+from trainer.validation_metrics import ValidationMetrics
 
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
@@ -49,6 +52,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     settings = settings_of(TrainSettings, config)
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
+    tested = settings_of(PrequentialSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -64,6 +68,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     made = make(config)
     initial = settings_of(InitialSettings, config)
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
+    metrics = ValidationMetrics(made.metrics, device)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
     taken = "" if may_go_on(run_dir, settings.resume) else take_weights(parts.model, initial)
@@ -110,8 +115,10 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 telemetry=telemetry,
                 checkpointer=checkpointer,
                 stopping=Stopping(stopping),
+                prequential=Prequential(tested),
                 intervals=intervals,
                 validation=validation,
+                metrics=metrics,
                 meaning=mean,
                 stages=stages,
                 trace=open_trace(traced, run_dir, device, telemetry.notice),
@@ -182,6 +189,7 @@ def _begin(
             model=type(run.parts.model).__name__,
             device=str(run.device),
             settings=config.as_dict(),
+            environment=environment(run.device),
             expected_samples=settings.max_samples or None,
             tensorboard=f"tensorboard --logdir {shlex.quote(str(tensorboard_dir(run_dir)))}",
         )

@@ -1,6 +1,6 @@
 """What the model makes of held-out records, without learning from them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 from protocol.errors import UsageError
+from trainer.confusion import Confusion
 from trainer.metrics import Window
-from trainer.task import Task
+from trainer.task import Outcome, Task
+from trainer.validation_metrics import ValidationMetrics
 
 Batches = Iterable[Mapping[str, torch.Tensor]]
+#: Looks at each batch of a validation: its columns as they were read, and what the model made of them.
+Observer = Callable[[Mapping[str, torch.Tensor], Outcome], None]
 
 
 @dataclass(frozen=True)
@@ -25,53 +29,49 @@ class Evaluation:
     per_class: dict[str, float] = field(default_factory=dict)
 
 
-def validate(model: nn.Module, task: Task, data_loader: Batches, device: torch.device) -> dict[str, float]:
-    """Means over all records: `loss`, `accuracy` (where the task counts `correct`) and `count`.
+def validate(
+    model: nn.Module,
+    task: Task,
+    data_loader: Batches,
+    device: torch.device,
+    observers: Sequence[Observer] = (),
+    metrics: ValidationMetrics | None = None,
+) -> dict[str, float]:
+    """Means over all records: `loss`, `accuracy` (where the task counts `correct`) and `count`; then the `metrics`.
 
     Leaves no trace: each module is in training mode afterwards if it was before, and the global generators of torch
     (from which even `iter(DataLoader)` draws) stand where they stood. Raises `UsageError` where there are no records.
     """
     window = Window()
-    with _undisturbed(model, device):
-        for columns in data_loader:
-            window.add(task.evaluate(model, task.prepare(columns, device)))
-    return _figures(window)
-
-
-def evaluate(
-    model: nn.Module, task: Task, data_loader: Batches, device: torch.device, class_names: Sequence[str] = ()
-) -> Evaluation:
-    """As `validate`, and the accuracy of each class, by its name where there is one, else by its number."""
-    from torchmetrics.classification import MulticlassConfusionMatrix  # importing it takes seconds; training needs none
-
-    window = Window()
-    confusion: MulticlassConfusionMatrix | None = None
-    with _undisturbed(model, device):
+    with undisturbed(model, device):
         for columns in data_loader:
             outcome = task.evaluate(model, task.prepare(columns, device))
             window.add(outcome)
-            if outcome.scores is None or outcome.targets is None:
-                continue
-            if confusion is None:
-                confusion = MulticlassConfusionMatrix(num_classes=outcome.scores.shape[1]).to(device)
-            confusion.update(outcome.scores, outcome.targets)
-    figures = _figures(window)
-    if confusion is None:
-        return Evaluation(figures)
-    matrix = confusion.compute()
-    rows = zip(matrix.diagonal().tolist(), matrix.sum(dim=1).tolist(), strict=True)
-    return Evaluation(
-        figures,
-        {
-            class_names[number] if number < len(class_names) else str(number): right / total
-            for number, (right, total) in enumerate(rows)
-            if total
-        },
-    )
+            for observe in observers:
+                observe(columns, outcome)
+            if metrics is not None:
+                metrics.update(outcome)
+    if not window.count:
+        raise UsageError("there are no held-out records to validate on: give a set that is not empty, or none")
+    return window.read() | ({} if metrics is None else metrics.compute())
+
+
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    data_loader: Batches,
+    device: torch.device,
+    class_names: Sequence[str] = (),
+    metrics: ValidationMetrics | None = None,
+) -> Evaluation:
+    """As `validate`, and the accuracy of each class, by its name where there is one, else by its number."""
+    confusion = Confusion()
+    figures = validate(model, task, data_loader, device, [confusion.observe], metrics)
+    return Evaluation(figures, confusion.per_class(class_names))
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode without gradients; then every module has the mode that it had, frozen ones among them."""
     training = {module: module.training for module in model.modules()}
     generators = [device] if device.type == "cuda" else []
@@ -82,9 +82,3 @@ def _undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
         finally:
             for module, mode in training.items():
                 module.training = mode
-
-
-def _figures(window: Window) -> dict[str, float]:
-    if not window.count:
-        raise UsageError("there are no held-out records to validate on: give a set that is not empty, or none")
-    return window.read()

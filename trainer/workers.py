@@ -1,8 +1,10 @@
 """The worker processes of one loader: which of them have died or stand still, and how they are ended for sure."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from multiprocessing import connection, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +79,21 @@ class Workers:
                 continue  # it has just ended
             if state.startswith("T") and each.is_alive():  # else the pid has become another's
                 yield each
+
+
+def die_with_parent() -> None:
+    """End this process as soon as the one that started it has ended, however that was.
+
+    Under forkserver neither PR_SET_PDEATHSIG nor getppid sees a parent that was killed; its sentinel does.
+    """
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_die_with, args=(parent.sentinel,), name="headrace-guard", daemon=True).start()
+
+
+def _die_with(sentinel: Any) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def _named(processes: Iterable[BaseProcess]) -> str:

@@ -1,11 +1,9 @@
-"""What the fault tests share: how they fill in their table (tests/conftest.py prints it), where trainers are forked."""
+"""What the fault tests share: how they fill in their table, which tests/conftest.py prints."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import pytest
-
-from tests.trainer.lives import Nursery
 
 
 class Row(Protocol):
@@ -20,9 +18,3 @@ def row(record_property: Callable[[str, object], None]) -> Row:
         record_property("fault", (number, caused, seen))
 
     return record
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery

@@ -119,7 +119,7 @@ def connect(url: str, count: int, opening: bytes, drip: bytes) -> Iterator[None]
 
 
 SPEAKING: Final = ("subscribes", "groups", "garbage", "credit")
-#: What each kind is held against: a process that takes as much of the machine and leaves the server alone.
+#: A process that takes as much of the machine and leaves every server alone.
 BUSY: Final = "busy"
 KINDS: Final[dict[str, Callable[[str], Iterator[None]]]] = {
     **{kind: lambda url, kind=kind: speak(url, kind) for kind in SPEAKING},  # type: ignore[misc]

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from protocol.contact_sheet import (
-    LABEL_HEIGHT,
     LARGEST_SIDE,
     MARGIN,
-    PAPER,
     class_labels,
     contact_sheet,
     picture_field,
@@ -22,6 +20,7 @@ from protocol.contact_sheet import (
     to_png,
 )
 from protocol.errors import UsageError
+from protocol.lettering import LINE_HEIGHT, PAPER
 from protocol.schema import Field, Schema
 
 SCHEMA = Schema(
@@ -40,7 +39,7 @@ def grey(count: int) -> np.ndarray:
 def label_area(sheet: np.ndarray, column: int) -> np.ndarray:
     """The pixels below the picture of this column in the first row."""
     left, top = MARGIN + column * (ENLARGED + MARGIN), MARGIN + ENLARGED
-    return sheet[top : top + LABEL_HEIGHT, left : left + ENLARGED]
+    return sheet[top : top + LINE_HEIGHT, left : left + ENLARGED]
 
 
 def test_every_picture_stands_in_its_place_enlarged_by_a_whole_factor() -> None:
@@ -65,6 +64,15 @@ def test_a_label_wider_than_its_picture_stays_below_it() -> None:
     assert (label_area(sheet, 1) != PAPER).any()
     assert (label_area(sheet, 0) == PAPER).all()
     assert (label_area(sheet, 2) == PAPER).all()
+
+
+def test_a_label_of_two_lines_makes_room_for_both() -> None:
+    one, two = contact_sheet(grey(2), ["Shirt", "Coat"]), contact_sheet(grey(2), ["Shirt\nCoat", "Coat"])
+    assert two.shape[0] == one.shape[0] + LINE_HEIGHT
+    assert (label_area(two, 0) == label_area(one, 0)).all()
+    second = two[MARGIN + ENLARGED + LINE_HEIGHT :][:LINE_HEIGHT]
+    assert (second[:, MARGIN : MARGIN + ENLARGED] == label_area(one, 1)).all()
+    assert (second[:, 2 * MARGIN + ENLARGED :] == PAPER).all()
 
 
 def test_letters_outside_ascii_are_drawn_on_any_machine() -> None:

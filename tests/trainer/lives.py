@@ -112,6 +112,11 @@ class Nursery:
         request = {"arguments": ["train", *arguments], "log": str(log), "environment": environment(**extra)}
         return Forked(self, int(self.ask(request)["pid"]), log)
 
+    def clear(self) -> None:
+        """End what a test that has failed may have left, so that it cannot disturb the next one."""
+        self.ask({"clear": True})
+        wait_until_none(lambda: survivors(family(self.forkserver)), "the workers of lives that have ended")
+
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """One request, its answer."""
         assert self._process.stdin is not None

@@ -40,13 +40,23 @@ def main() -> None:
             pid, status = os.waitpid(request["poll"], os.WNOHANG)
             living.discard(pid)
             answer({"status": os.waitstatus_to_exitcode(status) if pid else None})
+        elif "clear" in request:
+            end(living)
+            answer({})
         elif (pid := os.fork()) == 0:
             os._exit(live(request))
         else:
             living.add(pid)
             answer({"pid": pid})
-    for pid in living:  # a test that has failed leaves nothing behind that could disturb the next one
+    end(living)
+
+
+def end(living: set[int]) -> None:
+    """Kill and forget those that run still."""
+    for pid in living:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    living.clear()
 
 
 def answer(reply: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ from protocol.messages import Description
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from trainer.accounting import Accounting
-from trainer.handed_out import HandedOut
 from trainer.batch import Batch, Block
+from trainer.handed_out import HandedOut
 from trainer.position import RunPosition
 
 SIZE = 4

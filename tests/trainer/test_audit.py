@@ -17,7 +17,7 @@ from trainer.position import STATE_VERSION
 
 
 def ledger(**fates: list[int]) -> dict[str, Any]:
-    nothing = {fate: [0, 0] for fate in FATES}
+    nothing: dict[str, Any] = {fate: [0, 0] for fate in FATES}
     return {"start": {0: 0, 1: 2}, **nothing, **fates}
 
 

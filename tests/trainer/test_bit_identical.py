@@ -12,6 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import get_total_norm
 from torch.optim.lr_scheduler import OneCycleLR
 
 from producer.computed_log import ComputedLog, stripe_of
@@ -69,7 +70,7 @@ def train_plainly(kind: type[nn.Module]) -> Plain:
     columns = held.take(np.arange(len(held)))
     torch.manual_seed(0)
     model = kind()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(weights := list(model.parameters()), lr=0.05, momentum=0.9)
     scheduler = OneCycleLR(optimizer, max_lr=0.1, total_steps=STEPS)
     curves: dict[str, Curve] = {}
     reported: list[tuple[int, float, int]] = []
@@ -82,6 +83,8 @@ def train_plainly(kind: type[nn.Module]) -> Plain:
         add("loss/train", samples, sum(count * loss for count, loss, _ in reported) / records)
         add("accuracy/train", samples, sum(correct for _, _, correct in reported) / records)
         add("learning_rate", samples, optimizer.param_groups[0]["lr"])
+        for name, tensors in (("gradient", [each.grad for each in weights]), ("weight", weights)):
+            add(f"norm/{name}", samples, get_total_norm([each for each in tensors if each is not None]).item())
         reported.clear()
 
     def validate(samples: int) -> None:
@@ -89,8 +92,11 @@ def train_plainly(kind: type[nn.Module]) -> Plain:
         with torch.no_grad():
             scores = model(normalised(torch.from_numpy(np.asarray(columns["image"]))))
         targets = torch.from_numpy(np.asarray(columns["label"]))
-        add("loss/validation", samples, functional.cross_entropy(scores, targets).item())
-        add("accuracy/validation", samples, (scores.argmax(1) == targets).sum().item() / len(targets))
+        loss = functional.cross_entropy(scores, targets).item()
+        best = not curves.get("loss/best") or float(np.float32(loss)) < curves["loss/best"][-1][1]
+        for side in ("validation", "best") if best else ("validation",):
+            add(f"loss/{side}", samples, loss)
+            add(f"accuracy/{side}", samples, (scores.argmax(1) == targets).sum().item() / len(targets))
         model.train()
 
     model.train()
@@ -170,16 +176,15 @@ class Stream:
         return {
             tag: [(event.step, event.value) for event in events.Scalars(tag)]
             for tag in events.Tags()["scalars"]
-            if tag.startswith(("loss/", "accuracy/", "learning_rate"))
+            if tag.startswith(("loss/", "accuracy/", "learning_rate", "norm/"))
         }
 
 
 @pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
-    with Nursery() as nursery:
-        stream = Stream(tmp_path_factory.mktemp("bits"), nursery)
-        yield stream
-        end(stream.producer)
+def stream(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Stream]:
+    stream = Stream(tmp_path_factory.mktemp("bits"), nursery)
+    yield stream
+    end(stream.producer)
 
 
 @pytest.fixture(scope="module")

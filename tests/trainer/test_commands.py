@@ -1,6 +1,7 @@
 """`python -m trainer` as a program: what it says of mistakes and faults, and how it ends and goes on."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from tests.programs import ROOT, Program, Programs, wait_until
+from tests.trainer.streams import groups
 from trainer.checkpoint_files import CHECKPOINTS, listed, load, verify
 
 PARTS = '''
@@ -139,8 +141,8 @@ def step(run_dir: Path, samples: int) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], r"train,evaluate.*--help"),
-        (["fly"], r"'fly'.*'train', 'evaluate'"),
+        ([], r"train,sweep,evaluate.*--help"),
+        (["fly"], r"'fly'.*'train', 'sweep', 'evaluate'"),
         (["train", "--speed", "3"], r"--speed 3 .*--help"),
         (["train", "--batch_size", "many"], r"--batch_size: many is no int .*--help"),
         (["train", "--display", "loud"], r"--display: loud is none of 'auto', .*--help"),
@@ -187,6 +189,15 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train"], r"no producer answered at ipc://nobody within 0.1 s: start one .*--bind ipc://nobody.*--connect_t"),
         (["evaluate"], r"runs/default holds no checkpoint: train first, or give another --run_dir"),
         (["evaluate", "--batch_size", "0"], r"--batch_size is at least 1"),
+        (["predict"], r"give input as well .*--help"),
+        (
+            ["predict", "--input", "parts.py", "--out", "told.txt"],
+            r"--out told.txt ends in neither of .csv, .jsonl: give",
+        ),
+        (["predict", "--input", "parts.py", "--out", "told.csv"], r"runs/default holds no checkpoint: train first"),
+        (["export"], r"give format as well .*--help"),
+        (["export", "--format", "pickle"], r"--format: pickle is none of 'safetensors', 'pt2', 'onnx'.*--help"),
+        (["export", "--format", "pt2"], r"there is no run in runs/default: train first, or give another --run_dir"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, arguments: list[str], said: str) -> None:
@@ -303,6 +314,24 @@ def test_a_run_directory_of_another_stream_names_both_and_stays(
             complaint,
         ), complaint
     assert verify(step(folder / "runs/default", 320)) == 320
+
+
+def test_a_prediction_ends_with_whole_rows_at_ctrl_c_and_the_producer_knows_nothing_of_it(
+    started: Programs, run: tuple[Path, str], served: Served
+) -> None:
+    folder, _ = run
+    url = served("--source", "parts.Pictures", "--passes", "0", "--rate", "2000")
+    told = folder / "told.csv"
+    program = started.start("trainer", "predict", "--input", url, "--out", "told.csv", cwd=folder)
+    wait_until(lambda: told.exists() and told.stat().st_size > 10_000, "some rows")
+    assert groups(url) == ()
+    program.signal(signal.SIGINT)
+    assert program.status() == 0, program.err
+    with told.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["prediction"] for row in rows} <= {"dark", "grey", "light"}
+    assert all(len(row) == 6 and row["p_light"] for row in rows), "each is whole"
+    assert f"stopped: what was predicted so far is written\ntrainer: {len(rows)} records predicted by" in program.err
 
 
 def test_an_evaluation_without_test_records_is_one_line(started: Programs, run: tuple[Path, str]) -> None:
@@ -502,13 +531,16 @@ def test_evaluate_shows_the_best_checkpoint_on_the_test_records(
     (folder / "split.py").write_text(SPLIT)
     url = served("--source", "split.WithTest", "--passes", "3")
     settings = (*SMALL, "--optimizer.lr", "0.1", "--validate_every", "300")
-    trainer = started.start("trainer", "train", "--stream", url, *settings, *PLAIN, cwd=folder)
+    metric = ("--metrics+", "torchmetrics.classification.MulticlassF1Score", "--metrics.num_classes", "3")
+    trainer = started.start("trainer", "train", "--stream", url, *settings, *metric, *PLAIN, cwd=folder)
     assert trainer.status() == 0, trainer.err
-    told = started.start("trainer", "evaluate", "--json", cwd=folder)
+    assert re.search(r"validation  loss \S+  acc \S+  multiclass_f1_score [01]\.\d{3}", trainer.out)
+    told = started.start("trainer", "evaluate", "--json", *metric, cwd=folder)
     assert told.status() == 0, told.err
     figures = json.loads(told.out)
     assert figures["count"] == 90
     assert figures["accuracy"] > 0.9
+    assert figures["multiclass_f1_score"] > 0.9
     assert list(figures["per_class"]) == ["dark", "grey", "light"]
     assert figures["checkpoint"].startswith("runs/default/best/step-")
     shown = started.start("trainer", "evaluate", cwd=folder)

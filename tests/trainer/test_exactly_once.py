@@ -14,8 +14,8 @@ MOMENTS = {"start": 2, "step": 3, "validation": 2, "save": 3, "idle": 1, "anywhe
 
 
 @pytest.fixture
-def run(tmp_path: Path, seed: int) -> Iterator[CountedRun]:
-    with Nursery() as nursery, CountedRun(tmp_path, nursery, seed) as run:
+def run(tmp_path: Path, nursery: Nursery, seed: int) -> Iterator[CountedRun]:
+    with CountedRun(tmp_path, nursery, seed) as run:
         yield run
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from protocol.errors import LedgerUnbalanced
-from trainer.ledger import FATES, Ledger
+from trainer.ledger import FATES, Fate, Ledger
 
 START = {0: 10, 1: 20}
-COUNTS = {"trained": 40, "held_out": 5, "thinned": 6, "skipped": 4, "rejected": 3, "lost": 2}
+COUNTS: dict[Fate, int] = {"trained": 40, "held_out": 5, "thinned": 6, "skipped": 4, "rejected": 3, "lost": 2}
 BUFFERED, UNMARKED = 7, 6
 
 

@@ -15,7 +15,7 @@ from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
 from trainer.commands import main
 from trainer.handed_out import HandedOut
-from trainer.ledger import Ledger
+from trainer.ledger import Fate, Ledger
 from trainer.loop import Training
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def fate(name: str) -> Break:
     def break_it(monkeypatch: pytest.MonkeyPatch) -> None:
         once, count = Once(), Ledger.count
 
-        def too_few(self: Ledger, fate: str, partition: int, records: int) -> None:
+        def too_few(self: Ledger, fate: Fate, partition: int, records: int) -> None:
             count(self, fate, partition, records - once(fate == name))
 
         monkeypatch.setattr(Ledger, "count", too_few)
@@ -98,7 +98,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> None:
 def consumed(monkeypatch: pytest.MonkeyPatch) -> None:
     once, count = Once(), Ledger.count
 
-    def too_few(self: Ledger, fate: str, partition: int, records: int) -> None:
+    def too_few(self: Ledger, fate: Fate, partition: int, records: int) -> None:
         count(self, fate, partition, records)
         self._consumed[partition] -= once(records)
 

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,6 @@ from trainer.checkpoint_files import State, load_newest
 from trainer.ledger import Ledger
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
 
 
 def begin(nursery: Nursery, folder: Path, url: str, *options: str) -> Forked:

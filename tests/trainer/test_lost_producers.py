@@ -3,7 +3,6 @@
 import random
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,12 +96,6 @@ class Run:
                 fates = stream.ledger.fates(partition)
                 assert (fates["trained"], fates["lost"]) == (trained[partition], position - trained[partition])
         return account
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
 
 
 def test_a_run_whose_producer_was_killed_stops_with_what_is_lost_and_goes_on_where_that_is_asked_for(

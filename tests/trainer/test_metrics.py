@@ -1,4 +1,3 @@
-import io
 import math
 from typing import Any
 
@@ -7,21 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trainer.states import assert_same, outcome, through_a_checkpoint
 from trainer.metrics import KEPT, Window, all_finite
 from trainer.snapshot import snapshot
 from trainer.task import Outcome
-
-
-def outcome(loss: float, count: int, correct: int = 0) -> Outcome:
-    return Outcome(torch.tensor(loss), count, {"correct": torch.tensor(correct)})
-
-
-def through_a_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def runs(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[list[Outcome]]:
@@ -88,15 +76,6 @@ def test_saved_anywhere_and_restored_it_gives_the_same_bits(given: list[Outcome]
         second.add(each)
     assert second.read() == whole.read()
     assert_same(second.state_dict(), whole.state_dict())
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            assert_same(value, other[name])
-    else:
-        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
 
 
 def test_no_more_is_kept_than_the_bound_and_reading_changes_nothing() -> None:

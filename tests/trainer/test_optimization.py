@@ -137,6 +137,14 @@ def test_without_a_schedule_nothing_goes_on() -> None:
 
 # --- a stop and a resume -----------------------------------------------------------------------------------------
 
+
+def third_party(name: str, parameters: Any, **settings: Any) -> optim.Optimizer:
+    """An optimizer that is not torch's."""
+    package = pytest.importorskip("pytorch_optimizer", reason="it is of the extra dev")
+    made: optim.Optimizer = getattr(package, name)(parameters, **settings)
+    return made
+
+
 OPTIMIZERS: dict[str, Any] = {
     "SGD": partial(optim.SGD, lr=0.02),
     "momentum": partial(optim.SGD, lr=0.02, momentum=0.9, weight_decay=1e-3),
@@ -146,6 +154,8 @@ OPTIMIZERS: dict[str, Any] = {
     "RMSprop": partial(optim.RMSprop, lr=0.01, momentum=0.5, centered=True),
     "Adagrad": partial(optim.Adagrad, lr=0.05),
     "LBFGS": partial(optim.LBFGS, lr=0.1, max_iter=3),
+    "Lion": partial(third_party, "Lion", lr=1e-3),
+    "AdaBelief": partial(third_party, "AdaBelief", lr=0.01),
 }
 SCHEDULES: dict[str, tuple[Any, ScheduleEvery]] = {
     "none": (None, "batch"),

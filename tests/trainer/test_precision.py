@@ -1,6 +1,5 @@
 """Real steps in other numbers and layouts, as a run assembles them."""
 
-import io
 from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 from protocol.errors import UsageError
+from tests.trainer.states import through_a_checkpoint
 from trainer.model import GarmentClassifier
 from trainer.parts import Parts, assemble
 from trainer.step import StepSettings, train_step
@@ -113,10 +113,7 @@ def test_the_scale_of_fp16_is_resumed_and_the_run_ends_with_the_same_bits() -> N
     whole, first, second = begin(), begin(), begin()
     train(whole, given)
     train(first, given[:7])
-    file = io.BytesIO()
-    torch.save(state(first), file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
+    saved = through_a_checkpoint(state(first))
     assert saved["scaler"]["scale"] != GradScaler("cpu").get_scale(), "nothing changes, so this test shows nothing"
     assert saved["scaler"]["_growth_tracker"] != 0, "saved between two changes is the harder case"
     second.model.load_state_dict(saved["model"])

@@ -1,4 +1,3 @@
-import io
 from collections import OrderedDict, defaultdict
 from enum import IntEnum
 from pathlib import Path
@@ -10,15 +9,8 @@ import torch
 from torch import nn
 
 from protocol.errors import UsageError
+from tests.trainer.states import through_a_checkpoint
 from trainer.snapshot import snapshot
-
-
-def stored_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 def test_nothing_that_trains_on_can_change_it() -> None:
@@ -58,19 +50,19 @@ PLAIN: dict[Any, Any] = {
 
 
 def test_every_value_that_it_takes_comes_back_from_a_checkpoint_as_it_was() -> None:
-    loaded = stored_and_loaded(snapshot(PLAIN))
+    loaded = through_a_checkpoint(snapshot(PLAIN))
     assert loaded == PLAIN
     assert repr(loaded) == repr(PLAIN), "types and order too"
 
 
 def test_numpys_numbers_become_pythons() -> None:
-    loaded = stored_and_loaded(snapshot({"lr": np.float64(0.1), "count": np.int64(3), "flag": np.bool_(True)}))
+    loaded = through_a_checkpoint(snapshot({"lr": np.float64(0.1), "count": np.int64(3), "flag": np.bool_(True)}))
     assert repr(loaded) == "{'lr': 0.1, 'count': 3, 'flag': True}"
 
 
 def test_what_modules_note_about_their_versions_is_kept() -> None:
     state = nn.BatchNorm1d(2).state_dict()
-    loaded = stored_and_loaded(snapshot({"model": state}))["model"]
+    loaded = through_a_checkpoint(snapshot({"model": state}))["model"]
     assert loaded._metadata == state._metadata  # type: ignore[attr-defined]
 
 
@@ -129,7 +121,7 @@ def test_torchs_optimizers_go_through_a_checkpoint_with_every_bit(
 
     model, optimizer = built()
     step(model, optimizer)
-    state = stored_and_loaded(snapshot({"model": model.state_dict(), "optimizer": optimizer.state_dict()}))
+    state = through_a_checkpoint(snapshot({"model": model.state_dict(), "optimizer": optimizer.state_dict()}))
     step(model, optimizer)
     again, optimizer_again = built()
     again.load_state_dict(state["model"])
@@ -157,7 +149,7 @@ def test_torchs_optimizers_go_through_a_checkpoint_with_every_bit(
 def test_torchs_schedulers_can_be_held(schedule: Any) -> None:
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1, momentum=0.9)
     state = schedule(optimizer).state_dict()
-    assert repr(stored_and_loaded(snapshot({"scheduler": state}))) == repr({"scheduler": state})
+    assert repr(through_a_checkpoint(snapshot({"scheduler": state}))) == repr({"scheduler": state})
 
 
 @pytest.mark.cuda

@@ -8,9 +8,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from protocol.errors import UsageError
-from trainer.metrics import KEPT, Window
+from trainer.metrics import Window
 from trainer.model import GarmentClassifier
 from trainer.precision import as_computed
+from trainer.prequential import ADDED_UP, Prequential, PrequentialSettings
 from trainer.step import StepNotTaken, StepSettings, micro_batches, train_step
 from trainer.task import Outcome, Prepared
 from trainer.tasks import Classification
@@ -176,15 +177,18 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 def test_a_step_and_its_account_ask_for_no_number() -> None:
     """Asking is `_local_scalar_dense`: on CUDA it waits for the device."""
     task, model, window = Classification(), nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), Window()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer, prequential = torch.optim.SGD(model.parameters(), lr=0.01), Prequential(PrequentialSettings())
     with Operations() as operations:
-        for columns in batches(KEPT + 2, count=1):
-            window.add(train_step(model, optimizer, task, task.prepare(columns, CPU)))
+        for columns in batches(ADDED_UP + 2, count=1):
+            outcome = train_step(model, optimizer, task, task.prepare(columns, CPU))
+            window.add(outcome)
+            prequential.add(outcome)
     assert "addmm" in operations.names
     assert "_local_scalar_dense" not in operations.names
-    with Operations() as operations:
-        window.finite()
-    assert "_local_scalar_dense" in operations.names
+    for ask in (window.finite, prequential.read):
+        with Operations() as operations:
+            ask()
+        assert "_local_scalar_dense" in operations.names
 
 
 class Spoiling(Classification):
@@ -277,13 +281,15 @@ def test_clipped_steps_give_the_bits_of_a_plain_loop_that_clips(parts: int) -> N
     optimizer, plain_optimizer = (torch.optim.SGD(each.parameters(), lr=0.5) for each in (model, plain))
     for columns in batches(4, 12):
         micro = [task.prepare(each, CPU) for each in micro_batches(columns, 12, parts)]
-        train_step(model, optimizer, task, *micro, count=12, clip_norm=0.05)
+        outcome = train_step(model, optimizer, task, *micro, count=12, clip_norm=0.05)
 
         plain_optimizer.zero_grad()
         for each in micro:
             loss = functional.cross_entropy(plain(each["input"]), each["target"])
             (loss * (len(each["target"]) / 12) if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        assert nn.utils.clip_grad_norm_(plain.parameters(), 0.05) > 0.05
+        norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.05)
+        assert norm > 0.05
+        assert outcome.gradient_norm == norm
         plain_optimizer.step()
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -292,8 +298,11 @@ def test_clipped_steps_give_the_bits_of_a_plain_loop_that_clips(parts: int) -> N
 def test_scaled_gradients_are_clipped_as_they_are_without_their_scale() -> None:
     task, model, plain = Classification(), model_of_seed_1(), model_of_seed_1()
     prepared = task.prepare(batches(1)[0], CPU)
+    norms = []
     for each, scaler in ((model, GradScaler("cpu", init_scale=2.0**10)), (plain, None)):
-        train_step(each, torch.optim.SGD(each.parameters(), lr=0.5), task, prepared, scaler=scaler, clip_norm=0.05)
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.5)
+        norms.append(train_step(each, optimizer, task, prepared, scaler=scaler, clip_norm=0.05).gradient_norm)
+    torch.testing.assert_close(*norms)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 

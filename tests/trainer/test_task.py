@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+import pytest
 import torch
 from torch import nn
 
+from protocol.errors import UsageError
 from trainer.step import train_step
 from trainer.task import Outcome, Prepared, Task
 
@@ -31,3 +33,9 @@ def test_a_task_of_ones_own_is_two_methods() -> None:
     prepared = task.prepare({"x": x, "z": x.sum(dim=1, keepdim=True)}, CPU)
     losses = [train_step(model, optimizer, task, prepared).loss.item() for _ in range(200)]
     assert losses[-1] < losses[0] / 20
+
+
+def test_without_a_third_one_it_does_not_predict() -> None:
+    assert Regression().inputs == ()
+    with pytest.raises(UsageError, match="the task Regression does not predict: give it `inputs` and `predict`"):
+        Regression().predict(nn.Linear(3, 1), {"x": torch.zeros(1, 3)}, CPU)

@@ -7,16 +7,34 @@ from typing import TypeVar
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from protocol.contact_sheet import sheet_of
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from trainer.batch import Batch, Block
+from trainer.confusion import Confusion
+from trainer.details import SHEET_WIDTH
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink, read_lines
-from trainer.report import Fact, Notice, Pictures, Progress, Report, Sink, Standing, Start, Waiting
-from trainer.telemetry import AGES_KEPT, SHEET_WIDTH, Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
+from trainer.mistakes import Mistakes
+from trainer.origin import Span
+from trainer.report import (
+    Fact,
+    Histograms,
+    Notice,
+    Pictures,
+    Progress,
+    Report,
+    Sink,
+    Standing,
+    Start,
+    ValidationReport,
+    Waiting,
+)
+from trainer.task import Outcome
+from trainer.telemetry import AGES_KEPT, Telemetry, TelemetrySettings, open_telemetry, tensorboard_dir
 from trainer.terminal import PlainLines
 
 SCHEMA = Schema(
@@ -45,6 +63,7 @@ class Kept(Sink):
     """A sink that keeps what it was told; `full` makes it fail as a full disk does."""
 
     name = "kept"
+    details = True
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
@@ -90,7 +109,14 @@ def batch_of(columns: dict[str, torch.Tensor], *, number: int = 1, time_ns: int 
 
 def report(telemetry: Telemetry, samples: int = 64) -> Report:
     return telemetry.report(
-        samples=samples, batches=1, train={"loss": 0.5}, learning_rate=0.1, stream=STANDING, stages={"step": 1.0}
+        samples=samples,
+        batches=1,
+        train={"loss": 0.5},
+        learning_rate=0.1,
+        norms={"gradient": 2.0},
+        stream=STANDING,
+        stages={"step": 1.0},
+        prequential={},
     )
 
 
@@ -314,7 +340,7 @@ def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(teleme
     telemetry.record(one)
     (pictures,) = kept.of(Pictures)
     columns = {name: column[:16].numpy() for name, column in one.items()}
-    assert pictures.samples == 704
+    assert (pictures.name, pictures.samples) == ("loader", 704)
     assert (pictures.sheet == sheet_of(SCHEMA, columns, SHEET_WIDTH)).all()
 
 
@@ -338,11 +364,34 @@ def test_a_batch_smaller_than_a_sheet_is_shown_whole(telemetry: Telemetry, kept:
     assert len(kept.of(Pictures)) == 1
 
 
+def test_where_no_sink_shows_details_none_are_made(monkeypatch: pytest.MonkeyPatch, kept: Kept) -> None:
+    monkeypatch.setattr(Kept, "details", False)
+    telemetry = Telemetry([kept])
+    telemetry.start(start())
+    telemetry.record(batch())
+    telemetry.details(nn.Linear(1, 1), Confusion(), Mistakes())
+    telemetry.last_details()
+    telemetry.graph(lambda: pytest.fail("a graph was made"))
+    assert kept.of(Pictures) + kept.of(Histograms) == []
+
+
+def test_a_validation_is_told_by_class_where_there_are_few_of_them(telemetry: Telemetry, kept: Kept) -> None:
+    telemetry.start(start())
+    for classes in (2, 31):
+        confusion, told = Confusion(), torch.eye(classes)[[1, 1]]
+        confusion.observe({}, Outcome(torch.zeros(()), 2, {}, told, torch.tensor([0, 1])))
+        telemetry.validation(64, {"loss": 1.0}, best=True, confusion=confusion)
+    few, many = kept.of(ValidationReport)
+    assert (few.per_class, few.confusion) == ({"Bag": 0.0, "Coat": 1.0}, [[0, 1], [0, 1]])
+    assert (many.per_class, many.confusion) == ({}, [])
+
+
 def test_the_state_goes_through_a_checkpoint_that_holds_no_code(tmp_path: Path) -> None:
     telemetry = Telemetry([])
     telemetry.start(start())
     report(telemetry, 64)
-    telemetry.validation(64, {"loss": 0.25, "accuracy": np.float64(0.5), "count": 5.0}, best=True)
+    metrics = {"loss": 0.25, "accuracy": np.float64(0.5), "count": 5.0}
+    telemetry.validation(64, metrics, best=True, confusion=Confusion())
     telemetry.notice("over-fitting")
     torch.save(telemetry.state_dict(), tmp_path / "state.pt")
     history = History()

@@ -13,12 +13,6 @@ from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 @pytest.fixture
 def stream() -> Iterator[str]:
     """Slower than any test."""
