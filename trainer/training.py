@@ -36,8 +36,9 @@ from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
 from trainer.run_dir import alone_in, may_go_on, stream_state
+from trainer.sampling import SamplingSettings
 from trainer.settings import TrainSettings
-from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
+from trainer.splits import fetch_splits
 from trainer.stages import Stages
 from trainer.step import StepSettings
 from trainer.stopping import Stopping, StoppingSettings
@@ -45,6 +46,10 @@ from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tens
 from trainer.trace import TraceSettings, open_trace
 from trainer.transfer import open_transfer
 from trainer.validation_metrics import ValidationMetrics
+from trainer.validation_sets import ValidationSets, validation_sets
+
+#: In the run directory: the folder of what is held out of the stream.
+HELD_OUT = "held_out"
 
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
@@ -52,7 +57,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     settings = settings_of(TrainSettings, config)
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
-    tested = settings_of(PrequentialSettings, config)
+    tested, sampling = settings_of(PrequentialSettings, config), settings_of(SamplingSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -90,6 +95,9 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             pin_memory=pin_memory,
             stages=stages,
             quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
+            sampling=sampling,
+            held_out=run_dir / HELD_OUT,
+            seed=settings.seed,
         )
         if resumed is not None:
             loader.load_state_dict(stream_state(*resumed, run_dir, loader.group))
@@ -150,7 +158,7 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
 
 def _validation(
     made: Any, loader: StreamLoader, run_dir: Path, settings: TrainSettings, telemetry: Telemetry
-) -> Batches | None:
+) -> ValidationSets:
     info = loader.info
     try:
         held = fetch_splits(
@@ -163,12 +171,10 @@ def _validation(
     except OSError as error:
         mend = "make room, or give another --run_dir"
         raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error
-    if made.validation is not None:
-        return batches_of_own(made.validation, info.schema, settings.validation_batch_size)
-    if VALIDATION in held:
-        return batches_of(held[VALIDATION], settings.validation_batch_size)
-    telemetry.notice("the stream has no validation split: training goes on without validation")
-    return None
+    sets = validation_sets(held, lambda: loader.held_out, made.validation, info.schema, settings.validation_batch_size)
+    if not sets.fixed and loader.held_out is None:
+        telemetry.notice("the stream has no validation split: training goes on without validation")
+    return sets
 
 
 def _begin(
