@@ -24,20 +24,14 @@ from trainer.accounting import Accounting
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.batching import Batching
-from trainer.handed_out import HandedOut, HandedOutWindows
-from trainer.held_out import HeldOut
 from trainer.holdout import Holdout
 from trainer.idleness import IDLE_S, Idleness
 from trainer.incoming import Incoming
-from trainer.labels import LabelCheck
 from trainer.ledger import offsets
-from trainer.merge import Merge
-from trainer.order import InOrder, Order
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import Readers
+from trainer.sampler import Sampler
 from trainer.sampling import SamplingSettings
-from trainer.selection import Selection
-from trainer.shuffle import Shuffled
 from trainer.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -105,7 +99,6 @@ class StreamLoader:
         if self._sampling.holdout and held_out is None:
             raise UsageError("a holdout needs a folder to keep its records in: give held_out")
         self._held_out_folder = None if held_out is None else Path(held_out)
-        self._held_out: HeldOut | None = None
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None
@@ -134,18 +127,20 @@ class StreamLoader:
             names = ", ".join(field.name for field in info.schema.fields if field.ragged)
             raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
         position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
-        windowed = bool(self._sampling.shuffle_window)
-        handed_out = HandedOutWindows(self.batch_size) if windowed else HandedOut(self.batch_size)
-        self._accounting = Accounting(position, handed_out)
+        self._sampler = Sampler(
+            info,
+            self._sampling,
+            self._seed,
+            trained=position.trained,
+            quarantine=self._quarantine,
+            held_out=self._held_out_folder,
+        )
+        self._accounting = Accounting(position, self._sampler.handed_out(self.batch_size))
         if durable:
             self._accounting.board.make_durable()
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
-        self._committing = info.incarnation, self._accounting.board
+        self._committing = info.incarnation, self._accounting.board, self._sampler.held_out
         self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
-        if self._sampling.holdout:
-            assert self._held_out_folder is not None, "checked at the beginning"
-            self._held_out = HeldOut(self._held_out_folder, info, self._sampling.holdout_records, position.trained)
-        self._selection = Selection(info, LabelCheck(info.schema, self._quarantine), self._sampling, self._seed)
         self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
@@ -171,9 +166,14 @@ class StreamLoader:
         accounting, handed_out = self._accounting, self._accounting.handed_out
         position = accounting.position
         incoming = Incoming(
-            self._open_readers, self._selection, self.info.dealing, position.trained, position.ledger, self._stages
+            self._open_readers,
+            self._sampler.selection,
+            self.info.dealing,
+            position.trained,
+            position.ledger,
+            self._stages,
         )
-        order = self._order(incoming.merge)
+        order = self._sampler.order(incoming.merge, handed_out, position)
         self._batching = batching = Batching(incoming, self._assembly, accounting, order, self._stages, self._idleness)
         try:
             handed = -1
@@ -193,23 +193,6 @@ class StreamLoader:
                 self._close()
                 accounting.drop_unhanded()
         return batching.replaced
-
-    def _order(self, merge: Merge) -> Order:
-        handed_out, sampling = self._accounting.handed_out, self._sampling
-        keep = None if self._held_out is None else self._held_out.keep
-        if not isinstance(handed_out, HandedOutWindows):
-            return InOrder(merge, handed_out, keep)
-        return Shuffled(
-            merge,
-            handed_out,
-            keep,
-            schema=self.info.schema,
-            dealing=self.info.dealing,
-            size=sampling.shuffle_window,
-            seed=self._seed,
-            label=self.info.schema.label if sampling.balance else None,
-            trained=self.position.ahead.rows,
-        )
 
     @property
     def on_idle(self) -> Callable[[], None] | None:
@@ -298,10 +281,10 @@ class StreamLoader:
         It shows what the marked batches have come past, and stays as it is when more of them are.
         """
         self.connect()
-        if self._held_out is None:
+        if self._sampler.held_out is None:
             return None
         self._accounting.count()
-        return self._held_out.dataset()
+        return self._sampler.held_out.dataset()
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -312,7 +295,7 @@ class StreamLoader:
         """
         self.connect()
         self._accounting.board.make_durable()
-        held_out = 0 if self._held_out is None else self._held_out.save()
+        held_out = 0 if self._sampler.held_out is None else self._sampler.held_out.save()
         chosen = {"sampling": self._sampling.state_dict(), "held_out": held_out}
         return {"group": self.group, **chosen, **self.position.state_dict()}
 
@@ -337,12 +320,12 @@ class StreamLoader:
         again when a reader subscribes.
         """
         self.connect()
-        incarnation, board = self._committing
+        incarnation, board, held_out = self._committing
         if state["incarnation"] != incarnation:
             return  # of a stream that is over: nobody keeps it any more
         positions = offsets(state["positions"])
         board.commit(positions)
-        if self._held_out is not None:
-            self._held_out.trim(state["held_out"])
+        if held_out is not None:
+            held_out.trim(state["held_out"])
         with self._open() as reader:
             reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)

@@ -1,0 +1,61 @@
+"""What is trained on of one stream and in which order: the parts that `SamplingSettings` ask for, put together."""
+
+from pathlib import Path
+
+from protocol.dealing import Positions
+from protocol.quarantine import Quarantine
+from protocol.stream import StreamInfo
+from trainer.handed_out import HandedOut, HandedOutWindows
+from trainer.held_out import HeldOut
+from trainer.labels import LabelCheck
+from trainer.merge import Merge
+from trainer.order import InOrder, Order
+from trainer.position import RunPosition
+from trainer.sampling import SamplingSettings
+from trainer.selection import Selection
+from trainer.shuffle import Shuffled
+
+
+class Sampler:
+    """Of one stream, over all iterations of a life. Held-out records are kept in a folder up to `trained`.
+
+    Raises `UsageError` where the settings do not go with the stream.
+    """
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        settings: SamplingSettings,
+        seed: int,
+        *,
+        trained: Positions,
+        quarantine: Quarantine | None,
+        held_out: Path | None,
+    ) -> None:
+        self._info, self._settings, self._seed = info, settings, seed
+        self.selection = Selection(info, LabelCheck(info.schema, quarantine), settings, seed)
+        self.held_out: HeldOut | None = None
+        if settings.holdout:
+            assert held_out is not None, "the loader has looked"
+            self.held_out = HeldOut(held_out, info, settings.holdout_records, trained)
+
+    def handed_out(self, batch_size: int) -> HandedOut:
+        """The account that this order needs."""
+        return HandedOutWindows(batch_size) if self._settings.shuffle_window else HandedOut(batch_size)
+
+    def order(self, merge: Merge, handed_out: HandedOut, position: RunPosition) -> Order:
+        """Of one iteration, which begins at a position."""
+        keep = None if self.held_out is None else self.held_out.keep
+        if not isinstance(handed_out, HandedOutWindows):
+            return InOrder(merge, handed_out, keep)
+        return Shuffled(
+            merge,
+            handed_out,
+            keep,
+            schema=self._info.schema,
+            dealing=self._info.dealing,
+            size=self._settings.shuffle_window,
+            seed=self._seed,
+            label=self._info.schema.label if self._settings.balance else None,
+            trained=position.ahead.rows,
+        )
