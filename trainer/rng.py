@@ -5,6 +5,8 @@ initialisation of the model and whatever the model draws while it trains, dropou
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,30 @@ def seed_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % NUMPY_SEEDS)  # noqa: NPY002  (libraries draw from the global one)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, all of them draw from `seed`, of 64 bits; then they go on as if nothing had been drawn.
+
+    Of CUDA's generators only that of `device` is looked after, and torch's own `fork_rng` costs 0.7 ms a time.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    states = [generator.get_state() for generator in generators]
+    numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        np.random.seed(seed % NUMPY_SEEDS)  # noqa: NPY002
+        random.seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        np.random.set_state(numpy)  # noqa: NPY002
+        random.setstate(python)
 
 
 def capture_generators(device: torch.device) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.quarantine import FILE as QUARANTINE
+from trainer.augmentation import Augmentation, AugmentationSettings
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
 from trainer.device import DeviceSettings, open_device, pins_memory
+from trainer.dump import Dump, DumpSettings
 from trainer.environment import environment
 from trainer.every import Every
 from trainer.initial import InitialSettings, take_weights
@@ -69,12 +71,13 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     initial = settings_of(InitialSettings, config)
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
     metrics = ValidationMetrics(made.metrics, device)
+    augmented, stages = settings_of(AugmentationSettings, config), Stages()
+    augmentation = Augmentation(made.augment, made.task, augmented, seed=settings.seed, device=device, stages=stages)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
     taken = "" if may_go_on(run_dir, settings.resume) else take_weights(parts.model, initial)
     alone = alone_in(run_dir, settings.resume, mean)
     with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
-        stages = Stages()
         loader = StreamLoader(
             settings.stream,
             batch_size=settings.batch_size,
@@ -109,6 +112,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 loader=loader,
                 device=device,
                 transfer=open_transfer(device),
+                augmentation=augmentation,
+                dump=Dump(settings_of(DumpSettings, config), run_dir, loader.info.schema),
                 accumulate=step.accumulate,
                 skip_nan=step.on_nan == "skip",
                 clip_norm=step.clip_norm,
