@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import trainer.distillation  # noqa: F401  (with it all ready-made tasks are known by their names alone)
+import trainer.transforms  # noqa: F401  (as are these)
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser, settings_of
 from trainer.augmentation import AugmentationSettings, add_augment
@@ -97,7 +98,7 @@ COMPONENTS = (
     TraceSettings,
 )
 #: Options that take a class by its path alone.
-CLASSES = (*KINDS, "validation")
+CLASSES = (*KINDS, "validation", "metrics", "augment")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -142,7 +143,7 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
     else:
         parser.add_argument("--validation", metavar="CLASS", type=str | None, default=None, help=text)
     add_metrics(parser, arguments)
-    add_augment(parser)
+    add_augment(parser, arguments)
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.rng import capture_generators, restore_generators, seed_generators
+from trainer.rng import capture_generators, drawing_from, restore_generators, seed_generators
 
 CPU = torch.device("cpu")
 
@@ -80,3 +80,28 @@ def test_cuda_draws_are_repeated_too() -> None:
     expected = draws(device)
     restore_generators(state, device)
     assert draws(device) == expected
+
+
+def test_what_is_drawn_from_a_seed_of_its_own_is_no_part_of_what_is_drawn_elsewhere() -> None:
+    def inside(seed: int) -> list[float]:
+        with drawing_from(seed, CPU):
+            return [*torch.rand(3).tolist(), random.gauss(0, 1), random.random()]
+
+    seed_generators(7)
+    expected = draws(), draws()
+    seed_generators(7)
+    before = draws()
+    one = inside(1 << 63)
+    assert (before, draws()) == expected
+    assert inside(1 << 63) == one
+    assert not set(inside(5)) & set(one)
+
+
+def test_an_error_inside_leaves_the_generators_as_they_were() -> None:
+    seed_generators(7)
+    expected = draws()
+    seed_generators(7)
+    with pytest.raises(KeyError), drawing_from(3, CPU):
+        draws()
+        raise KeyError
+    assert [*torch.rand(3).tolist()] == expected[:3]
