@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import trainer.distillation  # noqa: F401  (with it all ready-made tasks are known by their names alone)
-import trainer.transforms  # noqa: F401  (as are these)
+import trainer.distillation
+import trainer.transforms  # noqa: F401  (with both all ready-made tasks and transforms are known by their names alone)
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser, settings_of
 from trainer.augmentation import AugmentationSettings, add_augment

@@ -23,7 +23,9 @@ RAMP = torch.arange(5, dtype=torch.uint8).expand(40, 1, 5, 5).clone()
 LABELS = torch.arange(40)
 
 
-def augmentation(*transforms: nn.Module, task: Task | None = None, each: Each = "record", seed: int = 0) -> Augmentation:
+def augmentation(
+    *transforms: nn.Module, task: Task | None = None, each: Each = "record", seed: int = 0
+) -> Augmentation:
     settings, task = AugmentationSettings(augment_each=each), task or Classification()
     return Augmentation(transforms, task, settings, seed=seed, device=CPU, stages=Stages())
 
@@ -42,7 +44,9 @@ def test_each_record_draws_for_itself() -> None:
     changed = augmentation(v2.RandomHorizontalFlip())({"image": RAMP, "label": LABELS}, 1)
     mirrored = [torch.equal(one, RAMP[0].flip(-1)) for one in changed["image"]]
     assert 10 < sum(mirrored) < 30
-    assert all(torch.equal(one, RAMP[0]) for one, flipped in zip(changed["image"], mirrored, strict=True) if not flipped)
+    assert all(
+        torch.equal(one, RAMP[0]) for one, flipped in zip(changed["image"], mirrored, strict=True) if not flipped
+    )
     assert changed["label"] is LABELS
 
 
@@ -118,7 +122,10 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("transform", "said"),
     [
-        (Half(), r"Half .* 'image', uint8 \[40, 1, 5, 5\], of which it makes uint8 \[20, 1, 5, 5\]: give one of its rec"),
+        (
+            Half(),
+            r"Half .* 'image', uint8 \[40, 1, 5, 5\], of which it makes uint8 \[20, 1, 5, 5\]: give one of its rec",
+        ),
         (Listed(), r"Listed .* of which it makes list: give one of its records"),
         (Odd(), r"Odd does not go with the column 'image', uint8 \[40, 1, 5, 5\]: KeyError: 'no such colour' \(test_"),
         (v2.RandomCrop(9), r"RandomCrop does not go with .*: ValueError: Required crop size"),
