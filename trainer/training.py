@@ -54,7 +54,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     settings = settings_of(TrainSettings, config)
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
-    tested = settings_of(PrequentialSettings, config)
+    tested, dumped = settings_of(PrequentialSettings, config), settings_of(DumpSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -113,7 +113,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 device=device,
                 transfer=open_transfer(device),
                 augmentation=augmentation,
-                dump=Dump(settings_of(DumpSettings, config), run_dir, loader.info.schema),
+                dump=Dump(dumped, run_dir, loader.info.schema),
                 accumulate=step.accumulate,
                 skip_nan=step.on_nan == "skip",
                 clip_norm=step.clip_norm,
