@@ -20,6 +20,7 @@ from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.prediction import PredictionSettings, predict_run
 from trainer.prediction_input import InputSettings
 from trainer.prequential import PrequentialSettings
+from trainer.sampling import SamplingSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
 from trainer.stopping import StoppingSettings
@@ -87,6 +88,7 @@ COMPONENTS = (
     TrainSettings,
     DeviceSettings,
     InitialSettings,
+    SamplingSettings,
     OptimizationSettings,
     StepSettings,
     AugmentationSettings,
@@ -136,7 +138,7 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
     add_model(parser)
     add_optimizer(parser)
-    text = "class path of a map-style dataset to validate on, in place of the stream's own split"
+    text = "class path of a map-style dataset to validate on, before the stream's own splits"
     own = class_path_in(arguments, "validation")
     if own is not None:
         add_class(parser, "validation", import_class(own, "--validation"), text)

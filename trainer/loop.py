@@ -29,7 +29,6 @@ from trainer.report import Standing
 from trainer.rng import capture_generators, restore_generators
 from trainer.room import Room
 from trainer.skipping import Skipping
-from trainer.splits import Batches
 from trainer.stages import Stages
 from trainer.step import StepNotTaken, micro_batches, train_step
 from trainer.stopping import Stopping
@@ -37,8 +36,9 @@ from trainer.task import Outcome, Prepared
 from trainer.telemetry import Telemetry
 from trainer.trace import Trace
 from trainer.transfer import Columns, Transfer
-from trainer.validation import validate
+from trainer.validation import Observer, validate
 from trainer.validation_metrics import ValidationMetrics
+from trainer.validation_sets import ValidationSets
 from trainer.weights import norms
 from trainer.wording import time_went
 
@@ -76,7 +76,7 @@ class Training:
     stopping: Stopping
     prequential: Prequential
     intervals: Intervals
-    validation: Batches | None
+    validation: ValidationSets
     metrics: ValidationMetrics
     meaning: dict[str, Any]
     stages: Stages = field(default_factory=Stages)
@@ -232,12 +232,13 @@ class Training:
         return None
 
     def _validate(self) -> None:
-        if self.validation is None:
-            return
         parts, confusion, mistakes = self.parts, Confusion(), Mistakes()
-        observers = confusion.observe, mistakes.observe
         with self.stages.of("validation"):
-            metrics = validate(parts.judged, parts.task, self.validation, self.device, observers, self.metrics)
+            found = self._found([confusion.observe, mistakes.observe])
+        if not found:
+            return
+        name, *beside = found
+        metrics = found[name]
         if not isfinite(metrics["loss"]):
             raise DataFault(f"the validation loss is not a number at {self.samples} samples")
         parts.schedule.validated(metrics["loss"])
@@ -245,7 +246,8 @@ class Training:
         self.since_validation.reset()
         self.validated_at = self.samples
         verdict = self.stopping.observe(self.samples, train_loss, metrics["loss"])
-        self.telemetry.validation(self.samples, metrics, best=verdict.best, confusion=confusion)
+        others = {other: found[other] for other in beside}
+        self.telemetry.validation(self.samples, metrics, best=verdict.best, confusion=confusion, others=others)
         self.telemetry.details(parts.model, confusion, mistakes)
         if verdict.best:
             with self.stages.of("checkpoint"):
@@ -255,6 +257,14 @@ class Training:
         if verdict.stop:
             self.telemetry.notice(f"stopped early: {self.stopping.explanation()}")
             self.stop("early stop")
+
+    def _found(self, observers: Sequence[Observer]) -> dict[str, dict[str, float]]:
+        """The figures of each set that has records, by name; the first one is looked at by the observers, too."""
+        found: dict[str, dict[str, float]] = {}
+        for name, batches in self.validation.now().items():
+            looked_at_by = () if found else observers
+            found[name] = validate(self.parts.judged, self.parts.task, batches, self.device, looked_at_by, self.metrics)
+        return found
 
     def _save(self, *, alone: bool = False) -> None:
         with self.stages.of("checkpoint"):

@@ -93,6 +93,8 @@ class ValidationReport:
     """The share of each class's records that was told right, by name; empty where there are no or too many classes."""
     confusion: Sequence[Sequence[int]] = ()
     """[class][told class]: how many records; empty in the same cases."""
+    others: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Metrics on other sets of held-out records, by their names; they decide nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

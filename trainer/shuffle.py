@@ -118,11 +118,11 @@ class Shuffled:
     def _complete(self) -> None:
         """All of the window has come."""
         assert self._number is not None, "a window has something"
-        order = np.random.RandomState([self._seed, self._number % 2**32, self._number // 2**32]).permutation(
-            self._count
-        )
+        drawn = np.random.RandomState([self._seed, self._number % 2**32, self._number // 2**32])
+        order = drawn.permutation(self._count)
         if self._label is not None:
-            order = order[balanced(self._rows[self._label][order])]
+            kept = balanced(self._rows[self._label][order])
+            order = drawn.permutation(order[kept])  # as it was, the frequent classes would all come early
             self._thin(order)
         partitions, offsets, times_ns = self._where[:, order]
         self._handed_out.copy_window(Window(self._passed, partitions))

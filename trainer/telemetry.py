@@ -148,7 +148,13 @@ class Telemetry:
         return report
 
     def validation(
-        self, samples: int, metrics: Mapping[str, float], *, best: bool, confusion: Confusion
+        self,
+        samples: int,
+        metrics: Mapping[str, float],
+        *,
+        best: bool,
+        confusion: Confusion,
+        others: Mapping[str, Mapping[str, float]] | None = None,
     ) -> ValidationReport:
         """Tell what a validation found, by class where there are few enough of them."""
         names = () if self._start is None else self._start.info.schema.class_names
@@ -158,6 +164,7 @@ class Telemetry:
             best=best,
             per_class=confusion.per_class(names) if confusion.shown else {},
             confusion=confusion.matrix(),
+            others={name: _floats(figures) for name, figures in (others or {}).items()},
         )
         self._write(report)
         return report

@@ -8,8 +8,8 @@ from trainer.wording import metric_names
 #: The page of custom scalars: what matters, in the order in which it is looked for.
 LAYOUT = {
     "training": {
-        "loss": ["Multiline", ["^loss/train$", "^loss/validation$"]],
-        "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/validation$"]],
+        "loss": ["Multiline", ["^loss/train$", "^loss/validation.*$"]],
+        "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/validation.*$"]],
         "prequential accuracy": ["Multiline", ["^prequential/accuracy_.*$"]],
         "prequential loss": ["Multiline", ["^prequential/loss_.*$"]],
         "learning rate": ["Multiline", ["^learning_rate$"]],
@@ -53,6 +53,7 @@ def validation_scalars(report: ValidationReport) -> Scalars:
         **_by_name(report.metrics, "validation"),
         **(_by_name(report.metrics, "best") if report.best else {}),
         **{f"accuracy_by_class/{name}": share for name, share in report.per_class.items()},
+        **{tag: value for name, metrics in report.others.items() for tag, value in _by_name(metrics, name).items()},
     }
 
 

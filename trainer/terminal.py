@@ -64,6 +64,8 @@ class PlainLines(Sink):
             case ValidationReport():
                 best = "  best" if fact.best else ""
                 self._print(f"samples {fact.samples}  validation  {_numbers(fact.metrics)}{best}")
+                for name, metrics in fact.others.items():
+                    self._print(f"samples {fact.samples}  {name}  {_numbers(metrics)}")
             case Notice():
                 self._print(f"samples {fact.samples}  {fact.text}")
             case Waiting():

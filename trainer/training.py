@@ -38,8 +38,9 @@ from trainer.readers import prepare_workers
 from trainer.report import Start
 from trainer.rng import seed_generators
 from trainer.run_dir import alone_in, may_go_on, stream_state
+from trainer.sampling import SamplingSettings
 from trainer.settings import TrainSettings
-from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own, fetch_splits
+from trainer.splits import fetch_splits
 from trainer.stages import Stages
 from trainer.step import StepSettings
 from trainer.stopping import Stopping, StoppingSettings
@@ -47,6 +48,10 @@ from trainer.telemetry import Telemetry, TelemetrySettings, open_telemetry, tens
 from trainer.trace import TraceSettings, open_trace
 from trainer.transfer import open_transfer
 from trainer.validation_metrics import ValidationMetrics
+from trainer.validation_sets import ValidationSets, validation_sets
+
+#: In the run directory: the folder of what is held out of the stream.
+HELD_OUT = "held_out"
 
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
@@ -54,7 +59,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     settings = settings_of(TrainSettings, config)
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
-    tested, dumped = settings_of(PrequentialSettings, config), settings_of(DumpSettings, config)
+    tested, sampling = settings_of(PrequentialSettings, config), settings_of(SamplingSettings, config)
+    augmented, dumped = settings_of(AugmentationSettings, config), settings_of(DumpSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -71,7 +77,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     initial = settings_of(InitialSettings, config)
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
     metrics = ValidationMetrics(made.metrics, device)
-    augmented, stages = settings_of(AugmentationSettings, config), Stages()
+    stages = Stages()
     augmentation = Augmentation(made.augment, made.task, augmented, seed=settings.seed, device=device, stages=stages)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
@@ -93,6 +99,9 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             pin_memory=pin_memory,
             stages=stages,
             quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
+            sampling=sampling,
+            held_out=run_dir / HELD_OUT,
+            seed=settings.seed,
         )
         if resumed is not None:
             loader.load_state_dict(stream_state(*resumed, run_dir, loader.group))
@@ -155,7 +164,7 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
 
 def _validation(
     made: Any, loader: StreamLoader, run_dir: Path, settings: TrainSettings, telemetry: Telemetry
-) -> Batches | None:
+) -> ValidationSets:
     info = loader.info
     try:
         held = fetch_splits(
@@ -168,12 +177,10 @@ def _validation(
     except OSError as error:
         mend = "make room, or give another --run_dir"
         raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error
-    if made.validation is not None:
-        return batches_of_own(made.validation, info.schema, settings.validation_batch_size)
-    if VALIDATION in held:
-        return batches_of(held[VALIDATION], settings.validation_batch_size)
-    telemetry.notice("the stream has no validation split: training goes on without validation")
-    return None
+    sets = validation_sets(held, lambda: loader.held_out, made.validation, info.schema, settings.validation_batch_size)
+    if not sets.fixed and loader.held_out is None:
+        telemetry.notice("the stream has no validation split: training goes on without validation")
+    return sets
 
 
 def _begin(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from producer.publisher import Publisher
@@ -178,12 +179,18 @@ def test_of_each_class_as_many_are_taken_as_of_the_rarest(labels: list[int]) -> 
     assert Counter(found.tolist()) == dict.fromkeys(counts, min(counts.values(), default=0))
 
 
+def in_windows(found: list[int], windows: npt.NDArray[np.int64]) -> list[list[int]]:
+    """The ids that were trained of each window, in that order."""
+    return [[each for each in found if each in set(window.tolist())] for window in windows]
+
+
 def test_a_balanced_stream_counts_what_was_thinned_and_goes_on_the_same(seed: int) -> None:
     labels = (np.random.RandomState(seed % 2**32).rand(900) < 0.2).astype(np.int64)
     schema = Schema((Field("id", "int64"), Field("label", "int64")), label="label", label_range=(0, 1))
     source = ColumnSource("unbalanced", schema, {"id": np.arange(900), "label": labels})
     sampling = SamplingSettings(shuffle_window=100, balance=True)
     with serving(computed(source, partitions=4)) as url:
+        windows = np.array(trained(StreamLoader(url, batch_size=16))).reshape(9, 100)
         whole = StreamLoader(url, batch_size=16, sampling=sampling)
         found = trained(whole)
         first = StreamLoader(url, batch_size=16, sampling=sampling)
@@ -193,6 +200,8 @@ def test_a_balanced_stream_counts_what_was_thinned_and_goes_on_the_same(seed: in
         again += trained(second)
     assert again == found
     assert labels[found].mean() == 0.5
+    halves = [labels[of_window[len(of_window) // 2 :]].mean() for of_window in in_windows(found, windows)]
+    assert 0.35 < np.mean(halves) < 0.65, "the rare class is spread over each window"
     assert whole.position.totals()["thinned"] == 900 - len(found) == second.position.totals()["thinned"]
 
 
