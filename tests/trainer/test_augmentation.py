@@ -158,6 +158,7 @@ AUGMENTED = (
     *("--augment+", "trainer.transforms.RandomShift", "--augment.pixels", "2"),
     *("--model", "tests.trainer.counting.DroppingClassifier"),
 )
+RUNS: dict[str, tuple[str, ...]] = {"plain": (), "augmented": AUGMENTED[:-2]}
 
 
 def newest(run_dir: Path) -> State:
@@ -172,17 +173,24 @@ def losses(run_dir: Path, kind: str) -> list[float]:
     return [(line["metrics"] if kind == "validation" else line["train"])["loss"] for line in told]
 
 
-def test_a_run_that_was_stopped_goes_on_with_the_same_bits(tmp_path: Path) -> None:
-    whole = newest(train(tmp_path / "whole", pictures(), *AUGMENTED))
-    train(tmp_path / "parts", pictures(), *AUGMENTED, "--max_samples", "320")
-    parts = newest(train(tmp_path / "parts", pictures(), *AUGMENTED))
+@pytest.mark.parametrize("window", ["0", "200"])
+def test_a_run_that_was_stopped_goes_on_with_the_same_bits(tmp_path: Path, window: str) -> None:
+    options = (*AUGMENTED, "--shuffle_window", window)
+    whole = newest(train(tmp_path / "whole", pictures(), *options))
+    train(tmp_path / "parts", pictures(), *options, "--max_samples", "320")
+    parts = newest(train(tmp_path / "parts", pictures(), *options))
     assert parts["samples"] == whole["samples"] == 640
     for name, weights in whole["model"].items():
         assert torch.equal(parts["model"][name], weights), name
     assert torch.equal(parts["rng"]["torch"], whole["rng"]["torch"])
-    plain = newest(train(tmp_path / "plain", pictures(), *AUGMENTED[-2:]))
-    assert torch.equal(plain["rng"]["torch"], whole["rng"]["torch"]), "dropout draws what it drew without augmentation"
-    assert not all(torch.equal(plain["model"][name], weights) for name, weights in whole["model"].items())
+
+
+def test_a_model_draws_what_it_drew_without_augmentation(tmp_path: Path) -> None:
+    plain, augmented = (
+        newest(train(tmp_path / name, pictures(), *options, *AUGMENTED[-2:])) for name, options in RUNS.items()
+    )
+    assert torch.equal(plain["rng"]["torch"], augmented["rng"]["torch"])
+    assert not all(torch.equal(plain["model"][name], weights) for name, weights in augmented["model"].items())
 
 
 def test_a_validation_sees_records_as_they_are(tmp_path: Path) -> None:
@@ -190,6 +198,3 @@ def test_a_validation_sees_records_as_they_are(tmp_path: Path) -> None:
     plain, augmented = (train(tmp_path / name, pictures(), *options, *still) for name, options in RUNS.items())
     assert losses(augmented, "validation") == losses(plain, "validation")
     assert losses(augmented, "report") != losses(plain, "report")
-
-
-RUNS: dict[str, tuple[str, ...]] = {"plain": (), "augmented": AUGMENTED[:-2]}
