@@ -114,13 +114,14 @@ class Programs:
                 program.signal(9)
                 program.status()
 
-    def start(self, module: str, *arguments: str, cwd: Path) -> Program:
-        """`python -m MODULE ARGUMENTS`."""
+    def start(self, module: str, *arguments: str, cwd: Path, **environment: str) -> Program:
+        """`python -m MODULE ARGUMENTS`, with these values in its environment besides what the parent has."""
         self._count += 1
         out, err = (self._folder / f"{module}-{self._count}.{name}" for name in ("out", "err"))
         out.touch()
         err.touch()
         request = {"module": module, "arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
+        request["environment"] = environment
         program = Program(int(self._parent.ask(request)), out, err, self)
         self._started.append(program)
         return program
@@ -153,8 +154,9 @@ def main() -> None:
             print(pid, flush=True)
 
 
-def run(module: str, arguments: list[str], cwd: str, out: str, err: str) -> int:
+def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environment: dict[str, str]) -> int:
     """One program in this process, which was just forked."""
+    os.environ.update(environment)
     for name in [name for name in sys.modules if name.endswith(".__main__")]:
         del sys.modules[name]  # runpy warns of a program that was imported before
     for descriptor, file in ((0, os.devnull), (1, out), (2, err)):

@@ -3,8 +3,6 @@
 import gzip
 import os
 import struct
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +17,12 @@ from producer.fashion_mnist import SCHEMA, FashionMNIST
 from producer.fashion_mnist_files import FILES, FilesMissing, fetch
 from producer.idx import IdxError, read_idx
 from protocol.errors import UsageError
+from tests.programs import Programs
 
 Array = npt.NDArray[np.uint8]
 REPOSITORY = Path(__file__).parents[2]
+#: A proxy that refuses.
+NOWHERE = "http://127.0.0.1:9"
 TRAIN, TEST = 40, 12
 HELD_WITH_SEED_0 = [0, 2, 14, 17, 21, 22, 23, 31, 37, 38]
 
@@ -218,7 +219,7 @@ def test_what_is_there_is_not_fetched_again(root: Path) -> None:
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that refuses stands for a network that is not there."""
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name, NOWHERE)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setattr(urllib.request, "_opener", None)
 
@@ -239,20 +240,11 @@ def program(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.usefixtures("no_network")
-def test_where_no_way_leads_to_the_files_both_are_named_and_nothing_is_left(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "producer.fashion_mnist", str(tmp_path / "data")],
-        cwd=REPOSITORY,
-        env={**os.environ, "PATH": str(tmp_path)},  # no apt-get there
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 2
-    assert run.stderr.count("\n") == 1
+def test_where_no_way_leads_to_the_files_both_are_named_and_nothing_is_left(tmp_path: Path, started: Programs) -> None:
+    neither = {"PATH": str(tmp_path), "http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": ""}  # nor apt-get
+    complaint = started.start("producer.fashion_mnist", str(tmp_path / "data"), cwd=REPOSITORY, **neither).complaint()
     for word in ("torchvision", "dataset-fashion-mnist", "--source.root", "connect to the internet"):
-        assert word in run.stderr
+        assert word in complaint
     assert list((tmp_path / "data").iterdir()) == []
 
 

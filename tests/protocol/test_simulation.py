@@ -14,9 +14,11 @@ SEEDS = (
     if "SEED" in os.environ
     else [range(first, first + A_TEST) for first in range(0, SCHEDULES, A_TEST)]
 )
+#: All but the first are called slow: nothing in them depends on a library's version.
+CASES = [pytest.param(seeds, marks=[pytest.mark.slow] if seeds.start else []) for seeds in SEEDS]
 
 
-@pytest.mark.parametrize("seeds", SEEDS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+@pytest.mark.parametrize("seeds", CASES, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
 def test_every_record_is_delivered_in_order_and_once_whatever_happens_to_links_and_lives(seeds: range) -> None:
     for seed in seeds:
         try:

@@ -237,6 +237,7 @@ def test_what_cannot_be_trained_on_is_passed_over_and_counted_over_a_kill(nurser
         "trained": state["samples"],
         "held_out": 0,
         "skipped": sum(map(len, skipped)),
+        "thinned": 0,
         "rejected": len(rejected),
         "lost": 0,
     }

@@ -155,6 +155,7 @@ def test_a_network_that_learns_noise_by_heart_is_stopped() -> None:
     assert_that_over_fitting_was_seen(passes_until_stop(*pictures_of_noise(900), train=600, early_stop=5))
 
 
+@pytest.mark.long
 def test_a_network_that_sees_2000_garments_many_times_is_stopped() -> None:
     garments = pictures_of_garments()
     if garments is None:
