@@ -10,13 +10,16 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
+from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from tests.trainer.trained_run import pictures, train
-from trainer.augmentation import Augmentation, AugmentationSettings, Each, seed_of
+from trainer.augmentation import Augmentation, AugmentationSettings, Each, add_augment, seed_of
 from trainer.checkpoint_files import State, load_newest
+from trainer.rng import drawing_from
 from trainer.stages import Stages
 from trainer.task import Outcome, Prepared, Task
 from trainer.tasks import Classification, Regression
+from trainer.transforms import RandomShift
 
 CPU = torch.device("cpu")
 RAMP = torch.arange(5, dtype=torch.uint8).expand(40, 1, 5, 5).clone()
@@ -99,6 +102,32 @@ def test_what_the_batch_shows_is_left_as_it_was() -> None:
 def test_without_transforms_the_columns_are_what_they_were() -> None:
     columns = {"image": RAMP}
     assert augmentation()(columns, 1) is columns
+
+
+V2 = "torchvision.transforms.v2."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        ([f"{V2}RandomRotation", "--augment.degrees", "10"], v2.RandomRotation(10)),
+        (
+            [f"{V2}RandomAffine", "--augment.degrees", "5", "--augment.translate", "[0.1, 0]"],
+            v2.RandomAffine(5, (0.1, 0)),
+        ),
+        ([f"{V2}ColorJitter", "--augment.brightness", "0.2"], v2.ColorJitter(0.2)),
+        ([f"{V2}RandomCrop", "--augment.size", "28", "--augment.padding", "4"], v2.RandomCrop(28, padding=4)),
+        (["RandomShift", "--augment.pixels", "2"], RandomShift(2)),
+    ],
+)
+def test_what_transforms_are_told_may_be_typed(arguments: list[str], made: nn.Module) -> None:
+    parser, line = ArgumentParser(), ["--augment+", *arguments]
+    add_augment(parser, line)
+    (found,) = parser.make(parser.parse_args(line)).augment
+    with drawing_from(3, CPU):
+        expected = made(RAMP.repeat(1, 1, 6, 6))
+    with drawing_from(3, CPU):
+        assert torch.equal(found(RAMP.repeat(1, 1, 6, 6)), expected)
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------
