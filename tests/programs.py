@@ -120,7 +120,13 @@ class Programs:
         out, err = (self._folder / f"{module}-{self._count}.{name}" for name in ("out", "err"))
         out.touch()
         err.touch()
-        request = {"module": module, "arguments": arguments, "cwd": str(cwd), "out": str(out), "err": str(err)}
+        request: dict[str, Any] = {
+            "module": module,
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "out": str(out),
+            "err": str(err),
+        }
         request["environment"] = environment
         program = Program(int(self._parent.ask(request)), out, err, self)
         self._started.append(program)
