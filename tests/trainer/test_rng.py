@@ -104,3 +104,19 @@ def test_an_error_inside_leaves_the_generators_as_they_were() -> None:
     with pytest.raises(IndexError), drawing_from(3, CPU):
         random.choice(torch.rand(0).tolist())
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_device_draws_from_that_seed_as_well_and_then_goes_on() -> None:
+    device = torch.device("cuda", 0)
+
+    def inside() -> list[float]:
+        with drawing_from(3, device):
+            return [*torch.rand(3, device=device).tolist()]
+
+    seed_generators(7)
+    one = inside()
+    expected = draws(device)
+    seed_generators(7)
+    assert draws(device) == expected
+    assert inside() == one
