@@ -106,6 +106,7 @@ def test_an_error_inside_leaves_the_generators_as_they_were() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_device_draws_from_that_seed_as_well_and_then_goes_on() -> None:
     device = torch.device("cuda", 0)
