@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from protocol.log import Log
 from protocol.messages import STREAM
 from protocol.server_socket import ServerSocket
 
+VALIDATION = "validation"
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
 
 DESCRIPTION = """Serve a stream over ZeroMQ.
@@ -36,7 +37,7 @@ served as it comes, from memory or (--log.path) from a log on disk. Trainers may
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
-  python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 5000
+  python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
   python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
 
 
@@ -58,8 +59,11 @@ class ProducerSettings:
     """passes over a dataset; 0: endless"""
     seed: int = 0
     """orders the passes"""
-    validation: int = 0
-    """records that a dataset without splits of its own holds out for validation"""
+    validation: int | float = 0
+    """records that a dataset without a validation split of its own holds out for it: a number, or a share below 1"""
+    splits: dict[str, int | float] = field(default_factory=dict)
+    """further splits by name, drawn one after the other, such as '{dark: 500, test: 0.2}'; shares are of all records
+    that would be streamed without any"""
     until: Literal["stopped", "committed"] = "stopped"
     """committed: end once the stream has ended and every group has committed all of it"""
     status_every_s: float = 10.0
@@ -68,10 +72,17 @@ class ProducerSettings:
     def __post_init__(self) -> None:
         if min(self.rate, self.passes, self.validation, self.status_every_s) < 0:
             raise UsageError("--rate, --passes, --validation and --status_every_s are 0 or more")
+        if self.validation and VALIDATION in self.splits:
+            raise UsageError("--validation and --splits both say how many records validation has: give one of them")
         try:
             Dealing(self.partitions, 1)
         except ValueError as error:
             raise UsageError(f"--partitions: {error}") from error
+
+    @property
+    def sizes(self) -> dict[str, int | float]:
+        """How many records each split has, in the order in which they are drawn."""
+        return ({VALIDATION: self.validation} if self.validation else {}) | self.splits
 
 
 def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
@@ -98,9 +109,9 @@ def main(arguments: Sequence[str]) -> int:
     settings = settings_of(ProducerSettings, config)
     if settings.until == "committed" and settings.passes == 0 and not _live(source):
         raise UsageError("--until committed needs an end: give --passes N")
-    if _live(source) and (settings.passes or settings.validation):
+    if _live(source) and (settings.passes or settings.sizes):
         raise UsageError(
-            "--passes and --validation are for datasets: a live source gives its records once, as they come"
+            "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
         )
     log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
     if log.path and not _live(source):
@@ -141,7 +152,7 @@ def _logs(
     if _live(source):
         feed = Feed(source, settings.partitions, log, bad_records)
         return {STREAM: feed.log}, feed
-    dataset = source_from(source, validation=settings.validation, seed=settings.seed)
+    dataset = source_from(source, splits=settings.sizes, seed=settings.seed)
     stream = ComputedLog(
         dataset,
         Dealing(settings.partitions, stripe_of(dataset)),

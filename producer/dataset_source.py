@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from producer.conform import RecordCheck
 from producer.inference import as_array, infer_schema, is_integer
-from producer.source import Indices, Source, content_digest, divide, random_state
+from producer.source import Indices, Size, Source, content_digest, divide, random_state
 from protocol.chunk import LENGTH_DTYPE, Column, Ragged
 from protocol.errors import DataFault, UsageError
 from protocol.schema import Field, Schema
@@ -23,13 +23,13 @@ SAMPLE_DRAW = 0x73616D70
 SAMPLE_SEED = 0
 
 
-def source_from(dataset: object, *, validation: int | float = 0, seed: int = 0) -> Source:
-    """A `Source` as it is, any other map-style dataset wrapped; with `validation` records held out (see `divide`).
+def source_from(dataset: object, *, splits: Mapping[str, Size] | None = None, seed: int = 0) -> Source:
+    """A `Source` as it is, any other map-style dataset wrapped; with the records of `splits` held out (see `divide`).
 
     Raises `UsageError` for anything that cannot be read by index.
     """
     if isinstance(dataset, Source):
-        return divide(dataset, validation, seed)
+        return divide(dataset, splits or {}, seed)
     name = dataset.__name__ if isinstance(dataset, type) else type(dataset).__name__
     if isinstance(dataset, type):
         raise UsageError(f"{name} is a class where a dataset is due: give an object made from it")
@@ -39,7 +39,7 @@ def source_from(dataset: object, *, validation: int | float = 0, seed: int = 0) 
             f"{name} is not a map-style dataset: a source has __len__ and __getitem__(index); "
             "a live source has __iter__ and gives mappings of field names to values"
         )
-    return divide(DatasetSource(dataset), validation, seed)
+    return divide(DatasetSource(dataset), splits or {}, seed)
 
 
 class DatasetSource(Source):

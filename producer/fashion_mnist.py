@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from producer.fashion_mnist_files import CLASSES, PICTURE_SHAPE, Bytes, fetch, read_side
-from producer.source import ColumnSource, Source, Subset, divided_indices, held_out_count
+from producer.source import ColumnSource, Source, Subset, divided_indices, split_counts
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
 
@@ -34,12 +34,12 @@ class FashionMNIST(Subset):
     picture's index among the 60,000, or among the 10,000.
     """
 
-    def __init__(self, root: str = "data", validation: int = 5000, seed: int = 0) -> None:
+    def __init__(self, root: str = "data", validation: int | float = 5000, seed: int = 0) -> None:
         """Read the files.
 
         Args:
             root: the folder that holds them, as `python -m producer.fashion_mnist ROOT` fills it
-            validation: how many of the training pictures are held out
+            validation: how many of the training pictures are held out, a share of them where it is below 1
             seed: picks which
 
         Raises:
@@ -48,10 +48,12 @@ class FashionMNIST(Subset):
         """
         folder = Path(root)
         train = _columns("FashionMNIST", *read_side(folder, "train"))
-        splits: dict[str, Source] = {}
-        kept, held = divided_indices(len(train), held_out_count(len(train), validation), seed)
-        if len(held):
-            splits["validation"] = Subset(train, held, name="FashionMNIST validation")
+        counts = split_counts(len(train), {"validation": validation} if validation else {})
+        kept, *held = divided_indices(len(train), list(counts.values()), seed)
+        splits: dict[str, Source] = {
+            name: Subset(train, indices, name=f"FashionMNIST {name}")
+            for name, indices in zip(counts, held, strict=True)
+        }
         splits["test"] = _columns("FashionMNIST test", *read_side(folder, "test"))
         super().__init__(train, kept, splits=splits)
 

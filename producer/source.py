@@ -1,8 +1,9 @@
 """A finite source: a set of records that can be read by index, again and again, and always alike."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,16 @@ from protocol.errors import UsageError
 from protocol.schema import Schema
 
 Indices = npt.NDArray[np.int64]
+#: How many records a split has: a number, or a share of all where it is below 1.
+Size = int | float
 
 MAX_SEED = (1 << 32) - 1
 DIGEST_BYTES = 16
 
 #: Keeps the draws for a split apart from those for the passes (producer/computed_log.py) under one seed.
 SPLIT_DRAW = 0x73706C74
+#: A name that users give to a split; it becomes that of a folder and of charts.
+SPLIT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class Source(ABC):
@@ -118,39 +123,57 @@ class Subset(Source):
         return self._splits
 
 
-def divide(source: Source, held_out: int | float, seed: int) -> Source:
-    """`source` without `held_out` of its records, which become its split `validation`.
+def divide(source: Source, sizes: Mapping[str, Size], seed: int) -> Source:
+    """`source` without the records of these splits, drawn one after the other; other splits of the source stay.
 
-    `held_out` is a number of records, or a share where it is below 1. Other splits of the source stay.
+    So a split has the same records whatever is named after it. Raises `UsageError` for what cannot be held out.
     """
-    count = held_out_count(len(source), held_out)
-    if count == 0:
+    counts = split_counts(len(source), sizes)
+    if not counts:
         return source
-    if "validation" in source.splits():
-        raise UsageError(f"{source.name} brings a validation split of its own: leave out the number to hold out")
-    kept, held = divided_indices(len(source), count, seed)
-    validation = Subset(source, held, name=f"{source.name} validation")
-    return Subset(source, kept, splits={"validation": validation, **source.splits()})
+    own = source.splits()
+    if twice := next((name for name in counts if name in own), None):
+        raise UsageError(
+            f"{source.name} brings a split {twice!r} of its own: give its size to the source, where that takes one "
+            f"(--source.{twice}), or leave it out"
+        )
+    kept, *held = divided_indices(len(source), list(counts.values()), seed)
+    names = zip(counts, held, strict=True)
+    splits = {name: Subset(source, indices, name=f"{source.name} {name}") for name, indices in names}
+    return Subset(source, kept, splits={**splits, **own})
 
 
-def held_out_count(records: int, held_out: int | float) -> int:
-    """The number of records that `held_out` (a number, or a share below 1) means; raises `UsageError`."""
-    share = held_out < 1
-    if held_out < 0 or not (share or float(held_out).is_integer()):
-        raise UsageError(f"cannot hold out {held_out!r} records: give a number of records or a share between 0 and 1")
-    count = round(records * held_out) if share else int(held_out)
-    if count and count >= records:
-        raise UsageError(f"cannot hold out {count} of {records} records: nothing would be left to train on")
+def split_counts(records: int, sizes: Mapping[str, Size]) -> dict[str, int]:
+    """How many of so many records each split has, at least one. Raises `UsageError`."""
+    counts = {name: _count(records, name, size) for name, size in sizes.items()}
+    if counts and sum(counts.values()) >= records:
+        raise UsageError(
+            f"cannot hold out {sum(counts.values())} of {records} records: nothing would be left to train on"
+        )
+    return counts
+
+
+def _count(records: int, name: str, size: Size) -> int:
+    if not SPLIT_NAME.fullmatch(name):
+        raise UsageError(f"a split cannot be called {name!r}: give a name of letters, digits and _, such as dark_room")
+    share = size < 1
+    if size < 0 or not (share or float(size).is_integer()):
+        mend = "give a number of records or a share between 0 and 1"
+        raise UsageError(f"cannot hold out {size!r} records as the split {name!r}: {mend}")
+    count = round(records * size) if share else int(size)
+    if not count:
+        raise UsageError(f"the split {name!r} would hold none of {records} records: give it more, or leave it out")
     return count
 
 
-def divided_indices(records: int, held_out: int, seed: int) -> tuple[Indices, Indices]:
-    """(kept, held out): two ascending arrays that divide 0 to `records` - 1 at random by `seed`.
+def divided_indices(records: int, held_out: Sequence[int], seed: int) -> list[Indices]:
+    """What is kept, and what each split holds of 0 to `records` - 1: ascending arrays, divided at random by `seed`.
 
     Drawn from numpy's `RandomState`, whose stream is frozen by policy, so the same seed divides alike for ever.
     """
     order = random_state(seed, SPLIT_DRAW).permutation(records).astype(np.int64, copy=False)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    *held, kept = np.split(order, np.cumsum(held_out, dtype=np.int64))
+    return [np.sort(part) for part in (kept, *held)]
 
 
 def random_state(seed: int, *draw: int) -> np.random.RandomState:

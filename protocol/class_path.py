@@ -116,15 +116,15 @@ def class_paths(settings: object) -> Iterator[str]:
 
 
 def _alone(settings: object, options: Sequence[str]) -> Iterator[str]:
-    """The values of these options, which a sweep nests (`train`) and may list (`choice`)."""
+    """The values of these options, some of them lists, which a sweep nests (`train`) and may list (`choice`)."""
     if not isinstance(settings, dict):
         return
     for name, value in settings.items():
         if name not in options:
             yield from _alone(value, options)
             continue
-        choices = value.get("choice") if isinstance(value, dict) else [value]
-        yield from (each for each in choices or () if isinstance(each, str))
+        choices = value.get("choice") if isinstance(value, dict) else value
+        yield from (each for each in (choices if isinstance(choices, list) else [choices]) if isinstance(each, str))
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:

@@ -12,11 +12,13 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from numbers import Number
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
+from jsonargparse.typing import register_type
 
 from protocol.errors import HeadraceError, UsageError
 
@@ -27,6 +29,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 # The docstring under a field of a settings class is that option's help.
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+# What torchvision calls a number, such as the degrees of a rotation.
+register_type(Number, serializer=float, deserializer=float)
 
 #: What jsonargparse says of a value, the innermost first, and how it is said to somebody who typed options.
 WORDING = (

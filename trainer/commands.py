@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import trainer.distillation  # noqa: F401  (with it all ready-made tasks are known by their names alone)
+import trainer.distillation
+import trainer.transforms  # noqa: F401  (with both all ready-made tasks and transforms are known by their names alone)
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import ArgumentParser, settings_of
+from trainer.augmentation import AugmentationSettings, add_augment
 from trainer.checkpoint import CheckpointSettings
 from trainer.device import DeviceSettings
+from trainer.dump import DumpSettings
 from trainer.evaluation import evaluate_run
 from trainer.export import ExportSettings, export_run
 from trainer.initial import InitialSettings
@@ -88,6 +91,8 @@ COMPONENTS = (
     SamplingSettings,
     OptimizationSettings,
     StepSettings,
+    AugmentationSettings,
+    DumpSettings,
     StoppingSettings,
     PrequentialSettings,
     TelemetrySettings,
@@ -95,7 +100,7 @@ COMPONENTS = (
     TraceSettings,
 )
 #: Options that take a class by its path alone.
-CLASSES = (*KINDS, "validation")
+CLASSES = (*KINDS, "validation", "metrics", "augment")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -140,6 +145,7 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
     else:
         parser.add_argument("--validation", metavar="CLASS", type=str | None, default=None, help=text)
     add_metrics(parser, arguments)
+    add_augment(parser, arguments)
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser

@@ -1,16 +1,16 @@
 """What a run shows beside its numbers: pictures, histograms, and the graph of its model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
-from protocol.contact_sheet import Sheet, class_labels, contact_sheet, picture_field, sheet_of
+from protocol.contact_sheet import Sheet, class_labels, contact_sheet, picture_field
 from protocol.schema import Schema
-from trainer.batch import Batch
+from trainer.batch_sheet import batch_sheet
 from trainer.confusion import MOST_CLASSES, Confusion
 from trainer.confusion_sheet import confusion_sheet
 from trainer.graph import NoGraph
@@ -35,11 +35,12 @@ class Details:
         self._passed_over: Callable[[], None] | None = None
         self._said_many = False
 
-    def of_batch(self, samples: int, batch: Batch) -> None:
-        """The pictures that left the loader: a life's first, and then whenever the samples have doubled."""
+    def of_batch(self, samples: int, columns: Mapping[str, Tensor]) -> None:
+        """The pictures that the task got: a life's first, and then whenever the samples have doubled."""
         self.next_batch = max(2 * samples, samples + BATCHES_APART)
-        columns = {name: column[:SHOWN].cpu().numpy() for name, column in batch.items()}
-        self._tell(Pictures(samples=samples, name="loader", sheet=sheet_of(self._schema, columns, SHEET_WIDTH)))
+        sheet = batch_sheet(self._schema, columns, SHOWN, SHEET_WIDTH)
+        if sheet is not None:
+            self._tell(Pictures(samples=samples, name="loader", sheet=sheet))
 
     def of_model(self, samples: int, graph_of: Callable[[], Any]) -> None:
         """The graph that `graph_of` makes; that there is none (`NoGraph`) is said."""

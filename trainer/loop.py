@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
+from trainer.augmentation import Augmentation
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
 from trainer.confusion import Confusion
+from trainer.dump import Dump
 from trainer.every import Every
 from trainer.graph import graph_of
 from trainer.loader import StreamLoader
@@ -33,7 +35,7 @@ from trainer.stopping import Stopping
 from trainer.task import Outcome, Prepared
 from trainer.telemetry import Telemetry
 from trainer.trace import Trace
-from trainer.transfer import Transfer
+from trainer.transfer import Columns, Transfer
 from trainer.validation import Observer, validate
 from trainer.validation_metrics import ValidationMetrics
 from trainer.validation_sets import ValidationSets
@@ -64,6 +66,8 @@ class Training:
     loader: StreamLoader
     device: torch.device
     transfer: Transfer
+    augmentation: Augmentation
+    dump: Dump
     accumulate: int
     skip_nan: bool = False
     clip_norm: float = 0.0
@@ -121,7 +125,8 @@ class Training:
         for batch in self.loader:
             before = self.samples
             enter("step")
-            columns = self.transfer(batch)  # where the device is waited for
+            columns = self.augmentation(self.transfer(batch), batch.number)  # where the device is waited for
+            self.dump(batch, columns)
             enter("copy")
             micro = [parts.task.prepare(each, self.device) for each in micro_batches(columns, batch.count, accumulate)]
             enter("step")
@@ -131,7 +136,7 @@ class Training:
                 self._skipping.skip(batch, parts.model.parameters(), self.samples)
             else:
                 self.loader.mark_trained(batch)
-                self._count(batch, outcome)
+                self._count(batch, columns, outcome)
                 parts.schedule.batch_trained(before, self.samples)
             if intervals.report.due(before, self.samples):
                 self._report()
@@ -167,7 +172,7 @@ class Training:
             parts.average.update()
         return outcome
 
-    def _count(self, batch: Batch, outcome: Outcome) -> None:
+    def _count(self, batch: Batch, columns: Columns, outcome: Outcome) -> None:
         self.samples += batch.count
         self._skipping.trained()
         if outcome.count != batch.count:
@@ -177,7 +182,7 @@ class Training:
         self._gradient_norm = outcome.gradient_norm
         if is_test(batch, self.loader.info):
             self.prequential.add(outcome)
-        self.telemetry.record(batch)
+        self.telemetry.record(batch, columns)
         if self.samples == batch.count:  # the first of the run
             (first, *_) = micro_batches(batch, batch.count, self.accumulate)
             self.telemetry.graph(partial(graph_of, self.parts.model, self.parts.task, first, self.device))

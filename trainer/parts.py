@@ -30,6 +30,7 @@ DEFAULT_OPTIMIZER = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, 
 MEANING = (
     *("model", "task", "optimizer", "lr_scheduler", "batch_size", "seed"),
     *("freeze", "no_decay", "schedule_every", "clip_norm", "ema"),
+    *("augment", "augment_each"),
 )
 
 #: What the class behind each of these options is a kind of.
@@ -143,6 +144,9 @@ def _differences(name: str, was: Any, now: Any) -> list[str]:
     """What differs between two values of a setting; of two objects of one class, their arguments."""
     if was == now:
         return []
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [each for index, pair in pairs for each in _differences(f"{name}[{index}]", *pair)]
     if not isinstance(was, dict) or not isinstance(now, dict) or was.get("class_path") != now.get("class_path"):
         return [f"{name} was {_short(was)}, is {_short(now)}"]
     before, after = was.get("init_args") or {}, now.get("init_args") or {}
@@ -151,4 +155,6 @@ def _differences(name: str, was: Any, now: Any) -> list[str]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
     return str(value.get("class_path", value) if isinstance(value, dict) else value)

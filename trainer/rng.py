@@ -5,6 +5,8 @@ initialisation of the model and whatever the model draws while it trains, dropou
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,29 @@ def seed_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % NUMPY_SEEDS)  # noqa: NPY002  (libraries draw from the global one)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside, Python's and torch's draw from `seed`, of 64 bits; then they go on as if nothing had been drawn.
+
+    Of CUDA's only that of `device` is looked after. Cheap enough for each batch, which torch's `fork_rng` with
+    `manual_seed` (0.7 ms) and numpy's state (0.2 ms) are not.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index])
+    states = [generator.get_state() for generator in generators]
+    python = random.getstate()
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        random.seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        random.setstate(python)
 
 
 def capture_generators(device: torch.device) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Where the time of the training thread goes: a stopwatch that always runs for exactly one stage.
 
-The stages are those that a sample passes (source, wire, reader, loader, copy, step) and what happens at intervals
-(checkpoint, validation); `other` is telemetry and whatever is left. So their sum is the wall time. On CUDA the host
-runs ahead of the device and pays where it waits for it, which is often the copy or the next report.
+The stages are those that a sample passes (source, wire, reader, loader, copy, augment, step) and what happens at
+intervals (checkpoint, validation); `other` is telemetry and whatever is left. So their sum is the wall time. On CUDA
+the host runs ahead of the device and pays where it waits for it, which is often the copy or the next report.
 """
 
 import time
@@ -14,7 +14,7 @@ from protocol.subscription import Waited
 
 #: What a reader may be waited for for; only the readers know which.
 WAITED_FOR: Final = ("source", "wire", "reader")
-STAGES: Final = (*WAITED_FOR, "loader", "copy", "step", "checkpoint", "validation", "other")
+STAGES: Final = (*WAITED_FOR, "loader", "copy", "augment", "step", "checkpoint", "validation", "other")
 #: The time in which the loader waits for its readers, until they have said what for.
 WAITING: Final = "waiting"
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.batch import Batch
 from trainer.confusion import Confusion
@@ -100,8 +100,11 @@ class Telemetry:
             for notice in early:
                 self._write_to([sink for sink in self._sinks if not sink.before_start], notice)
 
-    def record(self, batch: Batch) -> None:
-        """Once after each step; a few microseconds, and no word with the device."""
+    def record(self, batch: Batch, columns: Mapping[str, Tensor] | None = None) -> None:
+        """Once after each step; a few microseconds, and no word with the device.
+
+        `columns` are what the task got of the batch, where that is not the batch itself.
+        """
         self._ages_ns.append(self._wall_ns() - batch.newest_time_ns)
         self._samples += batch.count
         now_s = self._monotonic_s()
@@ -111,7 +114,7 @@ class Telemetry:
             self._next_progress_s = now_s + PROGRESS_EVERY_S
             self._progress(now_s)
         if self._details is not None and self._samples >= self._details.next_batch:
-            self._details.of_batch(self._samples, batch)
+            self._details.of_batch(self._samples, batch if columns is None else columns)
 
     def report(  # noqa: PLR0913  (the fields of `Report`)
         self,

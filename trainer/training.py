@@ -21,9 +21,11 @@ from protocol.errors import (
     UsageError,
 )
 from protocol.quarantine import FILE as QUARANTINE
+from trainer.augmentation import Augmentation, AugmentationSettings
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
 from trainer.device import DeviceSettings, open_device, pins_memory
+from trainer.dump import Dump, DumpSettings
 from trainer.environment import environment
 from trainer.every import Every
 from trainer.initial import InitialSettings, take_weights
@@ -58,6 +60,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     stopping, shown = settings_of(StoppingSettings, config), settings_of(TelemetrySettings, config)
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
     tested, sampling = settings_of(PrequentialSettings, config), settings_of(SamplingSettings, config)
+    augmented, dumped = settings_of(AugmentationSettings, config), settings_of(DumpSettings, config)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -74,12 +77,13 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     initial = settings_of(InitialSettings, config)
     parts = assemble(made, device, step, settings_of(OptimizationSettings, config))
     metrics = ValidationMetrics(made.metrics, device)
+    stages = Stages()
+    augmentation = Augmentation(made.augment, made.task, augmented, seed=settings.seed, device=device, stages=stages)
     mean = meaning(config)
     run_dir = Path(settings.run_dir).expanduser()
     taken = "" if may_go_on(run_dir, settings.resume) else take_weights(parts.model, initial)
     alone = alone_in(run_dir, settings.resume, mean)
     with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
-        stages = Stages()
         loader = StreamLoader(
             settings.stream,
             batch_size=settings.batch_size,
@@ -117,6 +121,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
                 loader=loader,
                 device=device,
                 transfer=open_transfer(device),
+                augmentation=augmentation,
+                dump=Dump(dumped, run_dir, loader.info.schema),
                 accumulate=step.accumulate,
                 skip_nan=step.on_nan == "skip",
                 clip_norm=step.clip_norm,

@@ -15,6 +15,7 @@ DOING = {
     "reader": "waiting for the readers",
     "loader": "putting batches together",
     "copy": "copying to the device",
+    "augment": "augmenting",
     "step": "training",
     "checkpoint": "saving",
     "validation": "validating",

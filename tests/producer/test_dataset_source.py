@@ -236,7 +236,9 @@ def test_paths_are_no_part_of_the_fingerprint() -> None:
 
 
 def test_a_share_is_held_out_for_validation() -> None:
-    source = source_from(TensorDataset(torch.arange(20.0)[:, None], torch.arange(20)), validation=0.25, seed=1)
+    source = source_from(
+        TensorDataset(torch.arange(20.0)[:, None], torch.arange(20)), splits={"validation": 0.25}, seed=1
+    )
     validation = source.splits()["validation"]
     assert (len(source), len(validation)) == (15, 5)
     seen = [n for side in (source, validation) for n in ids(side.take(np.arange(len(side))))]
@@ -246,7 +248,7 @@ def test_a_share_is_held_out_for_validation() -> None:
 def test_a_source_passes_through() -> None:
     source = ColumnSource("numbers", Schema((Field("id", "int64"),)), {"id": np.arange(4)})
     assert source_from(source) is source
-    assert set(source_from(source, validation=2).splits()) == {"validation"}
+    assert set(source_from(source, splits={"validation": 2}).splits()) == {"validation"}
     assert isinstance(source_from([1, 2, 3]), Source)
 
 

@@ -104,6 +104,12 @@ def test_without_held_out_pictures_there_is_no_validation_split(root: Path) -> N
     assert list(source.splits()) == ["test"]
 
 
+def test_a_share_of_the_training_pictures_is_held_out_as_their_number_would_be(root: Path) -> None:
+    share, number = FashionMNIST(str(root), validation=0.25), FashionMNIST(str(root), validation=10)
+    assert share.fingerprint() == number.fingerprint()
+    assert share.splits()["validation"].fingerprint() == number.splits()["validation"].fingerprint()
+
+
 @pytest.mark.parametrize("validation", [-1, TRAIN, TRAIN + 1])
 def test_an_impossible_validation_size_is_the_users_mistake(root: Path, validation: int) -> None:
     with pytest.raises(UsageError, match="cannot hold out"):

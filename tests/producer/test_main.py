@@ -110,6 +110,13 @@ CAMERA = ("--source", "sources.Camera")
         ([*PICTURES, "--source.count", "many"], r"--source.count: many is no int .*--help"),
         ([*PICTURES, "--source.colour", "red"], r"there is no option --source.colour .*--help"),
         ([*PICTURES, "--source.count", "0"], r"Pictures is empty"),
+        ([*PICTURES, "--validation", "1.5"], r"cannot hold out 1.5 records as the split 'validation': give a number"),
+        ([*PICTURES, "--splits", "{dark: 0.5, light: 20}"], r"cannot hold out 40 of 40 records: nothing would be left"),
+        ([*PICTURES, "--splits", "{dark: many}"], r"--splits: .*many.*--help"),
+        ([*PICTURES, "--splits", "dark"], r"--splits: .*dark.*--help"),
+        ([*PICTURES, "--splits", "{dark room: 5}"], r"a split cannot be called 'dark room': give a name of letters"),
+        ([*PICTURES, "--validation", "5", "--splits", "{validation: 5}"], r"both say how many .*: give one of them"),
+        ([*CAMERA, "--splits", "{dark: 5}"], r"--splits are for datasets: a live source gives its records once"),
         ([*PICTURES, "--source.broken", "7"], r"record 7 of Pictures cannot be read: OSError.*mend the dataset"),
         ([*PICTURES, "--on_bad_record", "quarantine"], r"--on_bad_record quarantine .* for live sources: a dataset's"),
         ([*PICTURES, "--reject_nan", "true"], r"--reject_nan are for live sources"),
@@ -258,15 +265,16 @@ def test_until_committed_ends_once_every_group_has_committed_all(
 
 
 def test_the_first_lines_say_what_is_served_and_where(started: Programs, folder: Path) -> None:
-    arguments = (*PICTURES, "--source.count", "2000", "--validation", "500", "--bind", "tcp://127.0.0.1:*")
+    sizes = ("--validation", "500", "--splits", "{dark: 0.1, test: 300}")
+    arguments = (*PICTURES, "--source.count", "2000", *sizes, "--bind", "tcp://127.0.0.1:*")
     program = serving(started.start("producer", *arguments, cwd=folder))
     first, *lines = program.out.splitlines()
-    address = re.fullmatch(r"serving Pictures at (tcp://127.0.0.1:\d+): 1,500 records a pass, 8 partitions", first)
+    address = re.fullmatch(r"serving Pictures at (tcp://127.0.0.1:\d+): 1,000 records a pass, 8 partitions", first)
     assert address, first
     assert lines[0] == "  fields: id int64, image uint8[1, 4, 4], label int64"
-    assert "  split validation: 500 records" in lines
+    assert lines[-3:] == ["  split validation: 500 records", "  split dark: 200 records", "  split test: 300 records"]
     with open_reader(address[1]) as reader:
-        assert reader.describe(timeout_s=60).info.splits == {"validation": 500}
+        assert reader.describe(timeout_s=60).info.splits == {"validation": 500, "dark": 200, "test": 300}
 
 
 def serving(program: Program) -> Program:

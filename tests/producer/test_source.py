@@ -1,11 +1,13 @@
 """Sources are read by index, divided by seed, and known by their content."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.source import ColumnSource, Source, Subset, content_digest, divide, divided_indices, held_out_count
+from producer.source import ColumnSource, Source, Subset, content_digest, divide, divided_indices, split_counts
 from protocol.chunk import Ragged
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
@@ -71,48 +73,74 @@ def test_a_subset_lies_inside_its_source(indices: list[int]) -> None:
         Subset(numbered(3), np.array(indices))
 
 
-@given(st.integers(1, 200), st.data(), st.integers(0, 2**32 - 1))
+@given(st.integers(3, 200), st.data(), st.integers(0, 2**32 - 1))
 def test_a_division_loses_no_record_and_doubles_none(count: int, data: st.DataObject, seed: int) -> None:
-    held_out = data.draw(st.integers(0, count - 1))
-    source = divide(numbered(count), held_out, seed)
-    held = ids(source.splits()["validation"]) if held_out else []
-    assert len(held) == held_out
-    assert sorted(ids(source) + held) == list(range(count))
+    first = data.draw(st.integers(1, count - 2))
+    sizes = {"first": first, "second": data.draw(st.integers(1, count - first - 1))}
+    source = divide(numbered(count), sizes, seed)
+    held = {name: ids(split) for name, split in source.splits().items()}
+    assert {name: len(each) for name, each in held.items()} == sizes
+    assert sorted(ids(source) + held["first"] + held["second"]) == list(range(count))
 
 
 def test_divisions_are_drawn_alike_for_ever() -> None:
-    kept, held = divided_indices(20, 6, seed=3)
+    kept, held = divided_indices(20, [6], seed=3)
     assert held.tolist() == [2, 4, 8, 13, 14, 19]
     assert kept.tolist() == [0, 1, 3, 5, 6, 7, 9, 10, 11, 12, 15, 16, 17, 18]
-    assert divided_indices(20, 6, seed=4)[1].tolist() != held.tolist()
+    assert divided_indices(20, [6], seed=4)[1].tolist() != held.tolist()
 
 
-def test_other_splits_stay_beside_the_validation_split() -> None:
+def test_a_split_has_the_same_records_whatever_is_named_after_it() -> None:
+    alone, among = (divide(numbered(20), sizes, 3).splits() for sizes in ({"a": 6}, {"a": 0.3, "b": 0.2, "c": 1}))
+    assert ids(among["a"]) == ids(alone["a"]) == [2, 4, 8, 13, 14, 19]
+    assert [len(split) for split in among.values()] == [6, 4, 1]
+
+
+def test_other_splits_stay_beside_those_that_are_drawn() -> None:
     source = Subset(numbered(10), np.arange(10), splits={"test": numbered(2)})
-    assert set(divide(source, 3, 0).splits()) == {"validation", "test"}
-    assert divide(source, 0, 0) is source
+    assert set(divide(source, {"validation": 3}, 0).splits()) == {"validation", "test"}
+    assert divide(source, {}, 0) is source
 
 
-@pytest.mark.parametrize(("held_out", "count"), [(0, 0), (3, 3), (0.25, 5), (5000.0 / 1000, 5), (0.0, 0), (19, 19)])
-def test_a_share_below_one_and_a_number_both_say_how_many(held_out: float, count: int) -> None:
-    assert held_out_count(20, held_out) == count
+@pytest.mark.parametrize(("size", "count"), [(3, 3), (0.25, 5), (5000.0 / 1000, 5), (19, 19), (0.03, 1)])
+def test_a_share_below_one_and_a_number_both_say_how_many(size: float, count: int) -> None:
+    assert split_counts(20, {"validation": size}) == {"validation": count}
 
 
-@pytest.mark.parametrize("held_out", [-1, 20, 21, 1.5, 0.99, float("nan")])
-def test_what_cannot_be_held_out_is_the_users_mistake(held_out: float) -> None:
-    with pytest.raises(UsageError, match="cannot hold out"):
-        held_out_count(20, held_out)
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"dark": -1}, "cannot hold out -1 records as the split 'dark': give a number of records or a share"),
+        ({"dark": 1.5}, "cannot hold out 1.5 records as the split 'dark': give"),
+        ({"dark": float("nan")}, "cannot hold out nan records as the split 'dark': give"),
+        ({"dark": 0}, "the split 'dark' would hold none of 20 records: give it more, or leave it out"),
+        ({"dark": 0.01}, "the split 'dark' would hold none of 20 records"),
+        ({"dark": 20}, "cannot hold out 20 of 20 records: nothing would be left to train on"),
+        ({"dark": 0.5, "light": 0.5}, "cannot hold out 20 of 20 records: nothing would be left"),
+        ({"dark": 12, "light": 12}, "cannot hold out 24 of 20 records"),
+        ({"dark room": 3}, "a split cannot be called 'dark room': give a name of letters, digits and _"),
+        ({"": 3}, "a split cannot be called ''"),
+        ({"../x": 3}, "a split cannot be called '../x'"),
+        ({"é": 3}, "a split cannot be called 'é'"),
+        ({"a" * 65: 3}, "a split cannot be called 'aaa"),
+    ],
+)
+def test_what_cannot_be_held_out_is_the_users_mistake(sizes: dict[str, float], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        divide(numbered(20), sizes, 0)
 
 
-def test_a_source_with_a_validation_split_is_not_divided_again() -> None:
-    with pytest.raises(UsageError, match="brings a validation split"):
-        divide(divide(numbered(10), 2, 0), 2, 0)
+def test_a_split_of_the_sources_own_is_not_drawn_again() -> None:
+    source = divide(numbered(10), {"validation": 2}, 0)
+    with pytest.raises(UsageError, match=r"numbers brings a split 'validation' of its own: .*--source.validation"):
+        divide(source, {"dark": 2, "validation": 2}, 0)
+    assert [len(split) for split in divide(source, {"dark": 2}, 0).splits().values()] == [2, 2]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_out_of_range_is_the_users_mistake(seed: int) -> None:
     with pytest.raises(UsageError, match="seed"):
-        divided_indices(10, 2, seed)
+        divided_indices(10, [2], seed)
 
 
 def test_the_fingerprint_tells_contents_apart_and_nothing_else() -> None:

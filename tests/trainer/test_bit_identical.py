@@ -246,9 +246,12 @@ def test_a_run_that_was_killed_three_times_is_the_plain_loop(
 
 
 @pytest.mark.slow
-def test_a_run_in_fp16_over_shuffled_windows_that_was_killed_is_the_one_that_was_not(stream: Stream, seed: int) -> None:
+def test_a_run_in_fp16_with_shuffling_and_augmentation_that_was_killed_is_the_one_that_was_not(
+    stream: Stream, seed: int
+) -> None:
     drawn = random.Random(seed)
     model, options = next(iter(MODELS)), ["--amp", "fp16", "--accumulate", "3"]
+    options += ["--augment+", "RandomShift", "--augment+", "torchvision.transforms.v2.RandomHorizontalFlip"]
     options += ["--shuffle_window", "300", "--balance", "true", "--holdout", "0.1", "--holdout_records", "150"]
     stream.train("whole-fp16", model, 0, *options)
     stream.kill_after(3 * drawn.randint(10, 30), "killed-fp16", model, 0, *options)

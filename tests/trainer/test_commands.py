@@ -180,6 +180,12 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train", "--on_nan", "skip", "--optimizer", "LBFGS"], r"--on_nan skip does not go with LBFGS.*: give stop"),
         (["train", "--task", "Distillation"], r"a distillation needs a teacher: give the directory of a run"),
         (["train", "--task", "Regression", "--task.loss", "cubic"], r"--task.loss: cubic is none of 'mse', 'l1', 'hub"),
+        (["train", "--augment+", "no.such.Class"], r"--augment 'no.such.Class': there is no module 'no'; install it"),
+        (["train", "--augment+", "parts.Pictures"], r"--augment 'parts.Pictures' is no torch\S*Module: give a subcl"),
+        (["train", "--augment+", "RandomFlip", "--augment.p", "2"], r"p 2.0 of a RandomFlip: give a probability"),
+        (["train", "--augment+", "RandomFlip", "--augment.q", "2"], r"there is no option --augment.q .*--help"),
+        (["train", "--augment_each", "pixel"], r"--augment_each: pixel is none of 'record', 'batch'.*--help"),
+        (["train", "--dump_batches", "-1"], r"--dump_batches is 0 or more"),
         (["train", "--accumulate", "0"], r"--accumulate 0: give the number of micro-batches"),
         (["train", "--device", "cpu", "--pin_memory", "true"], r"--pin_memory true .* on cpu: give auto or false"),
         (["train", "--resume", "nowhere"], r"there is no checkpoint nowhere: name a folder such as"),
@@ -229,13 +235,13 @@ def test_the_classes_of_a_settings_file_are_said_before_any_is_imported(started:
     (folder / "settings.yaml").write_text(
         "model: loud.Model\ntask: {class_path: parts.Own, init_args: {inner: {class_path: strange.Inner}}}\n"
         "optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}\nbatch_size: 3\n"
+        "augment: [faded.Colours, {class_path: faded.Light}]\n"
     )
     program = started.start("trainer", "train", "--config", "settings.yaml", *NOBODY, cwd=folder)
     assert program.status() == 2
     said, complaint = program.err.splitlines()
-    assert (
-        said == "trainer: settings.yaml names classes, whose code will run: 'loud.Model', 'parts.Own', 'strange.Inner'"
-    )
+    named = "'loud.Model', 'faded.Colours', 'parts.Own', 'strange.Inner', 'faded.Light'"
+    assert said == f"trainer: settings.yaml names classes, whose code will run: {named}"
     assert complaint == "trainer: --model 'loud.Model': module 'loud' has no 'Model'"
     assert "imported" in program.out
 
@@ -257,6 +263,11 @@ def test_a_run_directory_that_must_not_be_written_is_one_line(started: Programs,
     [
         ("Chat", [], r"fields without a fixed length \(text\) need StreamDataset and a collate_fn"),
         ("Pictures", [*SMALL, "--validation", "parts.Camera"], r"--validation: Camera has no __len__ and __getitem__"),
+        (
+            "Pictures",
+            [*SMALL, "--augment+", "torchvision.transforms.v2.RandomCrop", "--augment.size", "9"],
+            r"--augment: RandomCrop does not go with the column 'image', uint8 \[64, 1, 4, 4\]: ValueError: Required",
+        ),
         ("Pictures", [*SMALL, "--task.input", "sound"], r"no column 'sound' in the stream, only id, image, label"),
         (
             "Pictures",
@@ -286,6 +297,7 @@ def test_what_does_not_fit_the_stream_is_one_line(
         ([], r"model was parts.Small, is trainer.model.GarmentClassifier: "),
         ([*SMALL, "--optimizer", "AdamW"], r"optimizer was torch.optim\S*SGD, is torch.optim\S*AdamW: "),
         ([*SMALL, "--optimizer.lr", "0.5"], r": optimizer.lr was 0.01, is 0.5: "),
+        ([*SMALL, "--augment+", "RandomFlip"], r": augment was None, is \[trainer.transforms.RandomFlip\]: "),
         ([*SMALL, "--lr_scheduler", "ConstantLR"], r"lr_scheduler was None, is torch.optim.lr_scheduler.ConstantLR: "),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.rng import capture_generators, restore_generators, seed_generators
+from trainer.rng import capture_generators, drawing_from, restore_generators, seed_generators
 
 CPU = torch.device("cpu")
 
@@ -80,3 +80,44 @@ def test_cuda_draws_are_repeated_too() -> None:
     expected = draws(device)
     restore_generators(state, device)
     assert draws(device) == expected
+
+
+def test_what_is_drawn_from_a_seed_of_its_own_is_no_part_of_what_is_drawn_elsewhere() -> None:
+    def inside(seed: int) -> list[float]:
+        with drawing_from(seed, CPU):
+            return [*torch.rand(3).tolist(), random.gauss(0, 1), random.random()]
+
+    seed_generators(7)
+    expected = draws(), draws()
+    seed_generators(7)
+    before = draws()
+    one = inside(1 << 63)
+    assert (before, draws()) == expected
+    assert inside(1 << 63) == one
+    assert not set(inside(5)) & set(one)
+
+
+def test_an_error_inside_leaves_the_generators_as_they_were() -> None:
+    seed_generators(7)
+    expected = torch.rand(3)
+    seed_generators(7)
+    with pytest.raises(IndexError), drawing_from(3, CPU):
+        random.choice(torch.rand(0).tolist())
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_device_draws_from_that_seed_as_well_and_then_goes_on() -> None:
+    device = torch.device("cuda", 0)
+
+    def inside() -> list[float]:
+        with drawing_from(3, device):
+            return [*torch.rand(3, device=device).tolist()]
+
+    seed_generators(7)
+    one = inside()
+    expected = draws(device)
+    seed_generators(7)
+    assert draws(device) == expected
+    assert inside() == one

@@ -344,6 +344,17 @@ def test_a_lifes_first_batch_is_shown_as_a_contact_sheet_with_class_names(teleme
     assert (pictures.sheet == sheet_of(SCHEMA, columns, SHEET_WIDTH)).all()
 
 
+def test_pictures_are_those_that_the_task_got(telemetry: Telemetry, kept: Kept) -> None:
+    telemetry.start(start())
+    one = batch()
+    changed = {**one, "image": one["image"].flip(-1)}
+    telemetry.record(one, changed)
+    (pictures,) = kept.of(Pictures)
+    columns = {name: column[:16].numpy() for name, column in changed.items()}
+    assert (pictures.sheet == sheet_of(SCHEMA, columns, SHEET_WIDTH)).all()
+    assert (pictures.sheet != sheet_of(SCHEMA, {**columns, "image": one["image"][:16].numpy()}, SHEET_WIDTH)).any()
+
+
 def test_later_sheets_are_rare(telemetry: Telemetry, kept: Kept) -> None:
     telemetry.start(start())
     one = batch(count=1000)
