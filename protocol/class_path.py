@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def add_class(parser: Any, option: str, kind: type[Any], text: str, default: str
     except ValueError as error:
         text = f"--{option} {name!r}: its arguments cannot be told; give a class written in Python"
         raise UsageError(text) from error
+
+
+def check_added(arguments: Sequence[str], option: str, kind: type[Any]) -> None:
+    """Raise `UsageError` for what `--OPTION+` adds to a list and cannot be imported: the parser would not say why."""
+    for name, path in pairwise(arguments):
+        if name == f"--{option}+":
+            import_class(path, f"--{option}", kind)
 
 
 def say_classes(arguments: Sequence[str], *options: str) -> None:

@@ -8,13 +8,12 @@ from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
 from torch import nn
 
-from protocol.class_path import import_class
+from protocol.class_path import check_added
 from protocol.command_line import ArgumentParser, located
 from protocol.errors import UsageError
 from trainer.rng import drawing_from
@@ -44,9 +43,7 @@ class AugmentationSettings:
 
 def add_augment(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """`--augment`: a list of class paths with typed arguments. Raises `UsageError` for one that leads nowhere."""
-    for option, value in pairwise(arguments):
-        if option == "--augment+":
-            import_class(value, "--augment", nn.Module)  # the parser would not say why it cannot be imported
+    check_added(arguments, "augment", nn.Module)
     parser.add_argument(
         "--augment",
         metavar="CLASSES",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from protocol.class_path import class_path_in
+from protocol.class_path import check_added, class_path_in
 from protocol.command_line import ArgumentParser, located
 from protocol.errors import UsageError
 from trainer.task import Outcome
@@ -26,6 +26,7 @@ def add_metrics(parser: ArgumentParser, arguments: Sequence[str]) -> None:
         from torchmetrics import Metric
 
         kind = Metric
+        check_added(arguments, "metrics", Metric)
     parser.add_argument(
         "--metrics",
         metavar="CLASSES",
