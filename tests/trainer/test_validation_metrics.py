@@ -102,7 +102,7 @@ F1 = "torchmetrics.classification.MulticlassF1Score"
     [
         (["--metrics", "no.such.Class"], "--metrics: no.such.Class is none of "),
         (["--metrics", "[torch.nn.Linear]"], "--metrics: "),
-        (["--metrics+", "torchmetrics.Nope"], "module .torchmetrics. has no .Nope."),
+        (["--metrics+", "torchmetrics.Nope"], "--metrics 'torchmetrics.Nope': module 'torchmetrics' has no 'Nope'"),
         (["--metrics+", F1], "--metrics: give num_classes as well"),
         (["--metrics+", F1, "--metrics.num_classes", "many"], "--metrics.num_classes: many is no int"),
         (["--metrics+", F1, "--metrics.classes", "3"], "there is no option --metrics.classes"),
