@@ -8,10 +8,11 @@ from torchvision.models import resnet18
 class TwoConvolutions(nn.Module):
     """Two 3×3 convolutions with batch normalisation, two linear layers with dropout; 824,554 parameters.
 
-    While it is trained, half of the pictures are mirrored: a shoe points left, a bag has its strap on either side.
+    A shoe may point left or right: half of the pictures are mirrored while it is trained, and when it is asked it
+    scores both sides and gives the mean.
     """
 
-    def __init__(self, classes: int = 10, dropout: float = 0.3) -> None:
+    def __init__(self, classes: int = 10, dropout: float = 0.25) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             *convolution(1, 32),
@@ -21,10 +22,12 @@ class TwoConvolutions(nn.Module):
         )
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        if self.training:
-            mirrored = torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < 0.5
-            pictures = torch.where(mirrored, pictures.flip(-1), pictures)
-        scores: torch.Tensor = self.layers(pictures)
+        mirrored = pictures.flip(-1)
+        if not self.training:
+            mean: torch.Tensor = (self.layers(pictures) + self.layers(mirrored)) / 2
+            return mean
+        heads = torch.rand(len(pictures), 1, 1, 1, device=pictures.device) < 0.5
+        scores: torch.Tensor = self.layers(torch.where(heads, mirrored, pictures))
         return scores
 
 

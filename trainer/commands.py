@@ -128,8 +128,8 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
     check_classes(arguments)
     parser = ArgumentParser(usage="python -m trainer train [options]", description=TRAIN)
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
-    add_model(parser)
-    add_optimizer(parser)
+    add_model(parser, arguments)
+    add_optimizer(parser, arguments)
     text = "class path of a map-style dataset to validate on, in place of the stream's own split"
     own = class_path_in(arguments, "validation")
     if own is not None:
