@@ -175,7 +175,7 @@ def main(arguments: Sequence[str]) -> int:
     """Learn what is asked for, and print how well."""
     config = build_parser().parse_args(list(arguments))
     names = list(ROWS) if config.only == "all" else [each.strip() for each in config.only.split(",") if each]
-    runs, learnt = Path(config.runs), {}
+    runs, learnt = Path(config.runs), dict[str, list[Learnt]]()
     for name in names:
         if name not in ROWS:
             raise UsageError(f"there is no row {name!r}: give some of {', '.join(ROWS)}")

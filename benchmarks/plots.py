@@ -131,7 +131,7 @@ def draw_age(axes: Any, results: Results) -> bool:
 
 
 def draw_live(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A run's `metrics.jsonl` as accuracy over samples: of the newest records before they were trained, and held out."""
+    """A run's `metrics.jsonl` as accuracy over samples: on the newest records before a step, and held out."""
     tested = [(line["samples"], line["prequential"]["accuracy_window"]) for line in lines if line.get("prequential")]
     held_out = [(line["samples"], line["accuracy"]) for line in lines if line["kind"] == "validation"]
     with mpl.rc_context(STYLE):

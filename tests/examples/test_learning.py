@@ -1,11 +1,14 @@
 """The examples learn on a stream, bit for bit, what a plain loop in memory learns; and they learn well."""
 
+import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,7 +22,10 @@ from torch.nn.functional import (
     mse_loss,
 )
 
+from benchmarks.learning import ROWS
+from benchmarks.learning import learn as learn_in_processes
 from examples import garments
+from examples.denoising import Denoising
 from producer.computed_log import split_log
 from producer.source import Source
 from tests.trainer.numbered import NumberedPictures
@@ -32,7 +38,24 @@ from trainer.model import GarmentClassifier
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECORDS, VALIDATION = 320, 20
+DATA = os.environ.get("HEADRACE_DATA", "data")
+#: What each reaches at least (of an error or a loss: at most), which is far from chance and close to docs/learning.md.
+FLOORS = {
+    "tutorial-1": 0.82,
+    "tutorial-3": 0.85,
+    "demo": 0.89,
+    "two-convolutions": 0.92,
+    "regression": 1.0,
+    "several-labels": 0.88,
+    "distribution": 0.6,
+    "distillation": 0.82,
+    "own-task": 0.03,
+}
 Loss = Callable[[nn.Module, Columns], torch.Tensor]
+
+
+def pictures(*_: Any) -> Source:
+    return NumberedPictures(RECORDS, padding=1, validation=VALIDATION)
 
 
 @dataclass
@@ -40,14 +63,10 @@ class Example:
     """What anybody would write in place of the task, and the stream that it learns from."""
 
     loss: Loss
-    source: Callable[[], Source] = lambda: pictures()
+    source: Callable[[], Source] = pictures
     batch_size: int = 0
     """Instead of the settings' own, where that costs a test too much."""
     batches: int = 4
-
-
-def pictures(*_: Any) -> Source:
-    return NumberedPictures(RECORDS, padding=1, validation=VALIDATION)
 
 
 def seen(record: Columns) -> torch.Tensor:
@@ -148,3 +167,44 @@ def made(part: Any, *arguments: Any) -> Any:
     part = {"class_path": part} if isinstance(part, str) else part
     module, _, name = part["class_path"].rpartition(".")
     return getattr(import_module(module), name)(*arguments, **part.get("init_args", {}))
+
+
+def test_a_task_of_ones_own_is_under_15_lines() -> None:
+    assert len(inspect.getsource(Denoising).splitlines()) < 15
+
+
+@pytest.mark.parametrize("kind", [garments.Shifted, garments.Pairs, garments.Mixed])
+def test_a_record_of_a_derived_stream_follows_from_its_index(
+    kind: type[garments.Derived], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garments, "FashionMNIST", pictures)
+    source, indices = kind(), np.arange(RECORDS)
+    whole, again = source.take(indices), kind().take(indices[::-1].copy())
+    for name, column in whole.items():
+        assert np.array_equal(np.asarray(column), np.asarray(again[name])[::-1])
+    assert len(source.splits()["validation"]) == VALIDATION
+    assert source.splits()["validation"].fingerprint() != source.fingerprint()
+
+
+def test_targets_say_what_was_done_to_the_garments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garments, "FashionMNIST", pictures)
+    indices = np.arange(RECORDS)
+    image, label = (np.asarray(pictures().take(indices)[name]) for name in ("image", "label"))
+    shifted, pairs, mixed = (kind().take(indices) for kind in (garments.Shifted, garments.Pairs, garments.Mixed))
+    down, right = np.asarray(shifted["shift"])[0].astype(int)
+    moved = np.asarray(shifted["image"])[0, 0]
+    rows, columns = (slice(max(0, -by), 28 - max(0, by)) for by in (down, right))
+    assert np.array_equal(np.roll(moved, (-down, -right), (0, 1))[rows, columns], image[0, 0, rows, columns])
+    assert np.asarray(pairs["labels"])[indices, label].all()
+    assert set(np.asarray(pairs["labels"]).sum(axis=1)) == {1, 2}
+    assert np.asarray(mixed["probabilities"]).sum(axis=1) == pytest.approx(1)
+    assert (np.asarray(pairs["image"]) >= image).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ROWS)
+def test_an_example_learns_well(name: str, tmp_path: Path) -> None:
+    if not Path(DATA, "FashionMNIST").is_dir():
+        pytest.skip("FashionMNIST is neither in $HEADRACE_DATA nor in ./data")
+    value, floor = learn_in_processes(name, 0, tmp_path, DATA).value, FLOORS[name]
+    assert value <= floor if ROWS[name].below else value >= floor
