@@ -6,17 +6,17 @@ from torchvision.models import resnet18
 
 
 class TwoConvolutions(nn.Module):
-    """Two 3×3 convolutions with batch normalisation, two linear layers with dropout; 824,554 parameters.
+    """Two convolutions with batch normalisation, two linear layers with dropout; 825,066 parameters.
 
     A shoe may point left or right: half of the pictures are mirrored while it is trained, and when it is asked it
     scores both sides and gives the mean.
     """
 
-    def __init__(self, classes: int = 10, dropout: float = 0.25) -> None:
+    def __init__(self, classes: int = 10, dropout: float = 0.15) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *convolution(1, 32),
-            *convolution(32, 64),
+            *convolution(1, 32, kernel_size=5),
+            *convolution(32, 64, kernel_size=3),
             *(nn.Flatten(), nn.Dropout(dropout), nn.Linear(64 * 7 * 7, 256), nn.ReLU()),
             *(nn.Dropout(dropout), nn.Linear(256, classes)),
         )
@@ -31,9 +31,9 @@ class TwoConvolutions(nn.Module):
         return scores
 
 
-def convolution(channels: int, into: int) -> tuple[nn.Module, ...]:
+def convolution(channels: int, into: int, kernel_size: int) -> tuple[nn.Module, ...]:
     # Pooled first: normalisation and activation then have a quarter of the work.
-    convolved = nn.Conv2d(channels, into, kernel_size=3, padding=1, bias=False)
+    convolved = nn.Conv2d(channels, into, kernel_size, padding=kernel_size // 2, bias=False)
     return convolved, nn.MaxPool2d(2), nn.BatchNorm2d(into), nn.ReLU()
 
 
