@@ -121,9 +121,12 @@ def train(settings: str, url: str, seed: int, run_dir: Path, *options: str) -> t
     with (run_dir / "trainer.log").open("wb") as log:
         command = [sys.executable, "-m", "trainer", "train", *fixed, *options]
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode
+    seconds, cpu_s = time.monotonic() - begin_s, child_cpu_s() - before_s
     if status != 0:
         raise UsageError(f"a trainer ended with status {status}: see {run_dir / 'trainer.log'}")
-    return time.monotonic() - begin_s, child_cpu_s() - before_s
+    if [line["stream"]["lag"] for line in read_lines(run_dir / "metrics.jsonl") if line["kind"] == "report"][-1] > 0:
+        raise UsageError(f"a trainer was stopped before its stream had ended: see {run_dir / 'trainer.log'}")
+    return seconds, cpu_s
 
 
 def child_cpu_s() -> float:
