@@ -133,7 +133,7 @@ def draw_age(axes: Any, results: Results) -> bool:
 def draw_live(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A run's `metrics.jsonl` as accuracy over samples: on the newest records before a step, and held out."""
     tested = [(line["samples"], line["prequential"]["accuracy_window"]) for line in lines if line.get("prequential")]
-    held_out = [(line["samples"], line["accuracy"]) for line in lines if line["kind"] == "validation"]
+    held_out = [(line["samples"], line["metrics"]["accuracy"]) for line in lines if line["kind"] == "validation"]
     with mpl.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
         axes.plot(*zip(*tested, strict=True), color=OURS[2], label="newest 1,000 records, before they were trained")

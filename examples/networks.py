@@ -12,7 +12,7 @@ class TwoConvolutions(nn.Module):
     scores both sides and gives the mean.
     """
 
-    def __init__(self, classes: int = 10, dropout: float = 0.15) -> None:
+    def __init__(self, classes: int = 10, dropout: float = 0.2) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             *convolution(1, 32, kernel_size=5),

@@ -31,5 +31,5 @@ def test_a_live_run_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="it draws")
     reports = [{"kind": "report", "samples": 500 * n, "prequential": {"accuracy_window": 0.8}} for n in (1, 2)]
     lines = [{"kind": "start"}, *reports, {"kind": "report", "samples": 1500, "prequential": {}}]
-    draw_live([*lines, {"kind": "validation", "samples": 1000, "accuracy": 0.7}], tmp_path / "live.png")
+    draw_live([*lines, {"kind": "validation", "samples": 1000, "metrics": {"accuracy": 0.7}}], tmp_path / "live.png")
     assert 1000 < (tmp_path / "live.png").stat().st_size < 80_000
