@@ -37,7 +37,7 @@ from trainer.commands import main
 from trainer.model import GarmentClassifier
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-RECORDS, VALIDATION = 320, 20
+RECORDS, VALIDATION = 320, 8
 DATA = os.environ.get("HEADRACE_DATA", "data")
 #: What each reaches at least (of an error or a loss: at most), which is far from chance and close to docs/learning.md.
 FLOORS = {
@@ -118,10 +118,10 @@ def teacher() -> nn.Module:
 
 
 CASES = {
-    "tutorial": Example(classification, batches=60),
+    "tutorial": Example(classification, batches=30),
     "demo": Example(classification),
     "two_convolutions": Example(smoothed, batches=2),
-    "resnet18": Example(channels_last, batch_size=4, batches=2),
+    "resnet18": Example(channels_last, batch_size=2, batches=2),
     "regression": Example(regression, garments.Shifted),
     "several_labels": Example(several_labels, garments.Pairs),
     "distribution": Example(distribution, garments.Mixed),
