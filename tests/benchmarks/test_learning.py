@@ -1,6 +1,7 @@
 """The table of what was learnt, and the picture of a live stream."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,12 @@ def test_a_row_that_there_is_not_is_the_users_mistake() -> None:
 
 def test_a_live_run_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="it draws")
-    reports = [{"kind": "report", "samples": 500 * n, "prequential": {"accuracy_window": 0.8}} for n in (1, 2)]
-    lines = [{"kind": "start"}, *reports, {"kind": "report", "samples": 1500, "prequential": {}}]
-    draw_live([*lines, {"kind": "validation", "samples": 1000, "metrics": {"accuracy": 0.7}}], tmp_path / "live.png")
+    window = {"accuracy_window": 0.8}
+    lines: list[dict[str, Any]] = [
+        {"kind": "start"},
+        {"kind": "report", "samples": 500, "prequential": window},
+        {"kind": "validation", "samples": 500, "metrics": {"accuracy": 0.7}},
+        {"kind": "report", "samples": 1000, "prequential": {}},
+    ]
+    draw_live(lines, tmp_path / "live.png")
     assert 1000 < (tmp_path / "live.png").stat().st_size < 80_000
