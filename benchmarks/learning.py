@@ -33,7 +33,7 @@ STOP_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Row:
-    """Settings, the stream that they are for, and the figure of the test split that is wanted."""
+    """Settings, the stream that they are for, and the figure of the test split: at least the bar, or at most."""
 
     settings: str
     passes: int
@@ -41,8 +41,8 @@ class Row:
     figure: str = "accuracy"
     source: str = ""
     below: bool = False
-    after: str = ""
-    """The row whose run is the teacher's."""
+    teacher: str = ""
+    """The row whose run of the same seed is the teacher."""
 
     def met(self, value: float) -> bool:
         """Whether a figure is as good as the bar, to three decimals, as the bar is given."""
@@ -59,7 +59,7 @@ ROWS: Final = {
     ),
     "several-labels": Row("several_labels.yaml", 3, bar=0.9, source="examples.garments.Pairs"),
     "distribution": Row("distribution.yaml", 3, bar=0.7, source="examples.garments.Mixed"),
-    "distillation": Row("distillation.yaml", 3, bar=0.84, after="demo"),
+    "distillation": Row("distillation.yaml", 3, bar=0.84, teacher="demo"),
     "own-task": Row("denoising.yaml", 2, bar=0.02, figure="loss", below=True),
 }
 
@@ -79,13 +79,14 @@ def learn(name: str, seed: int, runs: Path, data: str) -> Learnt:
     result = run_dir / "learnt.json"
     if result.exists():
         return Learnt(**json.loads(result.read_text()))
-    run_dir.mkdir(parents=True, exist_ok=True)
-    own = [] if not row.after else ["--task.teacher", str(folder(runs, row.after, seed))]
-    if row.after:
-        learn(row.after, seed, runs, data)
+    teacher: list[str] = []
+    if row.teacher:
+        learn(row.teacher, seed, runs, data)
+        teacher = ["--task.teacher", str(folder(runs, row.teacher, seed))]
     source = ["--source", row.source] if row.source else []
+    run_dir.mkdir(parents=True, exist_ok=True)
     with streaming([*source, "--source.root", data, "--passes", str(row.passes)], seed, run_dir) as url:
-        seconds, cpu_s = train(row.settings, url, seed, run_dir, *own)
+        seconds, cpu_s = train(row.settings, url, seed, run_dir, *teacher)
     command = [sys.executable, "-m", "trainer", "evaluate", "--run_dir", str(run_dir), "--json"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     learnt = Learnt(json.loads(told)[row.figure], seconds, cpu_s)
