@@ -1,7 +1,7 @@
 """The report's figures as pictures. The only module that needs matplotlib."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,6 +128,23 @@ def draw_age(axes: Any, results: Results) -> bool:
     axes.set(xlabel="records/s of the stream", ylabel="milliseconds", title="Age of the newest sample in a batch of 64")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return True
+
+
+def draw_live(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A run's `metrics.jsonl` as accuracy over samples: on the newest records before a step, and held out."""
+    tested = [(line["samples"], line["prequential"]["accuracy_window"]) for line in lines if line.get("prequential")]
+    held_out = [(line["samples"], line["metrics"]["accuracy"]) for line in lines if line["kind"] == "validation"]
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+        axes.plot(*zip(*tested, strict=True), color=OURS[2], label="newest 1,000 records, before they were trained")
+        axes.plot(*zip(*held_out, strict=True), "o-", color=OURS[0], label="5,000 held-out records")
+        axes.set_xlim(left=0)
+        axes.set_ylim(0.5, 0.95)
+        _count_axis(axes.xaxis)
+        axes.set(xlabel="samples seen, at 2,000 a second", ylabel="accuracy", title="A network on a live stream")
+        axes.legend(loc="lower right")
+        figure.savefig(path, dpi=DPI * 0.7)
+        plt.close(figure)
 
 
 def _line(axes: Any, results: Results, label: str, colour: str, style: str, rows: Sequence[tuple[int, Figure]]) -> bool:

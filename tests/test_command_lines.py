@@ -106,6 +106,28 @@ def test_the_settings_files_of_the_examples_are_accepted(file: Path, capsys: pyt
     assert yaml.safe_load(file.read_text()).keys() <= yaml.safe_load(capsys.readouterr().out).keys()
 
 
+@pytest.mark.parametrize("place", ["command line", "file"])
+@pytest.mark.parametrize(
+    ("path", "argument", "default"),
+    [
+        ("torch.optim.AdamW", "optimizer.weight_decay", 0.01),  # SGD, the default, has 0
+        ("torch.optim.RMSprop", "optimizer.momentum", 0),  # and is given 0.9
+        ("trainer.tasks.MultiLabel", "task.target", "labels"),  # a classification has label
+        ("Distribution", "task.target", "probabilities"),
+    ],
+)
+def test_a_class_that_is_named_has_its_own_defaults(
+    path: str, argument: str, default: object, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option, _, name = argument.partition(".")
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump({option: path}))
+    told = [f"--{option}", path] if place == "command line" else ["--config", str(file)]
+    with pytest.raises(SystemExit):
+        train(["train", *told, "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)[option]["init_args"][name] == default
+
+
 # --- settings ----------------------------------------------------------------------------------------------------
 
 TRAIN = ("--optimizer", "AdamW", "--optimizer.lr", "0.25", "--lr_scheduler", "OneCycleLR", "--lr_scheduler.max_lr", "1")

@@ -136,8 +136,8 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
     check_classes(arguments)
     parser = ArgumentParser(usage="python -m trainer train [options]", description=TRAIN)
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
-    add_model(parser)
-    add_optimizer(parser)
+    add_model(parser, arguments)
+    add_optimizer(parser, arguments)
     text = "class path of a map-style dataset to validate on, before the stream's own splits"
     own = class_path_in(arguments, "validation")
     if own is not None:

@@ -64,14 +64,21 @@ def check_classes(arguments: Sequence[str]) -> None:
             import_class(path, f"--{option}", kind)
 
 
-def add_model(parser: ArgumentParser) -> None:
-    """The arguments that an evaluation needs as well."""
-    add_class(parser, "model", nn.Module, "class path of the model", DEFAULT_MODEL)
-    add_class(parser, "task", Task, "class path of the task, which prepares batches and gives the loss", DEFAULT_TASK)
+def add_model(parser: ArgumentParser, arguments: Sequence[str] = ()) -> None:
+    """The options that an evaluation needs as well.
+
+    A class that the arguments name is its option's default: what jsonargparse knows of a default class it hands on to
+    any other with an argument of that name, such as a classification's `target`, or SGD's decay of 0.
+    """
+    model, task = (class_path_in(arguments, option) for option in ("model", "task"))
+    text = "class path of the task, which prepares batches and gives the loss"
+    add_class(parser, "model", nn.Module, "class path of the model", model or DEFAULT_MODEL)
+    add_class(parser, "task", Task, text, task or DEFAULT_TASK)
 
 
-def add_optimizer(parser: ArgumentParser) -> None:
-    """The arguments that only training needs."""
+def add_optimizer(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """The options that only training needs."""
+    named = class_path_in(arguments, "optimizer")
     parser.add_argument("--optimizer", metavar="CLASS", type=OptimizerClass, help="class path of the optimizer")
     parser.add_argument(
         "--lr_scheduler",
@@ -80,7 +87,7 @@ def add_optimizer(parser: ArgumentParser) -> None:
         default=None,
         help="class path of the schedule, stepped as --schedule_every says",
     )
-    parser.set_defaults({"optimizer": DEFAULT_OPTIMIZER})
+    parser.set_defaults({"optimizer": {"class_path": named} if named else DEFAULT_OPTIMIZER})
 
 
 def assemble(

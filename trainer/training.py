@@ -191,6 +191,7 @@ def _begin(
         with fitting(resumed[0]):
             run.load_state_dict(resumed[1])
         run.telemetry.load_state_dict(resumed[1]["telemetry"])
+    folder = str(tensorboard_dir(run_dir))
     run.telemetry.start(
         Start(
             samples=run.samples,
@@ -203,7 +204,7 @@ def _begin(
             settings=config.as_dict(),
             environment=environment(run.device),
             expected_samples=settings.max_samples or None,
-            tensorboard=f"tensorboard --logdir {shlex.quote(str(tensorboard_dir(run_dir)))}",
+            tensorboard=f"tensorboard --logdir {shlex.quote(folder)}" if config.tensorboard else "",
         )
     )
     if resumed is not None:

@@ -451,6 +451,7 @@ def test_a_second_run_of_the_same_command_goes_on_and_says_so(started: Programs,
     assert first.status() == 0, first.err
     assert "the limit is reached: saved at 320 samples" in first.out
     assert "resumed" not in first.out
+    assert "see it with: tensorboard" not in first.out, "there is nothing to be seen (--tensorboard false)"
     second = started.start("trainer", *command, cwd=folder)
     assert second.status() == 0, second.err
     checkpoint = Path("runs/default/checkpoints/step-000000000320")

@@ -15,6 +15,7 @@ from producer.source import ColumnSource
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from tests.protocol.serving import serving
+from tests.trainer.plain import Columns, in_stream_order, learn
 from trainer.loader import StreamLoader
 from trainer.step import train_step
 from trainer.task import Task
@@ -23,7 +24,7 @@ from trainer.tasks import Classification, Distribution, MultiLabel, Regression
 RECORDS, BATCH, PARTITIONS, CLASSES, PASSES = 400, 32, 4, 3, 4
 CPU = torch.device("cpu")
 WEIGHTS = [1.0, 2.0, 0.5]
-Loss = Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor]
+Loss = Callable[[torch.Tensor, Columns], torch.Tensor]
 
 
 def columns() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
@@ -51,7 +52,7 @@ def log() -> ComputedLog:
     return ComputedLog(source, Dealing(PARTITIONS, 8), passes=PASSES, seed=3)
 
 
-def ignoring(scores: torch.Tensor, record: dict[str, torch.Tensor]) -> torch.Tensor:
+def ignoring(scores: torch.Tensor, record: Columns) -> torch.Tensor:
     return functional.cross_entropy(scores, record["some"], ignore_index=-7)
 
 
@@ -106,27 +107,15 @@ def fresh(answers: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 @cache
-def in_stream_order() -> dict[str, torch.Tensor]:
-    """All records, one after the other."""
-    stream = log()
-    chunks = [stream.read(*stream.info.dealing.locate(record), 1) for record in range(RECORDS * PASSES)]
-    return {
-        name: torch.from_numpy(np.concatenate([np.asarray(chunk.columns[name]) for chunk in chunks]))
-        for name in columns()
-    }
+def records() -> Columns:
+    """All of the stream, which is made once."""
+    return in_stream_order(log(), RECORDS * PASSES)
 
 
-def in_memory(case: Case) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The loop that anybody would write, over the same order."""
+def in_memory(case: Case) -> tuple[Columns, list[float]]:
+    """The weights of the plain loop over the same order, and the loss of each of its steps."""
     model, optimizer = fresh(case.answers)
-    losses = []
-    for first in range(0, RECORDS * PASSES, BATCH):
-        record = {name: column[first : first + BATCH] for name, column in in_stream_order().items()}
-        optimizer.zero_grad()
-        loss = case.loss(model(record["x"]), record)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(loss.item())
+    losses = learn(lambda record: case.loss(model(record["x"]), record), optimizer, records(), BATCH)
     return model.state_dict(), losses
 
 
