@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from protocol.dealing import Positions
+from protocol.dealing import Dealing, Positions
 from trainer.origin import Origin
 
 
@@ -88,6 +88,10 @@ class Batch(Mapping[str, torch.Tensor]):
     def newest_time_ns(self) -> int:
         """The event time of its newest record, in nanoseconds since 1970."""
         return max(origin.newest_time_ns(first, end) for origin, first, end in self._rows())
+
+    def last_record(self, dealing: Dealing) -> int:
+        """The highest number in the stream of its records."""
+        return max(origin.last_record(dealing, first, end) for origin, first, end in self._rows())
 
     def _rows(self) -> Iterator[tuple[Origin, int, int]]:
         start = self._index * self._block.batch_size

@@ -1,11 +1,16 @@
 """What one iteration has copied, handed out and marked: the rows between the stream and the trained positions."""
 
+import logging
+from collections.abc import Sequence
+
 from protocol.dealing import Positions
 from protocol.errors import Lost, StreamError
 from trainer.batch import Batch
 from trainer.ledger import Fate
 from trainer.trail import Passed, Trail
-from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Window, WindowedTrail
+from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Before, Window, WindowedTrail, closed
+
+logger = logging.getLogger(__name__)
 
 
 class HandedOut:
@@ -52,7 +57,7 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self, fate: Fate = "trained") -> list[Passed | Lost]:
+    def take_marked(self, fate: Fate = "trained") -> Sequence[Passed | Lost | Before]:
         """What has passed and was not taken yet, in the order of the stream, with what was left out or lost.
 
         `fate` is that of the rows that were marked since the last time.
@@ -94,11 +99,12 @@ class HandedOut:
 class HandedOutWindows(HandedOut):
     """The same of shuffled windows: rows are marked in another order than they came, so a window passes as a whole.
 
-    What is in a window that has not passed stays until the next iteration begins, which reads it again.
+    What is in a window that has not passed stays until the next iteration begins, which reads it again. Where it has
+    lost records by then its order is another one: that ends the run, or closes the window where the run `goes_on`.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._windows = WindowedTrail()
+    def __init__(self, batch_size: int, *, goes_on: bool = False) -> None:
+        self._windows, self._goes_on = WindowedTrail(), goes_on
         super().__init__(batch_size)
 
     def begin(self, batches: int, ahead: Ahead = NOTHING_AHEAD) -> None:
@@ -106,17 +112,30 @@ class HandedOutWindows(HandedOut):
         self._ahead = ahead
         self._handed_rows = ahead.rows
 
+    def is_begun(self, identity: str, passed: Sequence[Passed | Lost]) -> bool:
+        """Whether a window that has come whole can be trained, or gone on with.
+
+        If not, it has passed: what is left of it counts as skipped. Raises `StreamError` where that may not be.
+        """
+        if not self._ahead.rows or self._copied_rows or identity == self._ahead.window:
+            return True
+        said = f"{self._ahead.rows:,} records of a shuffled window were trained, and others of it were lost since"
+        if not self._goes_on:
+            mend = "go on behind it with --on_loss continue, or begin anew in another --run_dir (--init_from this one)"
+            raise StreamError(f"{said}: in which order it is trained cannot be told any more: {mend}")
+        logger.warning("%s: going on behind it, the rest of it is skipped", said)
+        self._windows.add(closed(passed, self._ahead))
+        self._ahead, self._handed_rows = NOTHING_AHEAD, 0
+        return False
+
     def copy_window(self, window: Window) -> None:
-        """A window is complete. Raises `StreamError` where it is the first and was another when it was last read."""
-        if self._ahead.rows and not self._copied_rows and len(window.partitions) != self._ahead.window:
-            raise StreamError(
-                f"{self._ahead.rows:,} records of a shuffled window of {self._ahead.window:,} were trained, and now it "
-                f"has {len(window.partitions):,}: which they were cannot be told; begin anew in another --run_dir"
-            )
+        """The rows of a window are next."""
+        if not self._copied_rows:
+            window.skipped.update(self._ahead.skipped)
         self._windows.add(window)
         self._copied_rows += len(window.partitions)
 
-    def take_marked(self, fate: Fate = "trained") -> list[Passed | Lost]:
+    def take_marked(self, fate: Fate = "trained") -> Sequence[Passed | Lost | Before]:
         passed = self._windows.take(self._marked_rows - self._passed_rows, fate)
         self._passed_rows = self._marked_rows - self._windows.settled
         return passed

@@ -4,23 +4,31 @@ They lie in a folder as a recording does. What a checkpoint saw of them is what 
 the records behind its positions are not shown, and those that it needs stay until it is pruned.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions, Turns
+from protocol.errors import HeadraceError
 from protocol.log_folder import LogFolder
 from protocol.stored_log import StoredLog
 from protocol.stream import StreamInfo
 from trainer.holdout import Holdout
 from trainer.merge import Piece
+
+logger = logging.getLogger(__name__)
+
+MAX_OFFSET: Final = 1 << 62
+#: Parts that the weights have not come past; a look at how far they have come is not worth each single one.
+MOST_COMING: Final = 1024
 
 
 class _Part(NamedTuple):
@@ -31,18 +39,25 @@ class _Part(NamedTuple):
 
 
 class HeldOut:
-    """Keeps `most` records up to `trained`, positions that move on in place; what comes is added in stream order."""
+    """Keeps `most` records up to `trained`, positions that move on in place; what comes is added in stream order.
 
-    def __init__(self, folder: Path, info: StreamInfo, most: int, trained: Positions) -> None:
+    A run that is `new` begins with none; one that goes on begins with those that lie before its positions.
+    """
+
+    def __init__(self, folder: Path, info: StreamInfo, most: int, trained: Positions, *, new: bool = False) -> None:
         self._info, self._most, self._trained = info, most, trained
         self._path = folder / info.incarnation
         self._lock = threading.Lock()
-        with self._open() as (_, stored):
+        kept = info.dealing.ends(0 if new else self._next)
+        with self._open() as (log_folder, stored):
+            with log_folder.writing() as transaction:
+                for partition, end in kept.items():
+                    stored.forget(transaction, partition, end, MAX_OFFSET)
             parts = sorted(_Part(self._number(chunk), chunk) for chunk in stored.chunks())
-        self._parts = deque(parts)
+        #: Those that are shown, those that the weights have not come past yet, and those that are not on disk.
+        self._shown, self._coming, self._unsaved = deque(parts), deque[_Part](), deque[Chunk]()
         self._records = sum(part.chunk.count for part in parts)
-        self._unsaved: deque[Chunk] = deque()
-        self._behind = self._parts[-1].number + self._parts[-1].chunk.count if parts else 0
+        self._behind = 0
 
     def keep(self, piece: Piece) -> None:
         """The next held-out rows; those that are known already are read again."""
@@ -53,37 +68,40 @@ class HeldOut:
         rows = piece.chunk.part(piece.start + known, piece.stop)
         columns = {name: np.array(column) for name, column in rows.columns.items()}  # the slot is used again
         own = Chunk(rows.partition, rows.offset, columns, rows.first_time_ns, rows.last_time_ns)
-        self._parts.append(_Part(number + known, own))
+        self._coming.append(_Part(number + known, own))
         self._unsaved.append(own)
-        self._records += own.count
         self._behind = number + piece.count
-        if self._records > 2 * self._most:
-            self._forget_old()
+        if len(self._coming) > MOST_COMING:
+            self._move_on()
 
     def dataset(self) -> Holdout:
         """The newest records that the weights have come past, in stream order; a map-style dataset, perhaps empty."""
-        self._forget_old()
+        self._move_on()
         columns: dict[str, list[npt.NDArray[Any]]] = {field.name: [] for field in self._info.schema.fields}
-        for part in self._shown():
-            for name, column in part.columns.items():
+        for part in self._shown:
+            for name, column in part.chunk.columns.items():
                 columns[name].append(np.asarray(column))
         empty = {field.name: np.empty((0, *field.item_shape), field.numpy_dtype) for field in self._info.schema.fields}
         joined = {name: np.concatenate([empty[name], *parts])[-self._most :] for name, parts in columns.items()}
         return Holdout(self._info.schema, self._info.incarnation, joined)
 
     def save(self) -> int:
-        """Return once what is shown now will be there again; gives back the number of the oldest record of it."""
-        with self._open() as (folder, stored), folder.writing() as transaction:
-            for chunk in self._unsaved:
-                stored.put(transaction, chunk)
-        self._unsaved.clear()
-        self._forget_old()
-        return self._parts[0].number if self._parts else 0
+        """Return once what is shown now will be there again; gives back the number of the oldest record of it.
+
+        Where there is no room that is said, and done with the next checkpoint: validation can do without.
+        """
+        self._move_on()
+        with self._said("saved"), self._open() as (folder, stored):
+            with folder.writing() as transaction:
+                for chunk in self._unsaved:
+                    stored.put(transaction, chunk)
+            self._unsaved.clear()
+        return self._shown[0].number if self._shown else 0
 
     def trim(self, number: int) -> None:
         """No checkpoint needs what lies before this record any more. May be called from another thread."""
         ends = self._info.dealing.ends(number)
-        with self._open() as (folder, stored), folder.writing() as transaction:
+        with self._said("trimmed"), self._open() as (folder, stored), folder.writing() as transaction:
             for partition, end in ends.items():
                 stored.forget(transaction, partition, 0, end)
 
@@ -95,9 +113,12 @@ class HeldOut:
                 folder.create("", self._info)
             yield folder, StoredLog(folder, "")
 
-    def _shown(self) -> list[Chunk]:
-        next_number = self._next
-        return [part.chunk for part in self._parts if part.number < next_number]
+    @contextmanager
+    def _said(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (HeadraceError, OSError) as error:
+            logger.warning("held-out records could not be %s: %s", what, error)
 
     @property
     def _next(self) -> int:
@@ -105,13 +126,18 @@ class HeldOut:
         partition = Turns(self._info.dealing, self._trained).partition
         return self._info.dealing.record(partition, self._trained[partition])
 
-    def _forget_old(self) -> None:
-        """In memory: those before the newest `most` that are shown."""
-        shown = sum(chunk.count for chunk in self._shown())
-        while self._parts and shown - self._parts[0].chunk.count >= self._most:
-            gone = self._parts.popleft().chunk.count
-            shown -= gone
-            self._records -= gone
+    def _move_on(self) -> None:
+        """Show what the weights have come past meanwhile, and forget what is older than the newest `most` of that."""
+        next_number = self._next
+        while self._coming and self._coming[0].number < next_number:
+            part = self._coming.popleft()
+            self._shown.append(part)
+            self._records += part.chunk.count
+        while self._shown and self._records - self._shown[0].chunk.count >= self._most:
+            gone = self._shown.popleft().chunk
+            self._records -= gone.count
+            if self._unsaved and self._unsaved[0] is gone:
+                self._unsaved.popleft()
 
     def _number(self, chunk: Chunk) -> int:
         return self._info.dealing.record(chunk.partition, chunk.offset)

@@ -38,6 +38,11 @@ class Ledger:
         if fate != "lost":  # what is lost never came in
             self._consumed[partition] += records
 
+    def found(self, fate: Fate, partition: int, records: int) -> None:
+        """`records` that count as lost had met this fate in an earlier life."""
+        self._fates["lost"][partition] -= records
+        self._fates[fate][partition] += records
+
     def receive(self, partition: int, records: int) -> None:
         """`records` came in from a reader; negative where what was buffered is thrown away to be read again."""
         self._received[partition] += records

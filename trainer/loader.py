@@ -31,7 +31,7 @@ from trainer.ledger import offsets
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import Readers
 from trainer.sampler import Sampler
-from trainer.sampling import SamplingSettings
+from trainer.sampling import MAX_SEED, SamplingSettings
 from trainer.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class StreamLoader:
         self._connect_timeout_s, self._on_wait, self._pin_memory = connect_timeout_s, on_wait, pin_memory
         self._stages = stages or Stages()
         self._sampling, self._seed = sampling or SamplingSettings(), seed
+        if not 0 <= seed <= MAX_SEED:
+            raise UsageError(f"seed is from 0 to {MAX_SEED}")
         if self._sampling.holdout and held_out is None:
             raise UsageError("a holdout needs a folder to keep its records in: give held_out")
         self._held_out_folder = None if held_out is None else Path(held_out)
@@ -134,8 +136,11 @@ class StreamLoader:
             trained=position.trained,
             quarantine=self._quarantine,
             held_out=self._held_out_folder,
+            new=resumed is None or resumed["incarnation"] != info.incarnation,
         )
-        self._accounting = Accounting(position, self._sampler.handed_out(self.batch_size))
+        self._accounting = Accounting(
+            position, self._sampler.handed_out(self.batch_size, goes_on=self._on_loss == "continue")
+        )
         if durable:
             self._accounting.board.make_durable()
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
@@ -296,7 +301,7 @@ class StreamLoader:
         self.connect()
         self._accounting.board.make_durable()
         held_out = 0 if self._sampler.held_out is None else self._sampler.held_out.save()
-        chosen = {"sampling": self._sampling.state_dict(), "held_out": held_out}
+        chosen = {"sampling": self._sampling.state_dict(self._seed), "held_out": held_out}
         return {"group": self.group, **chosen, **self.position.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
@@ -309,7 +314,7 @@ class StreamLoader:
         if self._description is not None:
             raise RuntimeError("load_state_dict comes before the first batch and before the stream is asked for")
         check_version(state)
-        self._sampling.check_same(state["sampling"])
+        self._sampling.check_same(state["sampling"], self._seed)
         self._resumed = dict(state)
         self.group = str(state["group"])
 

@@ -46,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
+TOO_SMALL = (
+    "the producer's log is full, and all of it is less than a batch or a shuffle window: nothing can go on until it "
+    "holds more; give the producer a larger log (--log.bytes), or this run a smaller --shuffle_window or --batch_size"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ class Training:
     #: Of the last step's gradients, where they were clipped: their norm before that.
     _gradient_norm: torch.Tensor | None = None
     _room: Room = field(default_factory=Room)
+    _said_too_small: bool = False
     _skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,7 +205,11 @@ class Training:
         if self.stop_asked:
             self.loader.stop()  # asked before the loader had begun to listen
         if self.loader.position.save_soon:
-            self._make_room()
+            made = self._make_room()
+            all_in_hand = sum(self.loader.in_hand().values()) >= self.loader.position.lag > 0
+            if not made and all_in_hand and not self._said_too_small:
+                self._said_too_small = True
+                self.telemetry.notice(TOO_SMALL)
         away = self.loader.position.away_since_s is not None
         self.telemetry.waiting(f"the producer at {self.loader.url} to come back" if away else "records of the stream")
 
@@ -279,12 +288,16 @@ class Training:
         with self.stages.of("checkpoint"):
             self.checkpointer.flush()
 
-    def _make_room(self) -> None:
-        """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints."""
+    def _make_room(self) -> bool:
+        """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints.
+
+        False where that was done already, and nothing has passed since.
+        """
         self.loader.position.save_soon = False
-        alone = self._room.make(self.loader.position.batches, time.monotonic())
+        alone = self._room.make(sum(self.loader.position.trained.values()), time.monotonic())
         if alone is not None:
             self._save(alone=alone)
+        return alone is not None
 
     def _check_finite(self, window: Window) -> None:
         if not window.finite():

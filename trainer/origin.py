@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from protocol.dealing import Positions
+from protocol.dealing import Dealing, Positions
 
 
 class Span(NamedTuple):
@@ -32,6 +32,11 @@ class Span(NamedTuple):
         """Event time of the newest of these rows; one partition's records are in the order of their events."""
         del first
         return self.time_ns(end - 1)
+
+    def last_record(self, dealing: Dealing, first: int, end: int) -> int:
+        """The highest number in the stream of these rows."""
+        del first
+        return dealing.record(self.partition, self.offset + end - 1)
 
     def positions(self, others: Positions, end: int) -> Positions:
         """The positions after the rows before `end`, where those of the other partitions are `others`."""
@@ -74,6 +79,11 @@ class ShuffledRows:
     def newest_time_ns(self, first: int, end: int) -> int:
         """Event time of the newest of these rows."""
         return int(self.times_ns[first:end].max())
+
+    def last_record(self, dealing: Dealing, first: int, end: int) -> int:
+        """The highest number in the stream of these rows."""
+        turns, rows = np.divmod(self.offsets[first:end], dealing.stripe)
+        return int(((turns * dealing.partitions + self.partitions[first:end]) * dealing.stripe + rows).max())
 
     def positions(self, others: Positions, end: int) -> Positions:
         """Those before the window."""

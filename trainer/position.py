@@ -13,7 +13,7 @@ from protocol.rate_limit import RateLimit
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
 from trainer.ledger import ClosedLedger, Ledger, add_up, offsets
 from trainer.trail import Passed
-from trainer.windowed_trail import NOTHING_AHEAD, Ahead
+from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Before
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class RunPosition:
         """The positions that the weights have seen; they move on in place."""
         return self._turns.positions
 
-    def mark(self, number: int, passed: Iterable[Passed | Lost], ahead: Ahead = NOTHING_AHEAD) -> None:
+    def mark(self, number: int, passed: Iterable[Passed | Lost | Before], ahead: Ahead = NOTHING_AHEAD) -> None:
         """All batches up to this number have met a fate; `passed` are the rows that have passed by that, and what was
         trained `ahead` of the positions.
 
@@ -76,6 +76,8 @@ class RunPosition:
                 self._turns.skip(each.partition, each.end)
                 self.ledger.count("lost", each.partition, each.records)
                 total = 0
+            elif isinstance(each, Before):
+                self.ledger.found(each.fate, each.partition, each.rows)
             else:
                 self.ledger.count(each.fate, each.partition, each.rows)
                 total += each.rows
@@ -112,7 +114,7 @@ class RunPosition:
 
     def lose_rest(self, received: Mapping[int, int]) -> tuple[Lost, ...]:
         """The stream is gone: what was heard of and not received will never come."""
-        lost = lost_between(received, self.log_end, at_least=True)
+        lost = lost_between(received, self._known_end, at_least=True)
         if lost:
             logger.warning("going on, though the stream %s is gone: %s", self._info.incarnation, ranges(lost))
         return lost
@@ -122,6 +124,11 @@ class RunPosition:
         if isinstance(error, StreamReplaced):
             return StreamReplaced(error.expected, error.found, lost_between(self.trained, self.log_end, at_least=True))
         return error
+
+    @property
+    def _known_end(self) -> Positions:
+        """The log end last heard, or as far as records were trained."""
+        return {p: max(self.log_end.get(p, 0), at + self.ahead.of(p)) for p, at in self.trained.items()}
 
     @property
     def end_known(self) -> bool:
@@ -164,10 +171,10 @@ class RunPosition:
             "partitions": self._info.dealing.partitions,
             "stripe": self._info.dealing.stripe,
             "positions": dict(self.trained),
-            "log_end": dict(self.log_end),
+            "log_end": self._known_end,
             "batches": self.batches,
             "ended": self.ended,
-            "ahead": {"trained": dict(self.ahead.trained), "window": self.ahead.window},
+            "ahead": self.ahead.state_dict(),
             "ledger": self.ledger.state_dict(),
             "earlier": [each.state_dict() for each in self.earlier],
         }
@@ -179,7 +186,7 @@ class RunPosition:
         if state["incarnation"] == found:
             self._turns = Turns(self._info.dealing, offsets(state["positions"]))
             self.ledger = Ledger.from_state(state["ledger"])
-            self.ahead = _ahead(state)
+            self.ahead = Ahead.from_state(state["ahead"])
             return
         closed, lost = _close(state)
         if closed.ended:
@@ -195,10 +202,6 @@ class RunPosition:
         self.save_soon = True
 
 
-def _ahead(state: Mapping[str, Any]) -> Ahead:
-    return Ahead(offsets(state["ahead"]["trained"]), int(state["ahead"]["window"]))
-
-
 def check_version(state: Mapping[str, Any]) -> None:
     """Raise `UsageError` where a state was written by another version of this program."""
     if state.get("version") != STATE_VERSION:
@@ -208,11 +211,14 @@ def check_version(state: Mapping[str, Any]) -> None:
 def _close(state: Mapping[str, Any]) -> tuple[ClosedLedger, tuple[Lost, ...]]:
     """The ledger of a stream that is over: what of it was heard of and not trained is lost."""
     ledger, positions = Ledger.from_state(state["ledger"]), offsets(state["positions"])
-    lost, ahead = lost_between(positions, state["log_end"], at_least=True), _ahead(state)
+    ahead = Ahead.from_state(state["ahead"])
+    for partition in positions:  # of a window that was begun the first records count as those that were trained
+        ledger.count("trained", partition, ahead.trained.get(partition, 0))
+        ledger.count("skipped", partition, ahead.skipped.get(partition, 0))
+        positions[partition] += ahead.of(partition)
+    lost = lost_between(positions, state["log_end"], at_least=True)
     for each in lost:
-        trained = ahead.trained.get(each.partition, 0)
-        ledger.count("trained", each.partition, trained)
-        ledger.count("lost", each.partition, each.records - trained)
+        ledger.count("lost", each.partition, each.records)
         positions[each.partition] = each.end
     closed = ClosedLedger(incarnation=state["incarnation"], ended=state["ended"], positions=positions, ledger=ledger)
     return closed, lost

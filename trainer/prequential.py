@@ -47,8 +47,7 @@ def is_test(batch: Batch, info: StreamInfo) -> bool:
     """Whether all records of a batch come for the first time: a batch over the end of the first pass is no test."""
     if info.records_per_pass is None:
         return True
-    partition, offset, count = batch.spans[-1]
-    return info.dealing.record(partition, offset + count - 1) < info.records_per_pass
+    return batch.last_record(info.dealing) < info.records_per_pass
 
 
 class Prequential:

@@ -13,13 +13,14 @@ class Room:
         self._made_s = float("-inf")
         self._made: tuple[int, bool] | None = None
 
-    def make(self, batches: int, now_s: float) -> bool | None:
-        """Asked after so many batches: None where nothing can be done, else whether older checkpoints must go as well.
+    def make(self, passed: int, now_s: float) -> bool | None:
+        """Asked after so many records have passed: None where nothing can be done, else whether older checkpoints must
+        go as well.
 
         They must where a checkpoint was not enough. Nothing can be done where the log waits for another group, or for
         more than this run has trained.
         """
-        asked = batches, now_s - self._made_s < STILL_FULL_S
+        asked = passed, now_s - self._made_s < STILL_FULL_S
         if asked == self._made:
             return None
         self._made, self._made_s = asked, now_s

@@ -17,12 +17,13 @@ from trainer.shuffle import Shuffled
 
 
 class Sampler:
-    """Of one stream, over all iterations of a life. Held-out records are kept in a folder up to `trained`.
+    """Of one stream, over all iterations of a life. Held-out records are kept in a folder up to `trained`; a `new` run
+    on this stream begins with none.
 
     Raises `UsageError` where the settings do not go with the stream.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (made in one place, from what that has)
         self,
         info: StreamInfo,
         settings: SamplingSettings,
@@ -31,17 +32,18 @@ class Sampler:
         trained: Positions,
         quarantine: Quarantine | None,
         held_out: Path | None,
+        new: bool,
     ) -> None:
         self._info, self._settings, self._seed = info, settings, seed
         self.selection = Selection(info, LabelCheck(info.schema, quarantine), settings, seed)
         self.held_out: HeldOut | None = None
         if settings.holdout:
             assert held_out is not None, "the loader has looked"
-            self.held_out = HeldOut(held_out, info, settings.holdout_records, trained)
+            self.held_out = HeldOut(held_out, info, settings.holdout_records, trained, new=new)
 
-    def handed_out(self, batch_size: int) -> HandedOut:
-        """The account that this order needs."""
-        return HandedOutWindows(batch_size) if self._settings.shuffle_window else HandedOut(batch_size)
+    def handed_out(self, batch_size: int, *, goes_on: bool) -> HandedOut:
+        """The account that this order needs; `goes_on` says what becomes of a window that has lost records."""
+        return HandedOutWindows(batch_size, goes_on=goes_on) if self._settings.shuffle_window else HandedOut(batch_size)
 
     def order(self, merge: Merge, handed_out: HandedOut, position: RunPosition) -> Order:
         """Of one iteration, which begins at a position."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from protocol.errors import UsageError
 
 MAX_WINDOW = 1 << 24
+MAX_SEED = (1 << 32) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class SamplingSettings:
 
     thin: list[float] = field(default_factory=list)
     """The share of each class's records that is trained, from 0 to 1, one number a class (such as '[1, 0.1]'); the
-    others are thinned."""
+    others are thinned. A label that the list does not name is trained."""
 
     holdout: float = 0.0
     """The share of the records that is held out for validation and never trained, for a stream without splits: chosen
@@ -51,13 +52,18 @@ class SamplingSettings:
         if self.holdout_records < 1:
             raise UsageError("--holdout_records is at least 1")
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+    @property
+    def draws(self) -> bool:
+        """Whether the seed decides anything."""
+        return bool(self.shuffle_window or self.thin or self.holdout)
 
-    def check_same(self, state: dict[str, Any]) -> None:
+    def state_dict(self, seed: int) -> dict[str, Any]:
+        """Plain values; the seed that decides is one of them."""
+        return {**asdict(self), "seed": seed if self.draws else 0}
+
+    def check_same(self, state: dict[str, Any], seed: int) -> None:
         """Raise `UsageError` where a run was begun with other settings: its positions mean something else here."""
-        now = self.state_dict()
+        now = self.state_dict(seed)
         differing = [f"{name} was {was}, is {now[name]}" for name, was in state.items() if now[name] != was]
         if differing:
             raise UsageError(f"the run was begun with other records: {'; '.join(differing)}: give these again")

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from protocol.chunk import Chunk
 from protocol.errors import UsageError
+from protocol.schema import Field
 from protocol.stream import StreamInfo
 from trainer.labels import LabelCheck
 from trainer.ledger import FATES, Fate
@@ -33,8 +34,8 @@ class Selection:
                 "--holdout: the stream's records have no id and may come again, so what one pass has held out the next "
                 "would train: let the source give an integer field 'id', or the producer --validation"
             )
-        if (settings.thin or settings.balance) and self._label is None:
-            raise UsageError("--thin and --balance are by class, and the stream has no label")
+        if (settings.thin or settings.balance) and not _has_classes(info):
+            raise UsageError("--thin and --balance are by class, and the stream has no label that is an integer")
         _check_shares(info, settings.thin)
 
     def runs(self, chunk: Chunk) -> Iterator[tuple[int, int, Fate]]:
@@ -53,9 +54,10 @@ class Selection:
         fates = np.full(chunk.count, TRAINED, np.uint8)
         if self._shares.size:
             assert self._label is not None, "checked at the beginning"
-            classes = np.clip(np.asarray(chunk.columns[self._label]), 0, len(self._shares) - 1)
-            numbers = self._numbers(chunk)
-            fates[drawn(self._seed, numbers) >= self._shares[classes]] = CODE["thinned"]
+            labels = np.asarray(chunk.columns[self._label])
+            known = (labels >= 0) & (labels < len(self._shares))  # others have no share: they are trained
+            shares = np.where(known, self._shares[np.where(known, labels, 0)], 1)
+            fates[drawn(self._seed, self._numbers(chunk)) >= shares] = CODE["thinned"]
         if self._holdout:
             ids = np.asarray(chunk.columns[ID]) if self._has_id else self._numbers(chunk)
             fates[drawn(self._seed + 1, ids) < self._holdout] = CODE["held_out"]
@@ -70,9 +72,15 @@ class Selection:
 
 
 def _has_id(info: StreamInfo) -> bool:
-    return any(
-        field.name == ID and field.dtype.startswith(("int", "uint")) and not field.shape for field in info.schema.fields
-    )
+    return any(each.name == ID and _is_integer(each) for each in info.schema.fields)
+
+
+def _has_classes(info: StreamInfo) -> bool:
+    return any(each.name == info.schema.label and _is_integer(each) for each in info.schema.fields)
+
+
+def _is_integer(field: Field) -> bool:
+    return field.dtype.startswith(("int", "uint")) and not field.shape
 
 
 def _check_shares(info: StreamInfo, shares: list[float]) -> None:

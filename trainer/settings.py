@@ -6,8 +6,7 @@ from typing import Literal, get_args
 from protocol.errors import UsageError
 from protocol.open_reader import check_url
 from trainer.position import OnLoss
-
-MAX_SEED = (1 << 32) - 1
+from trainer.sampling import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)

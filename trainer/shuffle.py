@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ class Shuffled:
 
     def ready(self) -> int:
         while not self._left and self._merge.waiting:
-            if not self._gather():
+            self._gather()
+            if self._next()[0] != self._number:
                 self._complete()
         return self._left
 
@@ -81,17 +83,18 @@ class Shuffled:
     def _left(self) -> int:
         return 0 if self._shuffled is None else self._shuffled.count - self._given
 
-    def _gather(self) -> bool:
-        """Take what is next in the stream into the window; false where it lies behind the window's end."""
+    def _next(self) -> tuple[int, int]:
+        """The window of the record whose turn it is, and its place there, whether it has come or not."""
         merge = self._merge
-        number, row = divmod(self._dealing.record(merge.partition, merge.positions[merge.partition]), self._size)
-        if self._number is None:
-            self._number = number
-        if number != self._number:
-            return False
+        return divmod(self._dealing.record(merge.partition, merge.positions[merge.partition]), self._size)
+
+    def _gather(self) -> None:
+        """Take what is next in the stream into the window."""
+        merge = self._merge
+        self._number, row = self._next()
         if (lost := merge.pass_over()) is not None:
             self._passed.append(lost)
-            return True
+            return
         piece = merge.take(self._size - row)
         assert piece is not None, "something waits"
         self._passed.append(Passed(piece.chunk.partition, piece.count, piece.fate))
@@ -99,7 +102,6 @@ class Shuffled:
             self._copy(piece)
         else:
             leave_out(piece, self._keep)
-        return True
 
     def _copy(self, piece: Piece) -> None:
         end = self._count + piece.count
@@ -118,6 +120,11 @@ class Shuffled:
     def _complete(self) -> None:
         """All of the window has come."""
         assert self._number is not None, "a window has something"
+        identity = blake2b(self._where[:2, : self._count].tobytes(), digest_size=16).hexdigest()
+        if not self._handed_out.is_begun(identity, self._passed):
+            self._trained = 0
+            self._begin()
+            return
         drawn = np.random.RandomState([self._seed, self._number % 2**32, self._number // 2**32])
         order = drawn.permutation(self._count)
         if self._label is not None:
@@ -125,7 +132,7 @@ class Shuffled:
             order = drawn.permutation(order[kept])  # as it was, the frequent classes would all come early
             self._thin(order)
         partitions, offsets, times_ns = self._where[:, order]
-        self._handed_out.copy_window(Window(self._passed, partitions))
+        self._handed_out.copy_window(Window(self._passed, partitions, identity))
         origin = ShuffledRows(partitions=partitions, offsets=offsets, times_ns=times_ns, before=self._before)
         self._shuffled = ShuffledPiece({name: rows[order] for name, rows in self._rows.items()}, origin)
         self._given, self._trained = min(self._trained, len(order)), 0
@@ -155,7 +162,10 @@ class Shuffled:
         first, self._given = self._given, min(self._given + most, self._shuffled.count)
         rows = slice(first, self._given)
         columns = {name: column[rows] for name, column in self._shuffled.columns.items()}
-        return ShuffledPiece(columns, self._shuffled.origin.part(rows))
+        piece = ShuffledPiece(columns, self._shuffled.origin.part(rows))
+        if not self._left:
+            self._shuffled = None  # its memory is free before the next window needs as much
+        return piece
 
     def finish(self) -> bool:
         if self._number is None:

@@ -14,8 +14,8 @@ from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.folder_lock import FolderLock
 from protocol.messages import Description
 from protocol.open_reader import open_reader
+from trainer.sampling import MAX_SEED
 from trainer.sealed import make_folder
-from trainer.settings import MAX_SEED
 from trainer.template import Parse, Template
 from trainer.terminal import Display
 

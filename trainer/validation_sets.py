@@ -8,7 +8,8 @@ from protocol.schema import Schema
 from trainer.holdout import Holdout
 from trainer.splits import VALIDATION, Batches, batches_of, batches_of_own
 
-OWN, HELD_OUT = "validation_own", "validation_held_out"
+#: What no split is called here: their names begin with "validation".
+OWN, HELD_OUT, STREAMS = "own", "held_out", "stream_validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,12 @@ def validation_sets(
     schema: Schema,
     batch_size: int,
 ) -> ValidationSets:
-    """`own`, if there is one, then each split whose name begins with "validation", then the held-out records."""
+    """`own`, if there is one, then each split whose name begins with "validation", then the held-out records.
+
+    Beside a set of the user's own, the split `validation` is called `stream_validation`: who judges is the validation.
+    """
     fixed = {} if own is None else {OWN: batches_of_own(own, schema, batch_size)}
     names = sorted(name for name in splits if name.startswith(VALIDATION))  # "validation" itself is the first
-    fixed |= {name: batches_of(splits[name], batch_size) for name in names}
+    called = {VALIDATION: STREAMS} if fixed else {}
+    fixed |= {called.get(name, name): batches_of(splits[name], batch_size) for name in names}
     return ValidationSets(fixed=fixed, held_out=held_out, batch_size=batch_size)
