@@ -21,7 +21,7 @@ class SamplingSettings:
 
     shuffle_window: int = 0
     """Records of the stream that are shuffled together: each window of so many is trained in an order drawn from the
-    seed. It is waited for and held in memory twice; 0: in stream order."""
+    seed. It is waited for and held in memory twice to three times; 0: in stream order."""
 
     balance: bool = False
     """Of each shuffled window, train as many records of each class as it has of its rarest; the others are thinned."""

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -15,6 +16,7 @@ from producer.computed_log import ComputedLog
 from producer.publisher import Publisher
 from producer.source import ColumnSource
 from protocol.dealing import Dealing
+from protocol.errors import StreamError
 from protocol.quarantine import FILE, read_quarantine
 from protocol.schema import Field, Schema
 from tests.trainer.counting import MOMENT_FILE, Moment
@@ -25,6 +27,8 @@ from trainer.checkpoint_files import State, load_newest
 from trainer.ledger import Ledger
 
 pytestmark = pytest.mark.slow
+
+THREE_STRIPES = 3 * 4096 * 850  # bytes of a log of small pictures
 
 
 def begin(nursery: Nursery, folder: Path, url: str, *options: str) -> Forked:
@@ -146,14 +150,45 @@ def test_a_live_stream_that_is_replaced_under_a_run_leaves_what_was_trained_save
 def test_a_log_that_holds_less_than_the_stream_is_trained_though_no_checkpoint_is_due(
     nursery: Nursery, tmp_path: Path
 ) -> None:
-    records, room = 20_000, 3 * 4096 * 850  # three stripes of small pictures
+    records = 20_000
     pictures = NumberedPictures(records, padding=1, validation=0).take(np.arange(records))
-    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=room)
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=THREE_STRIPES)
     life = begin(nursery, tmp_path, publisher.address, "--checkpoint_every", "0")
     publisher.send_columns(image=pictures["image"], label=pictures["label"])  # returns only if the log is trimmed
     publisher.close(drain_timeout_s=60)
     assert wait(life) == 0, tail(life)
     assert newest(tmp_path)["samples"] == records
+
+
+def test_a_log_full_of_records_that_are_left_out_is_trimmed_though_no_batch_comes(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    records, trained = 40_000, 1024
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=THREE_STRIPES)
+    life = begin(nursery, tmp_path, publisher.address, "--checkpoint_every", "0", "--thin", "[1, 0]")
+    images = np.zeros((records, 1, 28, 28), np.uint8)
+    publisher.send_columns(image=images, label=(np.arange(records) >= trained).astype(np.int64))
+    publisher.close(drain_timeout_s=60)
+    assert wait(life) == 0, tail(life)
+    assert newest(tmp_path)["samples"] == trained
+
+
+def test_a_log_that_holds_less_than_a_shuffle_window_is_said_with_the_mend(nursery: Nursery, tmp_path: Path) -> None:
+    publisher = Publisher("tcp://127.0.0.1:*", partitions=2, max_bytes=THREE_STRIPES)
+    life = begin(nursery, tmp_path, publisher.address, "--shuffle_window", "30000")
+    images = np.zeros((30_000, 1, 28, 28), np.uint8)
+    columns = {"image": images, "label": np.zeros(30_000, np.int64)}
+    sending = threading.Thread(target=sends_until_closed, args=(publisher, columns))
+    sending.start()
+    wait_until(lambda: b"give the producer a larger log" in life.log.read_bytes(), "the mend")
+    assert end(life, signal.SIGTERM) == 0, tail(life)
+    publisher.abandon()
+    sending.join()
+
+
+def sends_until_closed(publisher: Publisher, columns: dict[str, Any]) -> None:
+    with pytest.raises(StreamError, match="closed"):
+        publisher.send_columns(**columns)
 
 
 def test_a_limit_ends_the_run_and_a_higher_one_goes_on_from_there(nursery: Nursery, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.trainer.states import assert_same, outcome, through_a_checkpoint
 from tests.trainer.streams import serving
 from trainer.batch import Batch, Block
 from trainer.commands import main
-from trainer.origin import Span
+from trainer.origin import ShuffledRows, Span
 from trainer.prequential import ADDED_UP, Prequential, PrequentialSettings, is_test
 from trainer.task import Outcome
 
@@ -182,6 +182,17 @@ def test_records_that_come_again_are_no_test_nor_is_a_batch_over_the_end_of_the_
     assert [is_test(batch(first, 5), info(23)) for first in range(0, 40, 5)] == [True] * 4 + [False] * 4
     assert is_test(batch(15, 5), info(20))
     assert not is_test(batch(20, 4), info(22))
+
+
+def test_of_a_shuffled_batch_the_highest_record_tells() -> None:
+    numbers = [3, 22, 8, 1]
+    partitions, offsets = np.array([DEALING.locate(number) for number in numbers], np.int64).T
+    rows = ShuffledRows(partitions=partitions, offsets=offsets, times_ns=np.zeros(4, np.int64), before=DEALING.ends(0))
+    block = Block({"id": torch.tensor(numbers)}, 2, DEALING.ends(0))
+    block.add(0, rows)
+    first, second = Batch(block, 0, 2, 1), Batch(block, 1, 2, 2)
+    assert [is_test(first, info(per_pass)) for per_pass in (22, 23)] == [False, True]
+    assert is_test(second, info(9))
 
 
 def test_on_a_live_stream_every_batch_is_one() -> None:

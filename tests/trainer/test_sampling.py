@@ -27,10 +27,16 @@ def test_what_cannot_be_meant_is_refused_with_the_mend(settings: dict[str, Any],
 
 
 def test_a_run_that_was_begun_otherwise_says_all_that_differs() -> None:
-    was = SamplingSettings(shuffle_window=100, holdout=0.1).state_dict()
-    SamplingSettings(shuffle_window=100, holdout=0.1).check_same(was)
+    was = SamplingSettings(shuffle_window=100, holdout=0.1).state_dict(seed=3)
+    SamplingSettings(shuffle_window=100, holdout=0.1).check_same(was, seed=3)
+    with pytest.raises(UsageError, match="seed was 3, is 4: give these again"):
+        SamplingSettings(shuffle_window=100, holdout=0.1).check_same(was, seed=4)
     with pytest.raises(UsageError, match=r"shuffle_window was 100, is 0; holdout was 0.1, is 0.2: give these again"):
-        SamplingSettings(holdout=0.2).check_same(was)
+        SamplingSettings(holdout=0.2).check_same(was, seed=3)
+
+
+def test_a_seed_that_decides_nothing_may_be_another() -> None:
+    SamplingSettings().check_same(SamplingSettings().state_dict(seed=3), seed=4)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])

@@ -25,6 +25,10 @@ BOTH = ColumnSource(
     {"id": np.arange(RECORDS), "label": LABELS},
 )
 
+NUMBERS_AS_LABELS = ColumnSource(
+    "numbers", Schema((Field("label", "float32"),), label="label"), {"label": LABELS.astype(np.float32)}
+)
+
 Loader = Callable[[], StreamLoader]
 
 
@@ -65,6 +69,14 @@ def test_each_class_is_thinned_to_its_share_and_what_is_not_trained_is_counted()
     assert 15 < counts[3] < 85
     assert whole.position.totals()["thinned"] == RECORDS - len(found)
     assert whole.position.ended
+
+
+def test_a_label_that_has_no_share_is_trained() -> None:
+    schema = Schema((Field("id", "int64"), Field("label", "int64")), label="label")
+    source = ColumnSource("strange", schema, {"id": np.arange(40), "label": np.tile([-1, 0, 1, 2], 10)})
+    with serving(computed(source)) as url:
+        found = trained(StreamLoader(url, batch_size=64, sampling=SamplingSettings(thin=[0.0, 1.0])))
+    assert sorted(found) == [each for each in range(40) if each % 4 != 1]
 
 
 @pytest.mark.parametrize("window", [0, 300])
@@ -117,6 +129,7 @@ def test_the_last_batch_of_a_stream_is_dropped_where_that_is_asked_for() -> None
     [
         (WITHOUT_ID, SamplingSettings(holdout=0.1), "let the source give an integer field 'id', or the producer --val"),
         (WITHOUT_LABEL, SamplingSettings(thin=[1.0]), "by class, and the stream has no label"),
+        (NUMBERS_AS_LABELS, SamplingSettings(thin=[1.0]), "no label that is an integer"),
         (WITHOUT_LABEL, SamplingSettings(shuffle_window=9, balance=True), "by class, and the stream has no label"),
         (BOTH, SamplingSettings(thin=[1.0, 0.5]), "2 shares for 4 classes: give one for each"),
     ],

@@ -14,17 +14,19 @@ import pytest
 from producer.publisher import Publisher
 from producer.source import ColumnSource
 from protocol.dealing import Dealing
-from protocol.errors import StreamError, UsageError
+from protocol.errors import Lost, StreamError, UsageError
 from protocol.schema import Field, Schema
+from tests.trainer.forgetful import forgetful, publish
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
 from tests.trainer.test_labels import labelled
+from trainer.audit import Account
 from trainer.handed_out import HandedOutWindows
 from trainer.loader import StreamLoader
 from trainer.sampling import SamplingSettings
 from trainer.shuffle import balanced
 from trainer.trail import Passed
-from trainer.windowed_trail import Ahead, Window
+from trainer.windowed_trail import Ahead, Before, closed
 
 RECORDS, WINDOW, BATCH = 1000, 150, 64
 
@@ -110,7 +112,7 @@ def test_what_was_not_marked_comes_again(stream: str, whole: list[int]) -> None:
     loader = shuffled(stream, batch=20)
     found = trained(loader, 10, mark_every=4)  # 160 of 200 are marked: one window and a bit
     assert found == whole[:200]
-    assert loader.state_dict()["ahead"]["window"] == WINDOW
+    assert sum(loader.state_dict()["ahead"]["trained"].values()) == 160 - WINDOW
     with pytest.warns(UserWarning, match="40 records were handed out and never marked"):
         assert trained(loader) == whole[160:]
     assert loader.position.ended
@@ -143,6 +145,28 @@ def test_skipped_batches_are_counted_in_the_partitions_of_their_records(stream: 
         loader.check_ledger()
     assert {p: loader.position.ledger.fates(p)["skipped"] for p in range(8)} == dict(skipped)
     assert loader.position.totals()["trained"] == RECORDS - skipped.total()
+
+
+def test_a_batch_that_was_skipped_stays_skipped_though_its_window_is_gone_on_with(stream: str) -> None:
+    first = shuffled(stream, batch=20)
+    for number, batch in enumerate(first, start=1):
+        first.mark_skipped(batch) if number == 2 else first.mark_trained(batch)
+        if number == 4:
+            break
+    state = first.state_dict()
+    Account({"stream": state, "samples": 60}).check()
+    second = shuffled(stream, batch=20)
+    second.load_state_dict(state)
+    for loader in (first, second):  # the same loader once more, and another life
+        trained(loader)
+        assert {loader.position.totals()[fate] for fate in ("trained", "skipped")} == {RECORDS - 20, 20}
+
+
+def test_a_window_is_trained_when_its_last_record_has_come_and_not_only_with_the_next() -> None:
+    publisher = Publisher("tcp://127.0.0.1:*")
+    publisher.send_columns(id=np.arange(100))
+    assert sorted(trained(shuffled(publisher.address, window=100, batch=25), 4)) == list(range(100))
+    publisher.abandon()
 
 
 def test_rejected_records_have_their_place_and_no_batch(tmp_path: Path, seed: int) -> None:
@@ -215,11 +239,41 @@ def test_a_run_goes_on_with_the_window_that_it_had(stream: str) -> None:
         shuffled(stream, window=100).load_state_dict(first.state_dict())
 
 
-def test_a_window_that_has_lost_records_since_it_was_begun_cannot_be_gone_on_with() -> None:
+def test_a_window_that_has_lost_records_since_it_was_begun_ends_a_run_that_may_not_go_on_behind_it() -> None:
     handed_out = HandedOutWindows(4)
-    handed_out.begin(3, Ahead({0: 10, 1: 2}, 20))
-    with pytest.raises(StreamError, match="12 records of a shuffled window of 20 were trained, and now it has 19"):
-        handed_out.copy_window(Window([Passed(0, 19)], np.zeros(19, np.int64)))
+    handed_out.begin(3, Ahead({0: 10, 1: 1}, {1: 1}, "as it was"))
+    assert handed_out.is_begun("as it was", [Passed(0, 20)])
+    with pytest.raises(StreamError, match="12 records of a shuffled window were trained, and others of it were lost"):
+        handed_out.is_begun("another", [Passed(0, 19)])
+
+
+def test_a_window_that_has_lost_records_is_closed_where_the_run_goes_on_and_every_record_has_one_fate() -> None:
+    window = closed(
+        [Passed(0, 5), Lost(1, 7, 12), Passed(0, 2, "held_out"), Passed(0, 3)], Ahead({0: 6, 1: 3}, {1: 1}, "")
+    )
+    first, lost, held, *rest = window.fates()
+    assert [first, lost, held] == [Passed(0, 5), Lost(1, 7, 12), Passed(0, 2, "held_out")]
+    assert rest == [Passed(0, 1), Passed(0, 2, "skipped"), Before(1, 3, "trained"), Before(1, 1, "skipped")]
+
+
+def test_a_run_goes_on_behind_a_window_of_which_the_log_forgot_a_part() -> None:
+    samples = 0
+
+    def loader() -> StreamLoader:
+        return shuffled(publisher.address, window=100, batch=10, on_loss="continue")
+
+    with forgetful() as publisher:
+        publish(publisher, 0, 200)
+        first = loader()
+        samples += len(trained(first, 3))
+        publish(publisher, 200, 900)  # the oldest stripes are gone
+        second = loader()
+        second.load_state_dict(first.state_dict())
+        samples += len(trained(second, 2))
+        Account({"stream": second.state_dict(), "samples": samples}).check()
+    totals = second.position.totals()
+    assert totals["trained"] + second.position.ahead.rows == samples
+    assert totals["lost"] > 0
 
 
 def test_columns_belong_together(stream: str) -> None:

@@ -20,7 +20,7 @@ def sets_of(*splits: str, own: object = None, held_out: Holdout | None = None) -
 
 def test_a_set_of_the_users_own_judges_before_the_splits_and_these_before_what_is_held_out() -> None:
     sets = sets_of("test", "validation_dark", "validation", own=[(1,), (2,)], held_out=records(5))
-    assert list(sets.now()) == ["validation_own", "validation", "validation_dark", "validation_held_out"]
+    assert list(sets.now()) == ["own", "stream_validation", "validation_dark", "held_out"]
     assert list(sets_of("test", "validation_dark", "validation").now()) == ["validation", "validation_dark"]
     assert list(sets_of("test").now()) == []
 
