@@ -150,6 +150,19 @@ def test_a_record_that_is_counted_too_few_ends_the_training_and_is_named(
         main(["ledger", "--run_dir", str(tmp_path)])
 
 
+@pytest.mark.parametrize("window", [0, 40])
+@pytest.mark.parametrize(("name", "options"), [("held_out", ("--holdout", 0.3)), ("thinned", ("--thin", [0.5] * 10))])
+def test_a_record_that_is_left_out_and_counted_too_few_is_named(
+    stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: tuple[object, ...], window: int
+) -> None:
+    with monkeypatch.context() as broken:
+        fate(name)(broken)
+        with pytest.raises(LedgerUnbalanced, match=r"^partition \d: \d+ records have passed, but"):
+            train(stream, tmp_path, "--max_samples", 80, "--shuffle_window", window, *options)
+    with pytest.raises(LedgerUnbalanced, match=rf"^start or position or {name.replace('_', ' ')}: "):
+        main(["ledger", "--run_dir", str(tmp_path)])
+
+
 def test_samples_that_a_checkpoint_has_too_few_are_noticed(
     stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
