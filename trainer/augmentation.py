@@ -47,8 +47,8 @@ def add_augment(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--augment",
         metavar="CLASSES",
-        type=list[nn.Module] | None,
-        default=None,
+        type=list[nn.Module],
+        default=[],
         help="classes that change the task's inputs in training, one after the other: torchvision.transforms.v2, "
         "trainer.transforms or your own; a list in YAML, and here "
         "--augment+ torchvision.transforms.v2.RandomHorizontalFlip --augment.p 0.5 adds one",

@@ -297,7 +297,7 @@ def test_what_does_not_fit_the_stream_is_one_line(
         ([], r"model was parts.Small, is trainer.model.GarmentClassifier: "),
         ([*SMALL, "--optimizer", "AdamW"], r"optimizer was torch.optim\S*SGD, is torch.optim\S*AdamW: "),
         ([*SMALL, "--optimizer.lr", "0.5"], r": optimizer.lr was 0.01, is 0.5: "),
-        ([*SMALL, "--augment+", "RandomFlip"], r": augment was None, is \[trainer.transforms.RandomFlip\]: "),
+        ([*SMALL, "--augment+", "RandomFlip"], r": augment was \[\], is \[trainer.transforms.RandomFlip\]: "),
         ([*SMALL, "--lr_scheduler", "ConstantLR"], r"lr_scheduler was None, is torch.optim.lr_scheduler.ConstantLR: "),
     ],
 )
