@@ -108,7 +108,8 @@ class Nursery:
         self._process.stdout.close()
 
     def train(self, arguments: Sequence[str], log: Path, **extra: str) -> Forked:
-        """A new life of `python -m trainer train`."""
+        """A new life of `python -m trainer train`, whose log is there when this returns."""
+        log.touch()
         request = {"arguments": ["train", *arguments], "log": str(log), "environment": environment(**extra)}
         return Forked(self, int(self.ask(request)["pid"]), log)
 
