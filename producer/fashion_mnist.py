@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from producer.fashion_mnist_files import CLASSES, PICTURE_SHAPE, Bytes, fetch, read_side
-from producer.source import ColumnSource, Source, Subset, divided_indices, split_counts
+from producer.source import ColumnSource, Subset, drawn_splits
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
 
@@ -48,12 +48,7 @@ class FashionMNIST(Subset):
         """
         folder = Path(root)
         train = _columns("FashionMNIST", *read_side(folder, "train"))
-        counts = split_counts(len(train), {"validation": validation} if validation else {})
-        kept, *held = divided_indices(len(train), list(counts.values()), seed)
-        splits: dict[str, Source] = {
-            name: Subset(train, indices, name=f"FashionMNIST {name}")
-            for name, indices in zip(counts, held, strict=True)
-        }
+        kept, splits = drawn_splits(train, {"validation": validation} if validation else {}, seed)
         splits["test"] = _columns("FashionMNIST test", *read_side(folder, "test"))
         super().__init__(train, kept, splits=splits)
 

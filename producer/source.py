@@ -128,19 +128,24 @@ def divide(source: Source, sizes: Mapping[str, Size], seed: int) -> Source:
 
     So a split has the same records whatever is named after it. Raises `UsageError` for what cannot be held out.
     """
-    counts = split_counts(len(source), sizes)
-    if not counts:
+    if not sizes:
         return source
     own = source.splits()
-    if twice := next((name for name in counts if name in own), None):
+    kept, splits = drawn_splits(source, sizes, seed)
+    if twice := next((name for name in splits if name in own), None):
         raise UsageError(
             f"{source.name} brings a split {twice!r} of its own: give its size to the source, where that takes one "
             f"(--source.{twice}), or leave it out"
         )
+    return Subset(source, kept, splits={**splits, **own})
+
+
+def drawn_splits(source: Source, sizes: Mapping[str, Size], seed: int) -> tuple[Indices, dict[str, Source]]:
+    """The indices that are kept, and the splits by name. Raises `UsageError` for what cannot be held out."""
+    counts = split_counts(len(source), sizes)
     kept, *held = divided_indices(len(source), list(counts.values()), seed)
     names = zip(counts, held, strict=True)
-    splits = {name: Subset(source, indices, name=f"{source.name} {name}") for name, indices in names}
-    return Subset(source, kept, splits={**splits, **own})
+    return kept, {name: Subset(source, indices, name=f"{source.name} {name}") for name, indices in names}
 
 
 def split_counts(records: int, sizes: Mapping[str, Size]) -> dict[str, int]:

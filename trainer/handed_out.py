@@ -29,7 +29,7 @@ class HandedOut:
         """A new iteration, after so many batches that were trained; `ahead` is what they have trained of a window that
         has not passed.
         """
-        assert not ahead.rows or isinstance(self, HandedOutWindows), "nothing is ahead where nothing is shuffled"
+        assert not ahead.rows, "nothing is ahead where nothing is shuffled"
         self._before = batches
         #: Number of the last batch that was handed out, and of the last that was marked.
         self.number = self.marked = batches

@@ -1,7 +1,6 @@
 """The training loop, and what it does at its intervals."""
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -46,10 +45,6 @@ logger = logging.getLogger(__name__)
 
 STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
-TOO_SMALL = (
-    "the producer's log is full, and all of it is less than a batch or a shuffle window: nothing can go on until it "
-    "holds more; give the producer a larger log (--log.bytes), or this run a smaller --shuffle_window or --batch_size"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +87,12 @@ class Training:
     stop_asked: str = ""
     #: Of the last step's gradients, where they were clipped: their norm before that.
     _gradient_norm: torch.Tensor | None = None
-    _room: Room = field(default_factory=Room)
-    _said_too_small: bool = False
+    _room: Room = field(init=False)
     _skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
         self._skipping = Skipping(self.loader, self.telemetry)
+        self._room = Room(self.loader, self._save_for_room, self.telemetry.notice)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -150,7 +145,7 @@ class Training:
             if intervals.checkpoint.due(before, self.samples):
                 self._save()
             if self.loader.position.save_soon:
-                self._make_room()
+                self._room.make()
             if self._enough():
                 return
             if self.trace is not None:
@@ -205,11 +200,7 @@ class Training:
         if self.stop_asked:
             self.loader.stop()  # asked before the loader had begun to listen
         if self.loader.position.save_soon:
-            made = self._make_room()
-            all_in_hand = sum(self.loader.in_hand().values()) >= self.loader.position.lag > 0
-            if not made and all_in_hand and not self._said_too_small:
-                self._said_too_small = True
-                self.telemetry.notice(TOO_SMALL)
+            self._room.make(idle=True)
         away = self.loader.position.away_since_s is not None
         self.telemetry.waiting(f"the producer at {self.loader.url} to come back" if away else "records of the stream")
 
@@ -288,16 +279,8 @@ class Training:
         with self.stages.of("checkpoint"):
             self.checkpointer.flush()
 
-    def _make_room(self) -> bool:
-        """The producer's log is nearly full: save now; where that was not enough, give up the older checkpoints.
-
-        False where that was done already, and nothing has passed since.
-        """
-        self.loader.position.save_soon = False
-        alone = self._room.make(sum(self.loader.position.trained.values()), time.monotonic())
-        if alone is not None:
-            self._save(alone=alone)
-        return alone is not None
+    def _save_for_room(self, alone: bool) -> None:  # noqa: FBT001  (what `Room` calls)
+        self._save(alone=alone)
 
     def _check_finite(self, window: Window) -> None:
         if not window.finite():

@@ -107,10 +107,11 @@ class Shuffled:
         end = self._count + piece.count
         for name, column in piece.columns.items():
             self._rows[name][self._count : end] = column
-        chunk, rows = piece.chunk, range(piece.start, piece.stop)
+        chunk = piece.chunk
+        first_ns, last_ns = chunk.time_ns(piece.start), chunk.time_ns(piece.stop - 1)
         self._where[0, self._count : end] = chunk.partition
         self._where[1, self._count : end] = np.arange(chunk.offset + piece.start, chunk.offset + piece.stop)
-        self._where[2, self._count : end] = [chunk.time_ns(row) for row in rows]
+        self._where[2, self._count : end] = first_ns + np.linspace(0, last_ns - first_ns, piece.count).astype(np.int64)
         self._count = end
         if piece.release is not None:
             piece.release()

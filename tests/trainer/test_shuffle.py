@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,21 @@ def test_a_window_is_trained_when_its_last_record_has_come_and_not_only_with_the
     publisher = Publisher("tcp://127.0.0.1:*")
     publisher.send_columns(id=np.arange(100))
     assert sorted(trained(shuffled(publisher.address, window=100, batch=25), 4)) == list(range(100))
+    publisher.abandon()
+
+
+def test_the_newest_record_of_a_shuffled_batch_tells_its_age() -> None:
+    publisher = Publisher("tcp://127.0.0.1:*")
+    for first in (0, 40, 70):
+        publisher.send_columns(id=np.arange(first, first + 30))
+        time.sleep(0.01)  # events are apart
+    single = StreamLoader(publisher.address, batch_size=1)
+    times_ns = {int(batch["id"]): batch.newest_time_ns for _, batch in zip(range(90), single, strict=False)}
+    assert len(set(times_ns.values())) >= 3
+    for number, batch in enumerate(shuffled(publisher.address, window=30, batch=6), start=1):
+        assert abs(batch.newest_time_ns - max(times_ns[each] for each in batch["id"].tolist())) <= 1
+        if number == 15:
+            break
     publisher.abandon()
 
 
