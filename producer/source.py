@@ -82,7 +82,7 @@ class ColumnSource(Source):
 
     def take(self, indices: Indices) -> dict[str, Column]:
         return {
-            name: _take_ragged(column, indices) if isinstance(column, Ragged) else column.take(indices, axis=0)
+            name: column.take(indices) if isinstance(column, Ragged) else column.take(indices, axis=0)
             for name, column in self._columns.items()
         }
 
@@ -201,12 +201,3 @@ def content_digest(*parts: str | int | bytes | npt.NDArray[np.generic]) -> str:
             digest.update(f"{type(part).__name__} {len(raw)}\n".encode())
             digest.update(raw)
     return digest.hexdigest()
-
-
-def _take_ragged(column: Ragged, indices: Indices) -> Ragged:
-    ends = np.cumsum(column.lengths, dtype=np.int64)
-    lengths = column.lengths[indices]
-    first = ends[indices] - lengths
-    # One flat gather: each record's first element, plus how far every element lies inside its record.
-    inside = np.arange(lengths.sum(dtype=np.int64)) - np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, lengths)
-    return Ragged(lengths, column.values[np.repeat(first, lengths) + inside])

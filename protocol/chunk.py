@@ -32,14 +32,47 @@ class Ragged:
         """Bytes of lengths and values."""
         return self.lengths.nbytes + self.values.nbytes
 
+    @cached_property
+    def bounds(self) -> npt.NDArray[np.int64]:
+        """Where the records' values begin and end, [n + 1]: row r has those from `bounds[r]` to `bounds[r + 1]` - 1."""
+        return np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
+
     def __getitem__(self, rows: slice) -> "Ragged":
         start, stop, _ = rows.indices(len(self.lengths))
-        ends = np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
-        return Ragged(self.lengths[start:stop], self.values[ends[start] : ends[stop]])
+        bounds = self.bounds
+        return Ragged(self.lengths[start:stop], self.values[bounds[start] : bounds[stop]])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Ragged":
+        """The records with these numbers, in this order, in memory of their own."""
+        lengths = self.lengths[rows]
+        first = np.cumsum(lengths, dtype=np.int64) - lengths
+        # One flat gather: each record's first element, plus how far every element lies inside its record.
+        inside = np.arange(lengths.sum(dtype=np.int64)) - np.repeat(first, lengths)
+        return Ragged(lengths, self.values[np.repeat(self.bounds[rows], lengths) + inside])
+
+    def copy(self) -> "Ragged":
+        """The same in memory of its own."""
+        return Ragged(self.lengths.copy(), self.values.copy())
 
 
 Column = npt.NDArray[Any] | Ragged
 Columns = Mapping[str, Column]
+
+
+def concatenate(field: Field, columns: Sequence[Column]) -> Column:
+    """The rows of all these columns of a field, one after the other, in memory of their own; none if there are none."""
+    if not field.ragged:
+        return np.concatenate([np.empty((0, *field.item_shape), field.numpy_dtype), *map(np.asarray, columns)])
+    ragged = [column for column in columns if isinstance(column, Ragged)]
+    return Ragged(
+        np.concatenate([np.empty(0, LENGTH_DTYPE), *(each.lengths for each in ragged)]),
+        np.concatenate([np.empty((0, *field.item_shape), field.numpy_dtype), *(each.values for each in ragged)]),
+    )
+
+
+def value_of(column: Column, row: int) -> Any:
+    """One record's value: an array of the field's shape, or a number."""
+    return column[row : row + 1].values if isinstance(column, Ragged) else column[row]
 
 
 @dataclass(frozen=True, eq=False)

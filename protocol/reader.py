@@ -7,8 +7,9 @@ from typing import Self
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
+from protocol.errors import DataFault
 from protocol.messages import STREAM, Description
-from protocol.subscription import Event, Progress, Subscription
+from protocol.subscription import Event, Progress, Subscription, Undecodable
 
 #: Called about once a second while something is waited for, with the seconds waited so far; may raise to give up.
 OnWait = Callable[[float], None]
@@ -59,12 +60,17 @@ class Reader(ABC):
 def read_split(
     reader: Reader, split: str, description: Description, *, on_wait: OnWait | None = None
 ) -> Iterator[Chunk]:
-    """The chunks of a finite split, in order, from its start to its end; a producer that goes away is waited for."""
+    """The chunks of a finite split, in order, from its start to its end; a producer that goes away is waited for.
+
+    Raises `DataFault` for a record that the reader cannot make sense of.
+    """
     asked = Subscription(split=split, positions=description.log_start, incarnation=description.info.incarnation)
     heard_s = time.monotonic()
     for events in reader.read(asked):
         chunks = [event for event in events if isinstance(event, Chunk)]
         yield from chunks
+        if bad := next((event for event in events if isinstance(event, Undecodable)), None):
+            raise DataFault(bad.reason)
         if chunks:
             heard_s = time.monotonic()
         elif on_wait is not None:

@@ -1,6 +1,8 @@
 """What a reader asks for, what it reports of its training run, and what it hears in return."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
@@ -104,4 +106,16 @@ class Waited:
     """Seconds of taking in what had arrived."""
 
 
-Event = Subscribed | Heard | Away | Expired | Ended | Waited | Chunk
+@dataclass(frozen=True)
+class Undecodable:
+    """A record that the reader cannot make sense of: `record` as it came, and why not.
+
+    `chunk` holds it alone, with other values, and stands where it has its place.
+    """
+
+    chunk: Chunk
+    record: Mapping[str, Any]
+    reason: str
+
+
+Event = Subscribed | Heard | Away | Expired | Ended | Waited | Undecodable | Chunk

@@ -5,15 +5,17 @@ batches, so that neither copying nor allocating is done for each of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from protocol.chunk import Column, Columns, Ragged, concatenate
 from protocol.dealing import Positions
 from protocol.schema import Schema
 from trainer.batch import Batch, Block
+from trainer.collation import Collate, Pad
 from trainer.origin import Origin
 
 BLOCK_BYTES: Final = 1 << 20
@@ -22,12 +24,14 @@ BLOCK_BATCHES: Final = 256
 
 
 class Rows(Protocol):
-    """Rows that are next to be trained. `columns` are arrays [count, *shape]; `release` frees them after the copy."""
+    """Rows that are next to be trained. `columns` are arrays [count, *shape] or `Ragged`; `release` frees them after
+    the copy.
+    """
 
     @property
     def count(self) -> int: ...
     @property
-    def columns(self) -> Mapping[str, npt.NDArray[Any]]: ...
+    def columns(self) -> Columns: ...
     @property
     def origin(self) -> Origin: ...
     @property
@@ -35,16 +39,28 @@ class Rows(Protocol):
 
 
 class Assembly:
-    """Fills one block after another with the fields of `schema`; none of them may be ragged.
+    """Fills one block after another with the fields of `schema`.
 
     Where chunks have memory of their own (`owned`) and the rows of one are whole batches, it becomes the block itself.
+    Of ragged fields, which `collate` makes tensors of, a block holds one batch: of its size nothing is known.
     """
 
-    def __init__(self, schema: Schema, batch_size: int, *, owned: bool = False, pin_memory: bool = False) -> None:
-        self._schema, self._batch_size = schema, batch_size
-        self._owned, self._pin_memory = owned and not pin_memory, pin_memory
-        self._dtypes = {field.name: torch.from_numpy(np.empty(0, field.numpy_dtype)).dtype for field in schema.fields}
-        batches = BLOCK_BYTES // max(1, schema.record_bytes * batch_size)
+    def __init__(
+        self,
+        schema: Schema,
+        batch_size: int,
+        *,
+        owned: bool = False,
+        pin_memory: bool = False,
+        collate: Collate | None = None,
+    ) -> None:
+        self._batch_size = batch_size
+        self._fields = [field for field in schema.fields if not field.ragged]
+        self._ragged = [field for field in schema.fields if field.ragged]
+        self._owned, self._pin_memory = owned and not pin_memory and not self._ragged, pin_memory
+        self._collate = collate or Pad()
+        self._dtypes = {field.name: torch.from_numpy(np.empty(0, field.numpy_dtype)).dtype for field in self._fields}
+        batches = 1 if self._ragged else BLOCK_BYTES // max(1, schema.record_bytes * batch_size)
         self._block_rows = batch_size * max(1, min(BLOCK_BATCHES, batches))
         self.begin()
 
@@ -68,12 +84,18 @@ class Assembly:
             whole = rows % self._batch_size == 0 and self._becomes_block(rows)
             tensors = _own(columns) if whole else self._empty()
             self._rows, self._filled, self._batched = (rows if whole else self._block_rows), 0, 0
-            self._block = Block(tensors, self._batch_size, origin.positions(after, 0))
+            self._pieces: dict[str, list[Ragged]] = {field.name: [] for field in self._ragged}
+            collated = partial(self._collated, self._pieces) if self._ragged else None
+            self._block = Block(tensors, self._batch_size, origin.positions(after, 0), collated)
             self._arrays = {} if whole else {name: tensor.numpy() for name, tensor in tensors.items()}
         first = self._filled
         self._filled = end = first + rows
         for name, array in self._arrays.items():
             array[first:end] = columns[name]
+        for name, pieces in self._pieces.items():
+            column = columns[name]
+            assert isinstance(column, Ragged), "a column is as its field says"
+            pieces.append(column.copy())
         self._block.add(first, origin)
         if piece.release is not None:
             piece.release()
@@ -87,8 +109,17 @@ class Assembly:
             field.name: torch.empty(
                 (self._block_rows, *field.item_shape), dtype=self._dtypes[field.name], pin_memory=self._pin_memory
             )
-            for field in self._schema.fields
+            for field in self._fields
         }
+
+    def _collated(self, pieces: Mapping[str, list[Ragged]]) -> dict[str, torch.Tensor]:
+        """The ragged columns of a block's batch."""
+        tensors: dict[str, torch.Tensor] = {}
+        for field in self._ragged:
+            column = concatenate(field, pieces[field.name])
+            assert isinstance(column, Ragged)
+            tensors |= self._collate(field.name, column)
+        return {name: tensor.pin_memory() for name, tensor in tensors.items()} if self._pin_memory else tensors
 
     def batches(self, number: int) -> Iterator[Batch]:
         """Those that have become complete, numbered from `number` on."""
@@ -112,9 +143,10 @@ class Assembly:
         return self._filled // self._batch_size - self._batched
 
 
-def _own(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, torch.Tensor]:
+def _own(columns: Mapping[str, Column]) -> dict[str, torch.Tensor]:
     tensors = {}
     for name, rows in columns.items():
+        assert not isinstance(rows, Ragged), "the block is one batch"
         good = rows.flags.aligned and rows.flags.writeable  # as torch wants it
         tensors[name] = torch.from_numpy(rows if good else rows.copy())
     return tensors

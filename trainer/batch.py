@@ -1,7 +1,7 @@
 """A batch: what one optimizer step trains on, a part of a block that is written once."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 
@@ -14,10 +14,19 @@ class Block:
 
     `tensors` hold the columns [rows, *shape]; `positions` are those before the first row. The batches' parts of a
     column are made all at once, when one of them is first asked for: that costs less than half of slicing one by one.
+    What `ragged` gives of further columns is made when one is first asked for, and is of one batch, the block's only
+    one.
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor], batch_size: int, positions: Positions) -> None:
-        self.tensors, self.batch_size = tensors, batch_size
+    def __init__(
+        self,
+        tensors: dict[str, torch.Tensor],
+        batch_size: int,
+        positions: Positions,
+        ragged: Callable[[], Mapping[str, torch.Tensor]] | None = None,
+    ) -> None:
+        self.batch_size = batch_size
+        self._tensors, self._ragged = tensors, ragged
         self._positions = positions
         self._parts: dict[str, tuple[torch.Tensor, ...]] = {}
         self._origins: list[Origin] = []
@@ -28,12 +37,27 @@ class Block:
         self._first_rows.append(row)
         self._origins.append(origin)
 
-    def parts(self, name: str) -> tuple[torch.Tensor, ...]:
-        """The parts [batch_size, *shape] of a column, one for each batch; raises `KeyError`."""
+    @property
+    def names(self) -> Collection[str]:
+        """Of all columns."""
+        return *self._tensors, *self._collated()
+
+    def part(self, name: str, index: int, count: int) -> torch.Tensor:
+        """The `count` rows of a batch in a column; raises `KeyError`."""
         parts = self._parts.get(name)
         if parts is None:
-            parts = self._parts[name] = torch.split(self.tensors[name], self.batch_size)
-        return parts
+            if name not in self._tensors:
+                return self._collated()[name]
+            parts = self._parts[name] = torch.split(self._tensors[name], self.batch_size)
+        part = parts[index]
+        return part if count == self.batch_size else part[:count]
+
+    def _collated(self) -> Mapping[str, torch.Tensor]:
+        if self._ragged is None:
+            return {}
+        tensors = self._ragged()
+        self._ragged = lambda: tensors
+        return tensors
 
     def origins(self, start: int, stop: int) -> Iterator[tuple[Origin, int, int]]:
         """Where the rows `start` to `stop` - 1 come from, and which rows of each origin those are."""
@@ -52,7 +76,8 @@ class Block:
 
 
 class Batch(Mapping[str, torch.Tensor]):
-    """Records in stream order, in columns: `batch["image"]` is a tensor [count, *shape].
+    """Records in stream order, in columns: `batch["image"]` is a tensor [count, *shape]; where a field differs in
+    length from record to record, what the loader's `collate` makes of it.
 
     `number` counts batches from 1 over all lives of a run. The tensors are parts of a block of about 1 MiB, or of one
     batch where that is larger, which is written once: nothing that a batch shows changes. Whoever keeps one for long
@@ -65,14 +90,13 @@ class Batch(Mapping[str, torch.Tensor]):
         self._block, self._index, self.count, self.number = block, index, count, number
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        part = self._block.parts(name)[self._index]
-        return part if self.count == self._block.batch_size else part[: self.count]
+        return self._block.part(name, self._index, self.count)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._block.tensors)
+        return iter(self._block.names)
 
     def __len__(self) -> int:
-        return len(self._block.tensors)
+        return len(self._block.names)
 
     @property
     def spans(self) -> tuple[tuple[int, int, int], ...]:

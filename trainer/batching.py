@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from protocol.chunk import Chunk
 from protocol.errors import StreamError, StreamReplaced
-from protocol.subscription import Away, Ended, Expired, Heard, Subscribed, Waited
+from protocol.subscription import Away, Ended, Expired, Heard, Subscribed, Undecodable, Waited
 from trainer.accounting import Accounting
 from trainer.assembly import Assembly
 from trainer.batch import Batch
@@ -81,6 +81,9 @@ class Batching:
         match item:
             case SlottedChunk() | Chunk():
                 self._incoming.buffer(item)
+                self._idleness.received()
+            case Undecodable():
+                self._incoming.reject(item)
                 self._idleness.received()
             case Expired():
                 self._accounting.position.hear(item)

@@ -1,6 +1,7 @@
 """Records as columns: what somebody gives to a model, in the dtype and shape that the model's stream had."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,21 @@ def tensor_of(given: Any, field: Field) -> torch.Tensor:
     return _tensor(column_of(given, field))
 
 
-def read_picture(path: Path, field: Field, *, resize: bool = False) -> npt.NDArray[np.uint8]:
+def read_picture(file: Path | BytesIO, field: Field, *, resize: bool = False) -> npt.NDArray[np.uint8]:
     """The picture in a file, uint8 of the field's shape. Raises `UsageError` where it is unreadable or does not fit."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
+    name = str(file) if isinstance(file, Path) else "it"
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             picture.load()
-            return picture_of(picture, field, str(path), resize=resize)
+            return picture_of(picture, field, name, resize=resize)
     except UsageError:
         raise
+    except UnidentifiedImageError as error:
+        raise UsageError(f"{name} is no picture that Pillow knows: give a JPEG or PNG file") from error
     except Exception as error:  # of a damaged file Pillow raises whatever its decoder meets
-        raise UsageError(f"{path} cannot be read as a picture ({error}): give a JPEG or PNG file") from error
+        raise UsageError(f"{name} cannot be read as a picture ({error}): give a JPEG or PNG file") from error
 
 
 def picture_of(picture: Any, field: Field, name: str, *, resize: bool = False) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.prediction import PredictionSettings, predict_run
 from trainer.prediction_input import InputSettings
 from trainer.prequential import PrequentialSettings
+from trainer.reading import add_reading
 from trainer.sampling import SamplingSettings
 from trainer.settings import TrainSettings
 from trainer.step import StepSettings
@@ -100,7 +101,7 @@ COMPONENTS = (
     TraceSettings,
 )
 #: Options that take a class by its path alone.
-CLASSES = (*KINDS, "validation", "metrics", "augment")
+CLASSES = (*KINDS, "validation", "metrics", "augment", "decode", "collate")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -146,6 +147,7 @@ def _train_parser(arguments: Sequence[str]) -> ArgumentParser:
         parser.add_argument("--validation", metavar="CLASS", type=str | None, default=None, help=text)
     add_metrics(parser, arguments)
     add_augment(parser, arguments)
+    add_reading(parser)
     for settings in COMPONENTS:
         parser.add_class_arguments(settings, None)
     return parser

@@ -7,8 +7,9 @@ context does not survive the start of a worker).
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,15 +17,16 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from protocol.chunk import Chunk, Ragged
+from protocol.chunk import Chunk, value_of
 from protocol.dealing import Positions
-from protocol.errors import HeadraceError, UsageError
+from protocol.errors import DataFault, HeadraceError, UsageError
 from protocol.memory import keep_freed_memory
 from protocol.messages import STREAM
-from protocol.open_reader import check_url, open_reader
+from protocol.open_reader import check_url
 from protocol.reader import Reader
 from protocol.stream import StreamInfo
-from protocol.subscription import Event, Subscription
+from protocol.subscription import Event, Subscription, Undecodable
+from trainer.decoding import Decoder, open_decoded
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 from trainer.workers import die_with_parent
 
@@ -81,16 +83,17 @@ class ReaderItems(IterableDataset[list[Item]]):
         """The items with their chunks in slots; what is slotted does not wait for those that find no room yet."""
         ready: list[Item] = []
         for item in items:
-            if isinstance(item, Chunk):
+            for part in slots.parts(item) if isinstance(item, Chunk) else (item,):
+                if not isinstance(part, Chunk) or not slots.fits(part):
+                    ready.append(part)  # as it is: a single record larger than a slot, too
+                    continue
                 if ready and not slots.room(worker):
                     yield ready
                     ready = []
-                slotted = slots.put(worker, item, self._stay)
+                slotted = slots.put(worker, part, self._stay)
                 if slotted is None:
                     return
                 ready.append(slotted)
-            else:
-                ready.append(item)
         yield ready
 
     def _stay(self) -> None:
@@ -123,21 +126,28 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
     Each sample is a dict of tensors, one a field. With workers, each reads its own share of the partitions and
     DataLoader mixes the shares as they come. Nothing here knows what has been trained: a restart begins anew at
     `start` ('earliest' or 'latest'). For every sample exactly once, use `StreamLoader`. `keys` is a client's folder of
-    keys, for a producer that has some; the right to read is enough.
+    keys, for a producer that has some; the right to read is enough. `decode` as in `StreamLoader`.
     """
 
     def __init__(
-        self, url: str, *, start: str = "earliest", connect_timeout_s: float | None = 60.0, keys: str | Path = ""
+        self,
+        url: str,
+        *,
+        start: str = "earliest",
+        connect_timeout_s: float | None = 60.0,
+        keys: str | Path = "",
+        decode: Sequence[Decoder] = (),
     ) -> None:
         check_url(url)
         if start not in ("earliest", "latest"):
             raise UsageError(f"start is 'earliest' or 'latest', not {start!r}")
-        self._url, self._keys, self._start, self._connect_timeout_s = url, keys, start, connect_timeout_s
+        self._open = partial(open_decoded, url, decode, keys=keys)
+        self._start, self._connect_timeout_s = start, connect_timeout_s
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         worker = get_worker_info()
         reader, readers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        with open_reader(self._url, keys=self._keys) as stream:
+        with self._open() as stream:
             description = stream.describe(timeout_s=self._connect_timeout_s)
             begin = description.log_start if self._start == "earliest" else description.log_end
             owned = description.info.dealing.owned(reader, readers)
@@ -150,16 +160,18 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
             )
             for events in stream.read(asked):
                 for event in events:
-                    if isinstance(event, Chunk):
-                        yield from _samples(event)
+                    match event:
+                        case Chunk():
+                            yield from _samples(event)
+                        case Undecodable():
+                            raise DataFault(event.reason)
 
 
 def _samples(chunk: Chunk) -> Iterator[dict[str, torch.Tensor]]:
     for row in range(chunk.count):
         sample: dict[str, torch.Tensor] = {}
         for name, column in chunk.columns.items():
-            value = column[row : row + 1].values if isinstance(column, Ragged) else column[row]
-            sample[name] = torch.from_numpy(np.array(value))
+            sample[name] = torch.from_numpy(np.array(value_of(column, row)))
         yield sample
 
 

@@ -22,8 +22,9 @@ def evaluate_run(config: Any, make: Callable[[Any], Any]) -> int:
     run_dir = Path(config.run_dir).expanduser()
     device = open_device(DeviceSettings(device=config.device))
     best = best_checkpoint(run_dir)
-    test = _test_records(run_dir)
+    folder = _test_folder(run_dir)
     trained = open_trained(*best)
+    test = Holdout.open(folder, trained.collate)
     for remark in trained.remarks:
         print(f"trainer: {remark}", file=sys.stderr, flush=True)
     names = test.schema.class_names
@@ -42,8 +43,8 @@ def evaluate_run(config: Any, make: Callable[[Any], Any]) -> int:
     return 0
 
 
-def _test_records(run_dir: Path) -> Holdout:
+def _test_folder(run_dir: Path) -> Path:
     folder = run_dir / SPLITS / TEST
     if not folder.exists():
         raise UsageError(f"{run_dir} holds no test records: its stream has no split {TEST!r}, give another --run_dir")
-    return Holdout.open(folder)
+    return folder

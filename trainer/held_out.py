@@ -10,17 +10,15 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from protocol.chunk import Chunk
+from protocol.chunk import Chunk, Columns, concatenate
 from protocol.dealing import Positions, Turns
 from protocol.errors import HeadraceError
 from protocol.log_folder import LogFolder
 from protocol.stored_log import StoredLog
 from protocol.stream import StreamInfo
+from trainer.collation import Collate
 from trainer.holdout import Holdout
 from trainer.merge import Piece
 
@@ -44,8 +42,17 @@ class HeldOut:
     A run that is `new` begins with none; one that goes on begins with those that lie before its positions.
     """
 
-    def __init__(self, folder: Path, info: StreamInfo, most: int, trained: Positions, *, new: bool = False) -> None:
-        self._info, self._most, self._trained = info, most, trained
+    def __init__(
+        self,
+        folder: Path,
+        info: StreamInfo,
+        most: int,
+        trained: Positions,
+        *,
+        new: bool = False,
+        collate: Collate | None = None,
+    ) -> None:
+        self._info, self._most, self._trained, self._collate = info, most, trained, collate
         self._path = folder / info.incarnation
         self._lock = threading.Lock()
         kept = info.dealing.ends(0 if new else self._next)
@@ -66,7 +73,7 @@ class HeldOut:
         if known == piece.count:
             return
         rows = piece.chunk.part(piece.start + known, piece.stop)
-        columns = {name: np.array(column) for name, column in rows.columns.items()}  # the slot is used again
+        columns: Columns = {name: column.copy() for name, column in rows.columns.items()}  # the slot is used again
         own = Chunk(rows.partition, rows.offset, columns, rows.first_time_ns, rows.last_time_ns)
         self._coming.append(_Part(number + known, own))
         self._unsaved.append(own)
@@ -77,13 +84,11 @@ class HeldOut:
     def dataset(self) -> Holdout:
         """The newest records that the weights have come past, in stream order; a map-style dataset, perhaps empty."""
         self._move_on()
-        columns: dict[str, list[npt.NDArray[Any]]] = {field.name: [] for field in self._info.schema.fields}
-        for part in self._shown:
-            for name, column in part.chunk.columns.items():
-                columns[name].append(np.asarray(column))
-        empty = {field.name: np.empty((0, *field.item_shape), field.numpy_dtype) for field in self._info.schema.fields}
-        joined = {name: np.concatenate([empty[name], *parts])[-self._most :] for name, parts in columns.items()}
-        return Holdout(self._info.schema, self._info.incarnation, joined)
+        joined = {
+            field.name: concatenate(field, [part.chunk.columns[field.name] for part in self._shown])[-self._most :]
+            for field in self._info.schema.fields
+        }
+        return Holdout(self._info.schema, self._info.incarnation, joined, self._collate)
 
     def save(self) -> int:
         """Return once what is shown now will be there again; gives back the number of the oldest record of it.

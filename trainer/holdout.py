@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from protocol.chunk import Chunk, Ragged
+from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, value_of
 from protocol.errors import DataFault, MalformedMessage, UsageError
 from protocol.schema import Field, Schema
+from trainer.collation import Collate, Pad
 from trainer.sealed import Damaged, DigestedFile, Foreign, Kind, SealedFolder, check_folder
 
 KIND = Kind("headrace holdout", 1)
@@ -41,18 +42,27 @@ class Rows(Sequence[Sample]):
 class Holdout(Dataset[Sample]):
     """The records of a split; `DataLoader(holdout, batch_size=1000, collate_fn=Holdout.collate)` gives batches.
 
-    A sample maps each field to a tensor of its shape, a batch to one of [count, *shape]; both are copies. The files
-    are mapped into memory, not read, once their digests were checked.
+    A sample maps each field to a tensor of its shape, a batch to one of [count, *shape], or to what `collate` makes of
+    a ragged one; all are copies. The files are mapped into memory, not read, once their digests were checked.
     """
 
-    def __init__(self, schema: Schema, incarnation: str, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        incarnation: str,
+        columns: Columns,
+        collate: Collate | None = None,
+        *,
+        decoded: Mapping[str, str] | None = None,
+    ) -> None:
         self.schema = schema
-        #: The identity of the log that the split belongs to.
-        self.incarnation = incarnation
+        #: The identity of the log that the split belongs to, and of the way in which it was decoded.
+        self.incarnation, self.decoded = incarnation, decoded or {}
         self._columns = dict(columns)
+        self._collate = collate or Pad()
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, collate: Collate | None = None) -> Self:
         """The set that `save` wrote.
 
         Raises `DataFault` where it is not what was written, `UsageError` where there is none.
@@ -62,37 +72,40 @@ class Holdout(Dataset[Sample]):
             check_folder(folder, KIND)
             description = json.loads((folder / SCHEMA).read_bytes())
             schema = Schema.from_wire(description["schema"])
-            columns = {
-                field.name: np.load(folder / _file_name(number, field), mmap_mode="r", allow_pickle=False)
-                for number, field in enumerate(schema.fields)
-            }
+            columns = {field.name: _read_column(folder, number, field) for number, field in enumerate(schema.fields)}
         except Foreign as error:
             raise UsageError(
                 f"{folder} holds no held-out records ({error}): run the trainer once to fetch them"
             ) from error
         except (Damaged, MalformedMessage, OSError) as error:
             raise DataFault(f"the held-out records in {folder} are damaged ({error}): {mend}") from error
-        return cls(schema, description["incarnation"], columns)
+        return cls(schema, description["incarnation"], columns, collate, decoded=description.get("decoded"))
 
     @staticmethod
-    def save(folder: Path, schema: Schema, chunks: Iterable[Chunk], *, count: int, incarnation: str) -> None:
+    def save(
+        folder: Path,
+        schema: Schema,
+        chunks: Iterable[Chunk],
+        *,
+        count: int,
+        incarnation: str,
+        decoded: Mapping[str, str] | None = None,
+    ) -> None:
         """Write a split of `count` records to disk as its chunks come, in place of what the folder held.
 
         Either all of it is there afterwards or nothing has changed. Raises `DataFault` where the chunks leave a gap
-        or are not `count` records, `UsageError` for ragged fields, `OSError`.
+        or are not `count` records, `OSError`.
         """
-        if schema.ragged:
-            names = ", ".join(field.name for field in schema.fields if field.ragged)
-            raise UsageError(
-                f"held-out records of varying length ({names}) cannot be kept yet: "
-                "train without validation, or give a set of your own with --validation CLASS"
-            )
         with SealedFolder(folder, KIND) as sealed:
-            description = {"incarnation": incarnation, "schema": schema.to_wire()}
+            description = {"incarnation": incarnation, "schema": schema.to_wire(), "decoded": dict(decoded or {})}
             sealed.create(SCHEMA).write((json.dumps(description, indent=1) + "\n").encode())
-            files = {field: sealed.create(_file_name(n, field)) for n, field in enumerate(schema.fields)}
-            for field, file in files.items():
-                header = {"descr": field.numpy_dtype.str, "fortran_order": False, "shape": (count, *field.item_shape)}
+            files = {
+                field: [sealed.create(name) for name in _file_names(number, field)]
+                for number, field in enumerate(schema.fields)
+            }
+            for field, (file, *_) in files.items():
+                dtype, shape = (LENGTH_DTYPE, ()) if field.ragged else (field.numpy_dtype, field.item_shape)
+                header = {"descr": dtype.str, "fortran_order": False, "shape": (count, *shape)}
                 np.lib.format.write_array_header_1_0(file, header)
             came = sum(_write_chunk(files, chunk) for chunk in _without_gaps(chunks))
             if came != count:
@@ -111,25 +124,46 @@ class Holdout(Dataset[Sample]):
         return len(next(iter(self._columns.values())))
 
     def __getitem__(self, index: int) -> Sample:
-        return {name: torch.from_numpy(np.array(column[index])) for name, column in self._columns.items()}
+        return {name: torch.from_numpy(np.array(value_of(column, index))) for name, column in self._columns.items()}
 
     def __getitems__(self, indices: Sequence[int]) -> Rows:
         """The records with these indices in this order, one gather a column; DataLoader asks for batches with it."""
         where = np.asarray(indices, dtype=np.int64)
-        return Rows({name: torch.from_numpy(column[where]) for name, column in self._columns.items()}, len(where))
+        columns: Sample = {}
+        for name, column in self._columns.items():
+            if isinstance(column, Ragged):
+                columns |= self._collate(name, column.take(where))
+            else:
+                columns[name] = torch.from_numpy(column[where])
+        return Rows(columns, len(where))
 
 
-def _file_name(number: int, field: Field) -> str:
-    """Names come over the wire, so only what is harmless in a path is taken from them."""
-    return f"{number:02d}-{re.sub(r'[^A-Za-z0-9_]', '_', field.name)[:40]}.npy"
+def _file_names(number: int, field: Field) -> list[str]:
+    """Names come over the wire, so only what is harmless in a path is taken from them.
+
+    A ragged field has two files: the lengths of its records, and their values, of which nobody knows how many come.
+    """
+    name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9_]', '_', field.name)[:40]}"
+    return [f"{name}.npy", f"{name}.values"] if field.ragged else [f"{name}.npy"]
 
 
-def _write_chunk(files: Mapping[Field, DigestedFile], chunk: Chunk) -> int:
-    for field, file in files.items():
+def _read_column(folder: Path, number: int, field: Field) -> Column:
+    first, *values = (folder / name for name in _file_names(number, field))
+    column: npt.NDArray[Any] = np.load(first, mmap_mode="r", allow_pickle=False)
+    if not values:
+        return column
+    empty = not values[0].stat().st_size  # which cannot be mapped
+    flat = np.empty(0, field.numpy_dtype) if empty else np.memmap(values[0], field.numpy_dtype, mode="r")
+    return Ragged(column, flat.reshape(-1, *field.item_shape))
+
+
+def _write_chunk(files: Mapping[Field, Sequence[DigestedFile]], chunk: Chunk) -> int:
+    for field, into in files.items():
         column = chunk.columns[field.name]
-        assert not isinstance(column, Ragged), "a column is as its field says"
-        if column.size:
-            file.write(np.ascontiguousarray(column, field.numpy_dtype).data.cast("B"))
+        arrays = (column.lengths, column.values) if isinstance(column, Ragged) else (column,)
+        for file, array in zip(into, arrays, strict=True):
+            if array.size:
+                file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B"))
     return chunk.count
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import Lost, StreamError
+from protocol.subscription import Undecodable
 from trainer.dataset import Item
 from trainer.ledger import Ledger
 from trainer.merge import Merge
@@ -60,6 +61,12 @@ class Incoming:
             part = chunk.part(start, stop) if stop - start < chunk.count else chunk
             self.merge.add(part, last, fate)
         self._ledger.receive(chunk.partition, chunk.count)
+
+    def reject(self, bad: Undecodable) -> None:
+        """A record that could not be decoded waits for its turn to be passed over. Raises `DataFault`."""
+        self._selection.reject(bad)
+        self.merge.add(bad.chunk, None, "rejected")
+        self._ledger.receive(bad.chunk.partition, bad.chunk.count)
 
     def _viewed(self, slotted: SlottedChunk) -> tuple[Chunk, Callable[[], None]]:
         slots = self._readers.slots if self._readers is not None else None

@@ -1,24 +1,42 @@
 """The edge of the trainer: records of a producer that holds nothing against its own schema."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from protocol.chunk import Chunk
+from protocol.chunk import Chunk, value_of
 from protocol.dealing import Positions
 from protocol.errors import DataFault
 from protocol.quarantine import Quarantine
 from protocol.schema import Schema
 
 
-class LabelCheck:
-    """Holds the labels of one stream against the range that its schema announces.
+class Rejects:
+    """What is done with a record of one stream that cannot be trained on: without a quarantine it raises `DataFault`.
 
-    Without a quarantine a label outside raises `DataFault`; else its record is kept aside, once, however often it is
-    read. It counts as rejected when its position passes, which is not known here.
+    Else it is kept aside, once, however often it is read. It counts as rejected when its position passes, which is not
+    known here.
     """
 
-    def __init__(self, schema: Schema, quarantine: Quarantine | None) -> None:
-        self._name, self._range, self._quarantine = schema.label, schema.label_range, quarantine
+    def __init__(self, quarantine: Quarantine | None) -> None:
+        self._quarantine = quarantine
         self._kept: Positions = {}
+
+    def reject(self, partition: int, offset: int, record: Mapping[str, Any], reason: str) -> None:
+        """This record is not to be trained on; those of a partition come in order."""
+        if self._quarantine is None:
+            raise DataFault(reason)
+        if offset >= self._kept.get(partition, 0):  # else it is read again
+            self._quarantine.keep(record, reason, (partition, offset))
+            self._kept[partition] = offset + 1
+
+
+class LabelCheck:
+    """Holds the labels of one stream against the range that its schema announces."""
+
+    def __init__(self, schema: Schema, rejects: Rejects) -> None:
+        self._name, self._range, self._rejects = schema.label, schema.label_range, rejects
 
     def bad_rows(self, chunk: Chunk) -> list[int]:
         """The rows that must not be trained on, in order."""
@@ -31,15 +49,7 @@ class LabelCheck:
         outside = ((labels < low) | (labels > high)).reshape(chunk.count, -1).any(axis=1)
         rows = [int(row) for row in np.flatnonzero(outside)]
         for row in rows:
-            where = f"partition {chunk.partition}, offset {chunk.offset + row}"
-            self._reject(chunk, row, f"label {labels[row]} at {where} is outside {low} to {high}")
+            offset, record = chunk.offset + row, {name: value_of(column, row) for name, column in chunk.columns.items()}
+            reason = f"label {labels[row]} at partition {chunk.partition}, offset {offset} is outside {low} to {high}"
+            self._rejects.reject(chunk.partition, offset, record, reason)
         return rows
-
-    def _reject(self, chunk: Chunk, row: int, reason: str) -> None:
-        if self._quarantine is None:
-            raise DataFault(reason)
-        offset = chunk.offset + row
-        if offset >= self._kept.get(chunk.partition, 0):  # else it is read again
-            record = {name: np.asarray(column)[row] for name, column in chunk.columns.items()}
-            self._quarantine.keep(record, reason, (chunk.partition, offset))
-            self._kept[chunk.partition] = offset + 1

@@ -7,15 +7,14 @@ lets the producer forget.
 
 import logging
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
-from protocol.open_reader import check_url, open_reader
+from protocol.open_reader import check_url
 from protocol.quarantine import Quarantine
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
@@ -24,12 +23,15 @@ from trainer.accounting import Accounting
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.batching import Batching
+from trainer.collation import Collate, Pad
+from trainer.decoding import Decoder
 from trainer.holdout import Holdout
 from trainer.idleness import IDLE_S, Idleness
 from trainer.incoming import Incoming
 from trainer.ledger import offsets
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import Readers
+from trainer.reading import Reading
 from trainer.sampler import Sampler
 from trainer.sampling import MAX_SEED, SamplingSettings
 from trainer.stages import Stages
@@ -57,6 +59,11 @@ class StreamLoader:
     the first two are counted as lost in the ledger, said in one line, and the run goes on with what there is: behind
     what the log forgot, or on the stream that has taken the other's place. Each batch is then to be marked before the
     next is asked for.
+
+    `decode` are decoders (trainer/decoding.py) that each chunk goes through where it arrives, in the workers if there
+    are any: `info` shows what records are afterwards. A record that cannot be decoded raises `DataFault`, or is kept in
+    `quarantine` and counts as rejected. `collate` (trainer/collation.py) makes tensors of fields that are still of
+    any length then; by default they are padded.
     """
 
     def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
@@ -79,6 +86,8 @@ class StreamLoader:
         quarantine: str | Path | None = None,
         sampling: SamplingSettings | None = None,
         held_out: str | Path | None = None,
+        decode: Sequence[Decoder] = (),
+        collate: Collate | None = None,
         seed: int = 0,
     ) -> None:
         check_url(url)
@@ -89,7 +98,7 @@ class StreamLoader:
         if on_loss not in get_args(OnLoss):
             raise UsageError(f"on_loss is one of {', '.join(get_args(OnLoss))}, not {on_loss!r}")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
-        self._open = partial(open_reader, url, keys=keys)
+        self.reading = Reading(url=url, keys=keys, decoders=decode, collate=collate or Pad())
         self.group = group or f"group-{new_token():016x}"
         self._start, self._on_loss = start, on_loss
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
@@ -113,7 +122,7 @@ class StreamLoader:
         """What the producer says of the stream; asks (and waits) the first time."""
         if self._description is not None:
             return self._description
-        with self._open() as reader:
+        with self.reading.open() as reader:
             description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
         self._begin(description, self._resumed, durable=self._resumed is not None)
         return description
@@ -125,9 +134,6 @@ class StreamLoader:
 
     def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> None:
         info = description.info
-        if info.schema.ragged:
-            names = ", ".join(field.name for field in info.schema.fields if field.ragged)
-            raise UsageError(f"batches of fields without a fixed length ({names}) need StreamDataset and a collate_fn")
         position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
         self._sampler = Sampler(
             info,
@@ -137,6 +143,7 @@ class StreamLoader:
             quarantine=self._quarantine,
             held_out=self._held_out_folder,
             new=resumed is None or resumed["incarnation"] != info.incarnation,
+            collate=self.reading.collate,
         )
         self._accounting = Accounting(
             position, self._sampler.handed_out(self.batch_size, goes_on=self._on_loss == "continue")
@@ -145,7 +152,13 @@ class StreamLoader:
             self._accounting.board.make_durable()
         #: What is committed, and where that is said: one look from another thread, while this one changes streams.
         self._committing = info.incarnation, self._accounting.board, self._sampler.held_out
-        self._assembly = Assembly(info.schema, self.batch_size, owned=not self.num_workers, pin_memory=self._pin_memory)
+        self._assembly = Assembly(
+            info.schema,
+            self.batch_size,
+            owned=not self.num_workers,
+            pin_memory=self._pin_memory,
+            collate=self.reading.collate,
+        )
         self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
@@ -235,7 +248,7 @@ class StreamLoader:
         self.check_ledger()  # here its account is closed
         while not self._idleness.stopping:
             try:
-                with self._open() as reader:
+                with self.reading.open() as reader:
                     description = reader.describe(timeout_s=IDLE_S)
             except StreamTimeout:
                 self._idleness.go_on()
@@ -251,13 +264,13 @@ class StreamLoader:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
         if self.position.ended and not self._accounting.board.durable:
             try:
-                with self._open() as reader:
+                with self.reading.open() as reader:
                     reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
     def _open_readers(self, positions: Positions) -> Readers:
-        return Readers(self._open, self.info, positions, self.group, self._accounting.board, self.num_workers)
+        return Readers(self.reading.open, self.info, positions, self.group, self._accounting.board, self.num_workers)
 
     def _close(self) -> None:
         if self._batching is not None:
@@ -306,7 +319,7 @@ class StreamLoader:
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
-        with self._open() as reader:
+        with self.reading.open() as reader:
             reader.drop(self.group, timeout_s=timeout_s)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -332,5 +345,5 @@ class StreamLoader:
         board.commit(positions)
         if held_out is not None:
             held_out.trim(state["held_out"])
-        with self._open() as reader:
+        with self.reading.open() as reader:
             reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)

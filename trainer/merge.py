@@ -7,12 +7,8 @@ the order does not depend on how many readers there are or which of them was qui
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from protocol.chunk import Chunk
+from protocol.chunk import Chunk, Column
 from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import LedgerUnbalanced, Lost
 from trainer.ledger import Fate
@@ -38,13 +34,9 @@ class Piece:
         return self.stop - self.start
 
     @property
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """The rows by field, arrays [count, *shape] over the chunk's memory; only of fields that are not ragged."""
-        found = {}
-        for name, column in self.chunk.columns.items():
-            assert isinstance(column, np.ndarray)
-            found[name] = column[self.start : self.stop]
-        return found
+    def columns(self) -> dict[str, Column]:
+        """The rows by field, arrays [count, *shape] or `Ragged`, over the chunk's memory."""
+        return {name: column[self.start : self.stop] for name, column in self.chunk.columns.items()}
 
     @property
     def origin(self) -> Origin:

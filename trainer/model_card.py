@@ -100,7 +100,7 @@ def _metrics(predictor: Predictor, run_dir: Path) -> str:
     found = {}
     for split in (VALIDATION, TEST):
         if (folder := run_dir / SPLITS / split).exists():
-            batches = batches_of(Holdout.open(folder), VALIDATION_BATCH_SIZE)
+            batches = batches_of(Holdout.open(folder, predictor.trained.collate), VALIDATION_BATCH_SIZE)
             found[split] = validate(predictor.trained.model, predictor.trained.task, batches, predictor.device)
     if not found:
         return "The run holds no records out."

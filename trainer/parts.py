@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ MEANING = (
     *("model", "task", "optimizer", "lr_scheduler", "batch_size", "seed"),
     *("freeze", "no_decay", "schedule_every", "clip_norm", "ema"),
     *("augment", "augment_each"),
+    *("decode", "collate"),
 )
 
 #: What the class behind each of these options is a kind of.
@@ -124,14 +126,28 @@ def assemble(
 
 def meaning(config: Any) -> dict[str, Any]:
     """The settings that a checkpoint belongs to, as plain values."""
-    plain = config.as_dict()
+    plain = plain_settings(config)
     return {name: plain[name] for name in MEANING}
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """All settings as plain values; a function is its import path."""
+    settings: dict[str, Any] = _plain(config.as_dict())
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return f"{value.__module__}.{value.__qualname__}" if isinstance(value, FunctionType) else value
 
 
 def check_same(state: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """Raise `UsageError` where a checkpoint was made with other settings of meaning."""
     was = state["meaning"]
-    differing = [each for name in now for each in _differences(name, was.get(name), now[name])]
+    differing = [each for name in now if name in was for each in _differences(name, was[name], now[name])]
     if differing:
         mend = "give these again, or another --run_dir, or --resume never"
         raise UsageError(f"{path} belongs to another run: {'; '.join(differing)}: {mend}")

@@ -45,7 +45,7 @@ def predict_run(inputs: Sequence[str], settings: PredictionSettings, reading: In
     trained = predictor.trained
     with RowFile(settings.out, form) as rows, _stoppable() as held_back:
         try:
-            for records in read_records(inputs, predictor.fields, reading):
+            for records in read_records(inputs, predictor.fields, reading, trained.decoders):
                 wanted = records.first(settings.max_records - rows.count) if settings.max_records else records
                 prediction = predictor.predict(wanted.columns)
                 with held_back():

@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 
 from protocol.chunk import Chunk
-from protocol.errors import AccessDenied, StreamTimeout, UsageError, ranges
+from protocol.errors import AccessDenied, DataFault, StreamTimeout, UsageError, ranges
 from protocol.messages import STREAM
-from protocol.open_reader import check_url, open_reader
+from protocol.open_reader import check_url
 from protocol.schema import Field, Schema
-from protocol.subscription import Expired, Subscription
+from protocol.subscription import Expired, Subscription, Undecodable
 from trainer.columns import Column, check_pictures, column_of, described, read_picture
+from trainer.decoding import Decoder, open_decoded
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,13 @@ def check_inputs(inputs: Sequence[str]) -> None:
             raise UsageError(f"there is no {each}: give pictures, folders of them, .npy files or a URL")
 
 
-def read_records(inputs: Sequence[str], fields: Sequence[Field], settings: InputSettings) -> Iterator[Records]:
-    """One input after the other, at most `batch_size` records at once. Raises `UsageError`."""
+def read_records(
+    inputs: Sequence[str], fields: Sequence[Field], settings: InputSettings, decoders: Sequence[Decoder] = ()
+) -> Iterator[Records]:
+    """One input after the other, at most `batch_size` records at once; those of a stream go through `decoders`.
+
+    Raises `UsageError`, and `DataFault` for a record of a stream that cannot be decoded.
+    """
     pictures: list[Path] = []
     for each in inputs:
         path = Path(each).expanduser()
@@ -80,7 +86,10 @@ def read_records(inputs: Sequence[str], fields: Sequence[Field], settings: Input
             continue
         yield from _pictures(pictures, fields, settings)
         pictures = []
-        yield from _stream(each, fields, settings) if "://" in each else _arrays(path, fields, settings.batch_size)
+        if "://" in each:
+            yield from _stream(each, fields, settings, decoders)
+        else:
+            yield from _arrays(path, fields, settings.batch_size)
     yield from _pictures(pictures, fields, settings)
 
 
@@ -138,9 +147,11 @@ def _arrays(path: Path, fields: Sequence[Field], batch_size: int) -> Iterator[Re
 # --- a stream ----------------------------------------------------------------------------------------------------
 
 
-def _stream(url: str, fields: Sequence[Field], settings: InputSettings) -> Iterator[Records]:
+def _stream(
+    url: str, fields: Sequence[Field], settings: InputSettings, decoders: Sequence[Decoder]
+) -> Iterator[Records]:
     """Records as they come. Read without a group: nothing of them is held back, and nobody waits for this reader."""
-    with open_reader(url, keys=settings.keys) as reader:
+    with open_decoded(url, decoders, keys=settings.keys) as reader:
         try:
             said = reader.describe(timeout_s=settings.connect_timeout or None)
         except StreamTimeout as error:
@@ -157,6 +168,8 @@ def _stream(url: str, fields: Sequence[Field], settings: InputSettings) -> Itera
                     case Chunk():
                         yield from _parts(event, fields, settings.batch_size)
                         heard_s = time.monotonic()
+                    case Undecodable():
+                        raise DataFault(event.reason)
                     case Expired():
                         logger.warning("going on behind what the log forgot before it was read: %s", ranges(event.lost))
                     case _:

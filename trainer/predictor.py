@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from protocol.errors import UsageError
-from trainer.columns import tensor_of
+from trainer.columns import described, tensor_of
 from trainer.device import DeviceSettings, open_device
 from trainer.task import Answers
 from trainer.trained import best_checkpoint, open_trained
@@ -86,6 +86,9 @@ class Predictor:
             raise UsageError(f"the task {type(task).__name__} does not predict: give it `inputs` and `predict`")
         if missing := set(task.inputs) - {field.name for field in schema.fields}:
             raise UsageError(f"the task {type(task).__name__} predicts from {missing.pop()!r}, no column of its stream")
+        if ragged := next((each for each in schema.fields if each.name in task.inputs and each.ragged), None):
+            mend = "train on records of one length (--decode trainer.decoders.Cut)"
+            raise UsageError(f"the model takes {described(ragged)}, of which no file says how long it is: {mend}")
         #: What the model takes: these columns, as the stream had them.
         self.fields = tuple(field for field in schema.fields if field.name in task.inputs)
         self._class_names = schema.class_names

@@ -5,9 +5,10 @@ from pathlib import Path
 from protocol.dealing import Positions
 from protocol.quarantine import Quarantine
 from protocol.stream import StreamInfo
+from trainer.collation import Collate
 from trainer.handed_out import HandedOut, HandedOutWindows
 from trainer.held_out import HeldOut
-from trainer.labels import LabelCheck
+from trainer.labels import Rejects
 from trainer.merge import Merge
 from trainer.order import InOrder, Order
 from trainer.position import RunPosition
@@ -33,13 +34,14 @@ class Sampler:
         quarantine: Quarantine | None,
         held_out: Path | None,
         new: bool,
+        collate: Collate,
     ) -> None:
         self._info, self._settings, self._seed = info, settings, seed
-        self.selection = Selection(info, LabelCheck(info.schema, quarantine), settings, seed)
+        self.selection = Selection(info, Rejects(quarantine), settings, seed)
         self.held_out: HeldOut | None = None
         if settings.holdout:
             assert held_out is not None, "the loader has looked"
-            self.held_out = HeldOut(held_out, info, settings.holdout_records, trained, new=new)
+            self.held_out = HeldOut(held_out, info, settings.holdout_records, trained, new=new, collate=collate)
 
     def handed_out(self, batch_size: int, *, goes_on: bool) -> HandedOut:
         """The account that this order needs; `goes_on` says what becomes of a window that has lost records."""

@@ -10,7 +10,8 @@ from protocol.chunk import Chunk
 from protocol.errors import UsageError
 from protocol.schema import Field
 from protocol.stream import StreamInfo
-from trainer.labels import LabelCheck
+from protocol.subscription import Undecodable
+from trainer.labels import LabelCheck, Rejects
 from trainer.ledger import FATES, Fate
 from trainer.sampling import SamplingSettings, drawn
 
@@ -25,8 +26,9 @@ class Selection:
     Raises `UsageError` where the settings do not go with the stream.
     """
 
-    def __init__(self, info: StreamInfo, labels: LabelCheck, settings: SamplingSettings, seed: int) -> None:
-        self._dealing, self._labels, self._label, self._seed = info.dealing, labels, info.schema.label, seed
+    def __init__(self, info: StreamInfo, rejects: Rejects, settings: SamplingSettings, seed: int) -> None:
+        self._dealing, self._label, self._seed = info.dealing, info.schema.label, seed
+        self._rejects, self._labels = rejects, LabelCheck(info.schema, rejects)
         self._holdout, self._has_id = settings.holdout, _has_id(info)
         self._shares = np.array(settings.thin)
         if settings.holdout and not self._has_id and info.records_per_pass is not None:
@@ -48,6 +50,10 @@ class Selection:
         bounds = [0, *(np.flatnonzero(np.diff(fates)) + 1).tolist(), chunk.count]
         for start, stop in pairwise(bounds):
             yield start, stop, FATES[fates[start]]
+
+    def reject(self, bad: Undecodable) -> None:
+        """This record is not to be trained on, whatever is drawn for it. Raises `DataFault` where none may be bad."""
+        self._rejects.reject(bad.chunk.partition, bad.chunk.offset, bad.record, bad.reason)
 
     def _fates(self, chunk: Chunk, rejected: list[int]) -> npt.NDArray[np.uint8]:
         """The later ones go over the earlier."""

@@ -8,7 +8,7 @@ behind a killed process: torch's has one for the milliseconds in which it is all
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from protocol.chunk import Chunk
+from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged
 from protocol.dealing import Positions
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Schema
@@ -27,6 +27,7 @@ from protocol.subscription import Progress
 
 SLOT_POLL_S: Final = 0.0005
 ALIGNMENT: Final = 64
+SLOT_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,25 @@ class SlottedChunk:
 
 
 class Slots:
-    """`per_worker` slots for each worker, each with room for `rows` records of `schema`, whose fields have fixed sizes.
+    """`per_worker` slots for each worker, each with room for `rows` records of `schema`, or for as many as fit into
+    `SLOT_BYTES`. What differs in length from record to record has `SLOT_BYTES` more, shared out among those fields.
 
     A worker fills its own in a ring, the loader frees them.
     """
 
     def __init__(self, workers: int, per_worker: int, schema: Schema, rows: int) -> None:
-        self._rows, self._fields = rows, schema.fields
-        #: A field's place in a slot, in bytes; each begins where every dtype may.
-        sizes = [-(-rows * field.item_bytes // ALIGNMENT) * ALIGNMENT for field in schema.fields]
+        ragged = sum(field.ragged for field in schema.fields)
+        self._rows = min(rows, max(1, SLOT_BYTES // max(1, schema.record_bytes)))
+        self._fields = schema.fields
+        #: How many elements the records of a slot may have in each ragged field.
+        self._elements = {each.name: SLOT_BYTES // ragged // each.item_bytes for each in schema.fields if each.ragged}
+        #: Where a slot's arrays lie, in bytes; each begins where every dtype may.
+        sizes = [-(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for dtype, shape in self._layout()]
         self._places = [0, *accumulate(sizes)]
         self._memory = SharedZeros((workers, per_worker, self._places[-1]), np.uint8)
         self._busy = SharedZeros((workers, per_worker), np.uint8)
         self._closed = SharedZeros((1,), np.uint8)
-        self._columns: dict[tuple[int, int], dict[str, npt.NDArray[Any]]] = {}
+        self._columns: dict[tuple[int, int], dict[str, Column]] = {}
         self._next = 0
 
     def room(self, worker: int) -> bool:
@@ -68,14 +74,28 @@ class Slots:
         """Whether the loader takes nothing any more."""
         return bool(self._closed.array[0])
 
+    def fits(self, chunk: Chunk) -> bool:
+        """Whether a chunk fits into a slot."""
+        if chunk.count > self._rows:
+            return False
+        return all(len(ragged_of(chunk, name).values) <= most for name, most in self._elements.items())
+
+    def parts(self, chunk: Chunk) -> Iterator[Chunk]:
+        """A chunk in parts that fit; a record that does not is a part alone."""
+        if chunk.count == 1 or self.fits(chunk):
+            yield chunk
+            return
+        half = chunk.count // 2
+        yield from self.parts(chunk.part(0, half))
+        yield from self.parts(chunk.part(half, chunk.count))
+
     def put(self, worker: int, chunk: Chunk, while_full: Callable[[], None] = lambda: None) -> SlottedChunk | None:
-        """Copy a chunk into this worker's next slot. None once the loader has closed.
+        """Copy a chunk that fits into this worker's next slot. None once the loader has closed.
 
         Waits until that slot is free, and calls `while_full` again and again meanwhile.
         """
-        count = chunk.count
-        if count > self._rows:
-            raise OversizedMessage(f"a chunk of {count} records does not fit a slot of {self._rows}")
+        if not self.fits(chunk):
+            raise OversizedMessage(f"a chunk of {chunk.count} records does not fit a slot of {self._rows}")
         slot = self._next
         busy = self._busy.array
         self._next = (slot + 1) % busy.shape[1]
@@ -84,15 +104,21 @@ class Slots:
                 return None
             while_full()
             time.sleep(SLOT_POLL_S)
-        for name, column in self._columns_of(worker, slot).items():
-            column[:count] = chunk.columns[name]
+        for name, into in self._columns_of(worker, slot).items():
+            if isinstance(into, Ragged):
+                column = ragged_of(chunk, name)
+                into.lengths[: chunk.count] = column.lengths
+                into.values[: len(column.values)] = column.values
+            else:
+                into[: chunk.count] = chunk.columns[name]
         busy[worker, slot] = 1
-        return SlottedChunk(worker, slot, chunk.partition, chunk.offset, count, chunk.first_time_ns, chunk.last_time_ns)
+        times_ns = chunk.first_time_ns, chunk.last_time_ns
+        return SlottedChunk(worker, slot, chunk.partition, chunk.offset, chunk.count, *times_ns)
 
     def view(self, slotted: SlottedChunk) -> Chunk:
         """The chunk over the slot's memory, which stays as it is until `free`."""
         columns = self._columns_of(slotted.worker, slotted.slot)
-        shown = {name: column[: slotted.count] for name, column in columns.items()}
+        shown: Columns = {name: column[: slotted.count] for name, column in columns.items()}
         return Chunk(slotted.partition, slotted.offset, shown, slotted.first_time_ns, slotted.last_time_ns)
 
     def free(self, slotted: SlottedChunk) -> None:
@@ -103,18 +129,43 @@ class Slots:
         """Let workers that wait for a slot go."""
         self._closed.array[0] = 1
 
-    def _columns_of(self, worker: int, slot: int) -> dict[str, npt.NDArray[Any]]:
-        """Arrays [rows, *shape] over a slot, by field; made once in each process."""
+    def _layout(self) -> Iterator[tuple[np.dtype[Any], tuple[int, ...]]]:
+        """The arrays of a slot: one a field, two (lengths and values) where it is ragged."""
+        for field in self._fields:
+            if field.ragged:
+                yield LENGTH_DTYPE, (self._rows,)
+            rows = self._elements[field.name] if field.ragged else self._rows
+            yield field.numpy_dtype, (rows, *field.item_shape)
+
+    def _columns_of(self, worker: int, slot: int) -> dict[str, Column]:
+        """A slot's memory as columns, with room for the most that fits; made once in each process."""
         columns = self._columns.get((worker, slot))
         if columns is None:
             memory = self._memory.array[worker, slot]
+            arrays = iter(
+                np.frombuffer(memory, dtype, prod(shape), at).reshape(shape)
+                for (dtype, shape), at in zip(self._layout(), self._places, strict=False)
+            )
             columns = self._columns[worker, slot] = {
-                field.name: np.frombuffer(memory, field.numpy_dtype, self._rows * prod(field.item_shape), at).reshape(
-                    self._rows, *field.item_shape
-                )
-                for field, at in zip(self._fields, self._places, strict=False)
+                field.name: _Room(next(arrays), next(arrays)) if field.ragged else next(arrays)
+                for field in self._fields
             }
         return columns
+
+
+class _Room(Ragged):
+    """Memory for ragged records: the lengths change, so nothing that follows from them is kept."""
+
+    def __getitem__(self, rows: slice) -> Ragged:
+        lengths = self.lengths[rows]
+        return Ragged(lengths, self.values[: int(lengths.sum(dtype=np.int64))])
+
+
+def ragged_of(chunk: Chunk, name: str) -> Ragged:
+    """A column of a ragged field."""
+    column = chunk.columns[name]
+    assert isinstance(column, Ragged), "a column is as its field says"
+    return column
 
 
 class ProgressBoard:

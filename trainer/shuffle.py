@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protocol.chunk import Column, Ragged, concatenate
 from protocol.dealing import Dealing, Positions
 from protocol.errors import Lost
 from protocol.schema import Schema
@@ -24,7 +25,7 @@ from trainer.windowed_trail import Window
 class ShuffledPiece:
     """Rows of a shuffled window."""
 
-    columns: dict[str, npt.NDArray[Any]]
+    columns: dict[str, Column]
     origin: ShuffledRows
     release: Callable[[], None] | None = None
 
@@ -58,7 +59,9 @@ class Shuffled:
         self._merge, self._handed_out, self._keep = merge, handed_out, keep
         self._dealing, self._size, self._seed, self._label = dealing, size, seed, label
         self._trained = trained
-        self._rows = {field.name: np.empty((size, *field.item_shape), field.numpy_dtype) for field in schema.fields}
+        self._ragged = [field for field in schema.fields if field.ragged]
+        fixed = (field for field in schema.fields if not field.ragged)
+        self._rows = {field.name: np.empty((size, *field.item_shape), field.numpy_dtype) for field in fixed}
         self._where = np.empty((3, size), np.int64)  # partition, offset, event time
         self._shuffled: ShuffledPiece | None = None
         self._given = 0
@@ -67,6 +70,7 @@ class Shuffled:
     def _begin(self) -> None:
         self._passed: list[Passed | Lost] = []
         self._count = 0
+        self._pieces: dict[str, list[Column]] = {field.name: [] for field in self._ragged}
         self._number: int | None = None
         self._before = dict(self._merge.positions)
 
@@ -106,7 +110,10 @@ class Shuffled:
     def _copy(self, piece: Piece) -> None:
         end = self._count + piece.count
         for name, column in piece.columns.items():
-            self._rows[name][self._count : end] = column
+            if isinstance(column, Ragged):
+                self._pieces[name].append(column.copy())
+            else:
+                self._rows[name][self._count : end] = column
         chunk = piece.chunk
         first_ns, last_ns = chunk.time_ns(piece.start), chunk.time_ns(piece.stop - 1)
         self._where[0, self._count : end] = chunk.partition
@@ -135,7 +142,12 @@ class Shuffled:
         partitions, offsets, times_ns = self._where[:, order]
         self._handed_out.copy_window(Window(self._passed, partitions, identity))
         origin = ShuffledRows(partitions=partitions, offsets=offsets, times_ns=times_ns, before=self._before)
-        self._shuffled = ShuffledPiece({name: rows[order] for name, rows in self._rows.items()}, origin)
+        columns: dict[str, Column] = {name: rows[order] for name, rows in self._rows.items()}
+        for field in self._ragged:
+            column = concatenate(field, self._pieces[field.name])
+            assert isinstance(column, Ragged)
+            columns[field.name] = column.take(order)
+        self._shuffled = ShuffledPiece(columns, origin)
         self._given, self._trained = min(self._trained, len(order)), 0
         self._begin()
 

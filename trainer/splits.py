@@ -8,11 +8,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from protocol.errors import UsageError
-from protocol.open_reader import open_reader
 from protocol.reader import OnWait, read_split
 from protocol.schema import Schema
 from protocol.stream import StreamInfo
+from trainer.decoding import identity
 from trainer.holdout import Holdout
+from trainer.reading import Reading
 
 SPLITS = "splits"
 VALIDATION = "validation"
@@ -22,24 +23,26 @@ Batches = DataLoader[Any]
 
 
 def fetch_splits(
-    url: str, info: StreamInfo, run_dir: Path, on_wait: OnWait | None, *, keys: str = ""
+    reading: Reading, info: StreamInfo, run_dir: Path, on_wait: OnWait | None = None
 ) -> dict[str, Holdout]:
     """All splits of the stream; over the wire only where the run directory does not hold them yet."""
     held: dict[str, Holdout] = {}
+    decoded = identity(reading.decoders)
     for name in info.splits:
         folder = run_dir / SPLITS / name
-        with open_reader(url, keys=keys) as reader:
+        with reading.open() as reader:
             description = reader.describe(name, on_wait=on_wait)
-            known = Holdout.open(folder) if folder.exists() else None
-            if known is None or known.incarnation != description.info.incarnation:
+            known = Holdout.open(folder, reading.collate) if folder.exists() else None
+            if known is None or (known.incarnation, known.decoded) != (description.info.incarnation, decoded):
                 Holdout.save(
                     folder,
                     description.info.schema,
                     read_split(reader, name, description, on_wait=on_wait),
                     count=sum(description.log_end.values()),
                     incarnation=description.info.incarnation,
+                    decoded=decoded,
                 )
-                known = Holdout.open(folder)
+                known = Holdout.open(folder, reading.collate)
         held[name] = known
     return held
 

@@ -1,6 +1,8 @@
 """The model of a run that was trained, as its best checkpoint or an export has it; works offline."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,14 @@ from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from protocol.stream import StreamInfo
 from trainer.checkpoint_files import State, load_best, load_newest
+from trainer.collation import Collate, Pad
+from trainer.decoding import Decoder
 from trainer.parts import add_model, fitting
+from trainer.reading import add_reading
 from trainer.task import Task
+
+#: Of the settings of meaning, what its records are read and its answers are told by.
+REBUILT = ("model", "task", "decode", "collate")
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class Trained:
     model: nn.Module
     task: Task
     remarks: tuple[str, ...]
+    decoders: Sequence[Decoder] = ()
+    collate: Collate = field(default_factory=Pad)
 
     @property
     def info(self) -> StreamInfo:
@@ -63,9 +73,10 @@ def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Tra
     """
     parser = ArgumentParser()
     add_model(parser)
-    meaning = {name: state["meaning"][name] for name in ("model", "task")}
+    add_reading(parser)
+    meaning = {name: state["meaning"][name] for name in REBUILT if name in state["meaning"]}
     say_imports(path, class_paths(meaning))
-    made = parser.make(parser.parse_object(meaning))
+    made = parser.make(parser.parse_object(deepcopy(meaning)))  # it puts functions where their paths were
     with fitting(path):
         made.model.load_state_dict(weights_of(state))
-    return Trained(path, state, made.model, made.task, remarks)
+    return Trained(path, state, made.model, made.task, remarks, made.decode, made.collate)

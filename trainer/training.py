@@ -32,7 +32,7 @@ from trainer.initial import InitialSettings, take_weights
 from trainer.loader import StreamLoader
 from trainer.loop import Intervals, Training, commit_or_say
 from trainer.optimization import OptimizationSettings
-from trainer.parts import assemble, fitting, meaning
+from trainer.parts import assemble, fitting, meaning, plain_settings
 from trainer.prequential import Prequential, PrequentialSettings
 from trainer.readers import prepare_workers
 from trainer.report import Start
@@ -101,6 +101,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
             sampling=sampling,
             held_out=run_dir / HELD_OUT,
+            decode=made.decode,
+            collate=made.collate,
             seed=settings.seed,
         )
         if resumed is not None:
@@ -167,13 +169,7 @@ def _validation(
 ) -> ValidationSets:
     info = loader.info
     try:
-        held = fetch_splits(
-            settings.stream,
-            info,
-            run_dir,
-            lambda _waited_s: telemetry.waiting("the held-out records"),
-            keys=settings.keys,
-        )
+        held = fetch_splits(loader.reading, info, run_dir, lambda _waited_s: telemetry.waiting("the held-out records"))
     except OSError as error:
         mend = "make room, or give another --run_dir"
         raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error
@@ -201,7 +197,7 @@ def _begin(
             info=run.loader.info,
             model=type(run.parts.model).__name__,
             device=str(run.device),
-            settings=config.as_dict(),
+            settings=plain_settings(config),
             environment=environment(run.device),
             expected_samples=settings.max_samples or None,
             tensorboard=f"tensorboard --logdir {shlex.quote(folder)}" if config.tensorboard else "",

@@ -55,7 +55,7 @@ def test_others_become_grey_or_colour_as_the_field_has_it(folder: Path, name: st
         ("sixteen.png", "sixteen.png is of Pillow's mode I;16: save it in grey or RGB"),
         ("wide.png", "wide.png has 8 × 6 pixels, the model takes 4 × 6: give pictures of that size"),
         ("broken.png", "broken.png cannot be read as a picture .*: give a JPEG or PNG file"),
-        ("text.png", "text.png cannot be read as a picture .*: give a JPEG or PNG file"),
+        ("text.png", "text.png is no picture that Pillow knows: give a JPEG or PNG file"),
         ("none.png", "none.png cannot be read as a picture .*: give a JPEG or PNG file"),
         (".", "cannot be read as a picture .*: give a JPEG or PNG file"),
     ],

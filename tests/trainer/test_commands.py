@@ -261,7 +261,11 @@ def test_a_run_directory_that_must_not_be_written_is_one_line(started: Programs,
 @pytest.mark.parametrize(
     ("source", "arguments", "said"),
     [
-        ("Chat", [], r"fields without a fixed length \(text\) need StreamDataset and a collate_fn"),
+        (
+            "Chat",
+            ["--decode+", "trainer.decoders.Cut", "--decode.field", "words", "--decode.length", "4"],
+            r"--decode Cut needs a field 'words' of any length, and a record is text uint8 \[None\]: name another",
+        ),
         ("Pictures", [*SMALL, "--validation", "parts.Camera"], r"--validation: Camera has no __len__ and __getitem__"),
         (
             "Pictures",

@@ -186,12 +186,6 @@ def test_a_gap_between_chunks_is_found(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_ragged_fields_are_refused_with_what_to_do_instead(tmp_path: Path) -> None:
-    schema = Schema((Field("text", "uint8", (None,)), Field("label", "int64")))
-    with pytest.raises(UsageError, match=r"varying length \(text\) .* --validation CLASS"):
-        Holdout.save(tmp_path / "x", schema, [], count=0, incarnation="x")
-
-
 @pytest.mark.parametrize("name", ["00-id.npy", "01-image.npy", "schema.json", "manifest.json"])
 def test_a_flipped_bit_is_found_when_it_is_opened(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())

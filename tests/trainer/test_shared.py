@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.chunk import Chunk
+from protocol.chunk import Chunk, Ragged, value_of
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.lives import SHARED_MEMORY
-from trainer.shared import ProgressBoard, Slots, SlottedChunk
+from trainer import shared
+from trainer.shared import ProgressBoard, Slots, SlottedChunk, ragged_of
 
 SCHEMA = Schema((Field("flag", "bool", ()), Field("id", "int64", ()), Field("x", "float32", (2, 3))))
 
@@ -50,6 +51,36 @@ def test_a_chunk_comes_out_of_its_slot_as_it_went_in(count: int) -> None:
         assert here.dtype == SCHEMA_DTYPES[name]
         assert here.flags.aligned
         assert np.array_equal(here, column)  # type: ignore[arg-type]
+
+
+RAGGED = Schema((Field("id", "int64"), Field("text", "uint8", (None,)), Field("steps", "float32", (None, 2))))
+
+
+def ragged_chunk(*texts: bytes) -> Chunk:
+    text = Ragged(np.array([*map(len, texts)], np.uint32), np.frombuffer(b"".join(texts), np.uint8))
+    steps = Ragged(np.ones(len(texts), np.uint32), np.ones((len(texts), 2), np.float32))
+    return Chunk(5, 7, {"id": np.arange(len(texts)), "text": text, "steps": steps}, 1_000, 2_000)
+
+
+def test_records_of_any_length_come_out_of_a_slot_as_they_went_in() -> None:
+    slots = Slots(1, 2, RAGGED, 5)
+    for texts in ([b"one", b"", b"three"], [b"longer than before", b"x"], [b""]):
+        slotted = slots.put(0, ragged_chunk(*texts))
+        assert slotted is not None
+        found = slots.view(slotted)
+        text, steps = ragged_of(found, "text"), ragged_of(found, "steps")
+        assert [bytes(value_of(text, row)) for row in range(found.count)] == texts
+        assert steps.values.shape == (len(texts), 2)
+        slots.free(slotted)
+
+
+def test_a_chunk_is_parted_until_each_part_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "SLOT_BYTES", 64)  # 32 for each of the ragged fields
+    slots = Slots(1, 2, RAGGED, 4)
+    whole = ragged_chunk(*(b"x" * size for size in (1, 30, 5, 40, 1, 1, 1, 1, 1, 1)))
+    parts = list(slots.parts(whole))
+    assert [(part.offset, part.count) for part in parts] == [(7, 2), (9, 1), (10, 1), (11, 1), (12, 2), (14, 3)]
+    assert [part.offset for part in parts if not slots.fits(part)] == [10]
 
 
 def test_a_worker_waits_until_the_slot_that_is_next_is_free() -> None:

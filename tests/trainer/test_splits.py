@@ -16,6 +16,7 @@ from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
 from trainer.holdout import Holdout
+from trainer.reading import Reading
 from trainer.splits import SPLITS, batches_of, batches_of_own, fetch_splits
 
 PICTURES = Schema((Field("id", "int64"), Field("image", "uint8", (1, 4, 4)), Field("label", "int64")), label="label")
@@ -37,7 +38,7 @@ class Given:
 def fetched(source: NumberedRecords, run_dir: Path) -> Holdout:
     splits = {"validation": split_log(source.splits()["validation"])}
     with serving(computed(source), splits=splits) as url, open_reader(url) as reader:
-        return fetch_splits(url, reader.describe(timeout_s=5).info, run_dir, None)["validation"]
+        return fetch_splits(Reading(url=url), reader.describe(timeout_s=5).info, run_dir)["validation"]
 
 
 def test_a_split_is_fetched_whole_and_batched_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""Decoding: what a record's bytes mean is worked out where they arrive, in the workers, a chunk at a time.
+
+A reader whose chunks are decoded is a reader like any other, so all that lies behind it (loader, held-out records,
+prediction) sees decoded records and their schema alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, value_of
+from protocol.command_line import located
+from protocol.dealing import Positions
+from protocol.errors import DataFault, HeadraceError, UsageError
+from protocol.messages import STREAM, Description
+from protocol.open_reader import open_reader
+from protocol.reader import OnWait, Reader
+from protocol.schema import Field, Schema
+from protocol.stream import StreamInfo
+from protocol.subscription import Event, Progress, Subscribed, Subscription, Undecodable
+
+#: From the columns of a chunk (arrays [count, *shape], or `Ragged`) to those of the same records, decoded; pure. With a
+#: method `schema(schema)` it says what records are afterwards; else it is asked about no records, and shows it.
+Decoder = Callable[[Columns], Columns]
+
+
+def open_decoded(url: str, decoders: Sequence[Decoder], *, keys: str | Path = "") -> Reader:
+    """A reader for the URL (protocol/open_reader.py) whose chunks are decoded."""
+    reader = open_reader(url, keys=keys)
+    return DecodedReader(reader, Decoding(decoders)) if decoders else reader
+
+
+class Decoding:
+    """Decoders, one after the other."""
+
+    def __init__(self, decoders: Sequence[Decoder]) -> None:
+        self._decoders = decoders
+
+    def schema(self, schema: Schema) -> Schema:
+        """What records of a schema are once they are decoded. Raises `UsageError` where they are not for these."""
+        for decoder in self._decoders:
+            schema = decoder.schema(schema) if hasattr(decoder, "schema") else shown_schema(decoder, schema)
+        return schema
+
+    def info(self, info: StreamInfo) -> StreamInfo:
+        """A stream as its decoded records show it."""
+        return replace(info, schema=self.schema(info.schema))
+
+    def columns(self, columns: Columns, schema: Schema) -> dict[str, Column]:
+        """Decoded columns, held against the decoded `schema`. Raises `DataFault`, and whatever a decoder raises."""
+        count = len(next(iter(columns.values())))
+        for decoder in self._decoders:
+            columns = decoder(columns)
+        if missing := [field.name for field in schema.fields if field.name not in columns]:
+            raise DataFault(f"it gave {', '.join(columns) or 'nothing'} and no {missing[0]!r}")
+        return {field.name: _checked(field, columns[field.name], count) for field in schema.fields}
+
+    def parts(self, chunk: Chunk, schema: Schema) -> Iterator[Chunk | Undecodable]:
+        """A chunk decoded; where that fails, record by record, so that one bad record takes no other with it."""
+        try:
+            columns = self.columns(chunk.columns, schema)
+        except Exception as error:  # noqa: BLE001  (a decoder raises what its library raises; nothing is swallowed)
+            if chunk.count == 1:
+                yield undecodable(chunk, schema, error)
+                return
+        else:
+            yield replace(chunk, columns=columns)
+            return
+        for row in range(chunk.count):
+            yield from self.parts(chunk.part(row, row + 1), schema)
+
+
+def undecodable(chunk: Chunk, schema: Schema, error: Exception) -> Undecodable:
+    """What is said of a single record that cannot be decoded; zeros keep its place."""
+    zeros: dict[str, Column] = {
+        field.name: Ragged(np.zeros(1, LENGTH_DTYPE), np.empty((0, *field.item_shape), field.numpy_dtype))
+        if field.ragged
+        else np.zeros((1, *field.item_shape), field.numpy_dtype)
+        for field in schema.fields
+    }
+    why = str(error) if isinstance(error, HeadraceError) else located(error)
+    return Undecodable(
+        replace(chunk, columns=zeros),
+        {name: value_of(column, 0) for name, column in chunk.columns.items()},
+        f"the record at partition {chunk.partition}, offset {chunk.offset} cannot be decoded: {why}",
+    )
+
+
+def shown_schema(decoder: Decoder, schema: Schema) -> Schema:
+    """What a decoder that does not say it makes of records, as its answer about no records shows. Raises `UsageError`.
+
+    The label stays the label, if its field does.
+    """
+    name = getattr(decoder, "__name__", type(decoder).__name__)
+    none: dict[str, Column] = {
+        field.name: Ragged(np.empty(0, LENGTH_DTYPE), empty) if field.ragged else empty
+        for field in schema.fields
+        for empty in [np.empty((0, *field.item_shape), field.numpy_dtype)]
+    }
+    try:
+        fields = tuple(_field(each, column) for each, column in decoder(none).items())
+        label = schema.label if any(field.name == schema.label for field in fields) else None
+        return replace(schema, fields=fields, label=label) if label else Schema(fields)
+    except Exception as error:  # whatever a decoder raises that was not made for this
+        mend = "let it take columns without records, or be a class with a method schema(schema) beside __call__"
+        raise UsageError(f"--decode {name}: what it gives cannot be told ({located(error)}): {mend}") from error
+
+
+def _field(name: str, column: Any) -> Field:
+    if isinstance(column, Ragged):
+        return Field(name, column.values.dtype.name, (None, *column.values.shape[1:]))
+    array = np.asarray(column)
+    return Field(name, array.dtype.name, array.shape[1:])
+
+
+def _checked(field: Field, column: Any, count: int) -> Column:
+    """A column as the schema says, its memory in one piece."""
+    values = column.values if isinstance(column, Ragged) else np.asarray(column)
+    if isinstance(column, Ragged) != field.ragged or values.shape[1:] != field.item_shape:
+        raise DataFault(f"field {field.name!r}: it gave {values.shape[1:]} where {field.shape} was announced")
+    if values.dtype != field.numpy_dtype:
+        raise DataFault(f"field {field.name!r}: it gave {values.dtype} where {field.dtype} was announced")
+    if len(column) != count:
+        raise DataFault(f"field {field.name!r}: it gave {len(column)} records of {count}")
+    return column if isinstance(column, Ragged) else values
+
+
+class DecodedReader(Reader):
+    """`reader`, whose records are decoded as they come; one that cannot be is an event of its own, in its place."""
+
+    def __init__(self, reader: Reader, decoding: Decoding) -> None:
+        self._reader, self._decoding = reader, decoding
+
+    def describe(
+        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+    ) -> Description:
+        said = self._reader.describe(split, timeout_s=timeout_s, on_wait=on_wait)
+        return replace(said, info=self._decoding.info(said.info))
+
+    def read(
+        self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
+    ) -> Iterator[list[Event]]:
+        schema: Schema | None = None
+        for events in self._reader.read(subscription, progress=progress, idle_s=idle_s):
+            decoded: list[Event] = []
+            for event in events:
+                match event:
+                    case Subscribed(info):
+                        schema = self._decoding.schema(info.schema)
+                        decoded.append(Subscribed(replace(info, schema=schema)))
+                    case Chunk():
+                        assert schema is not None, "a reader says what it reads before it gives any of it"
+                        decoded += self._decoding.parts(event, schema)
+                    case _:
+                        decoded.append(event)
+            yield decoded
+
+    def stay(self) -> None:
+        self._reader.stay()
+
+    def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
+        self._reader.commit(group, incarnation, positions, timeout_s=timeout_s)
+
+    def drop(self, group: str, *, timeout_s: float) -> bool:
+        return self._reader.drop(group, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def identity(decoders: Sequence[Decoder]) -> Mapping[str, str]:
+    """What tells one way of decoding from another, as far as a class and what it was made with do: plain values."""
+    return {f"{number} {_path(each)}": repr(getattr(each, "__dict__", {})) for number, each in enumerate(decoders)}
+
+
+def _path(decoder: Decoder) -> str:
+    kind = decoder if hasattr(decoder, "__qualname__") else type(decoder)
+    return f"{kind.__module__}.{kind.__qualname__}"
