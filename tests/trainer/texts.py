@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.source import ColumnSource
-from protocol.chunk import LENGTH_DTYPE, Ragged
+from protocol.chunk import LENGTH_DTYPE, Column, Ragged
 from protocol.schema import Field, Schema
 
 SCHEMA = Schema(
@@ -32,9 +32,9 @@ def steps_of(record: int) -> npt.NDArray[np.float32]:
 def texts(records: int) -> ColumnSource:
     """So many records, in stripes of 256."""
     ids = np.arange(records)
-    texts = [text_of(record) for record in ids]
-    steps = [steps_of(record) for record in ids]
-    columns = {
+    texts = [text_of(record) for record in range(records)]
+    steps = [steps_of(record) for record in range(records)]
+    columns: dict[str, Column] = {
         "id": ids,
         "text": Ragged(np.array([*map(len, texts)], LENGTH_DTYPE), np.concatenate(texts)),
         "steps": Ragged(np.array([*map(len, steps)], LENGTH_DTYPE), np.concatenate(steps)),
