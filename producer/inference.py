@@ -13,7 +13,7 @@ from protocol.schema import DTYPES, Field, Schema
 #: Values of these kinds differ in length from record to record by nature.
 TEXT_AND_BYTES = (str, bytes, bytearray, memoryview)
 
-#: What to give in place of what cannot travel: by a value's type, the name of an array's dtype, or numpy's letter of it.
+#: What to give in place of what cannot travel: by its type, the name of its dtype, or numpy's letter for such dtypes.
 MENDS = {
     "NoneType": "a value in every record, such as 0 beside a field that says whether there is one",
     "dict": "its entries as fields of their own",
