@@ -63,7 +63,8 @@ of_bytes = st.builds(Field, names, st.just("uint8"), st.just((None,)))
 @st.composite
 def fields(draw: st.DrawFn) -> Field:
     shape: tuple[int | None, ...] = tuple(draw(st.lists(st.integers(1, 3), max_size=4)))
-    if shape and draw(st.booleans()):
+    ragged: bool = draw(st.booleans())
+    if shape and ragged:
         shape = (None, *shape[1:])
     return Field(draw(names), draw(dtypes), shape)
 
