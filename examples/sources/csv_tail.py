@@ -40,7 +40,7 @@ def value(name: str, cell: str) -> Value:
 
 
 def whole_lines(path: Path, poll_s: float, due: int) -> Iterator[str]:
-    """Lines as they are finished; `due` of them must be there already. Raises `UsageError` where the file was changed."""
+    """Lines as they are finished, the first `due` of them at once. Raises `UsageError` where the file was changed."""
     with path.open("rb") as file:
         while True:
             line = file.readline()
