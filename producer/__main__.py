@@ -218,10 +218,10 @@ class _Life:
     def _say_start(self) -> None:
         info = self._service.stream.info
         fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape) if f.shape else ''}" for f in info.schema.fields)
-        per_pass = "live" if info.records_per_pass is None else f"{info.records_per_pass:,} records a pass"
-        print(f"serving {info.source} at {self._server.address}: {per_pass}, {info.dealing.partitions} partitions")
+        what = f"{info.records_per_pass:,} records a pass" if self._feed is None else self._feed.kind
+        print(f"serving {info.source} at {self._server.address}: {what}, {info.dealing.partitions} partitions")
         if self._feed is not None:
-            print(f"  source: {self._feed.promise}")
+            print(f"  promise: {self._feed.promise}")
         print(f"  fields: {fields}")
         if info.schema.label is not None and info.schema.label_range is not None:
             low, high = info.schema.label_range

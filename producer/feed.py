@@ -23,7 +23,8 @@ class Feed:
 
     def __init__(self, source: Any, partitions: int, settings: LogSettings, bad_records: BadRecords) -> None:
         self._name = name = type(source).__name__
-        self._replays = kind_of(source) == "replaying"
+        self.kind = kind_of(source)
+        self._replays = self.kind == "replaying"
         self._on_disk = bool(settings.path)
         # What a record is, a source may declare, and a folder may know already.
         log = open_log(declared_schema(source), partitions, settings, source=name)
@@ -39,12 +40,12 @@ class Feed:
 
     @property
     def promise(self) -> str:
-        """Where the promise of every record exactly once begins, in a line for people; before `start`."""
-        if not self._replays:
-            return "live: the promise begins in the log"
+        """Where the promise of every record exactly once begins, for people."""
+        if self.kind == "live":
+            return "begins in the log"
         if not self._on_disk:
-            return "replaying, from record 0: kept in memory, a restart is a new stream (--log.path goes on)"
-        return f"replaying, from record {self._number:,} on: the promise covers the source"
+            return "covers the source from record 0 on; a restart is another stream (--log.path DIR goes on)"
+        return f"covers the source, which goes on at record {self._number:,}"
 
     def start(self) -> None:
         """Begin to read."""

@@ -89,7 +89,7 @@ def test_the_command_in_the_examples_head_runs(started: Programs, readings: Path
         cwd=ROOT,
     )
     wait_until(lambda: "fields: " in program.out, "the first lines")
-    assert "  source: replaying, from record 0 on: the promise covers the source\n" in program.out
+    assert "  promise: covers the source, which goes on at record 0\n" in program.out
     assert "  fields: volts float64, place uint8[None], label int64\n" in program.out
 
 

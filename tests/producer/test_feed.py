@@ -74,11 +74,11 @@ def aside(folder: Path) -> BadRecordSettings:
 
 def test_a_replaying_source_goes_on_where_its_log_on_disk_has_ended(tmp_path: Path) -> None:
     first = fed(Numbers(10), tmp_path / "log")
-    assert first.promise == "replaying, from record 0 on: the promise covers the source"
+    assert first.promise == "covers the source, which goes on at record 0"
     first.log.close()
     longer = Numbers(25)
     second = fed(longer, tmp_path / "log")
-    assert second.promise == "replaying, from record 10 on: the promise covers the source"
+    assert second.promise == "covers the source, which goes on at record 10"
     assert longer.asked == [10]
     assert column(second.log) == list(range(25))
     second.log.close()
@@ -116,7 +116,8 @@ def test_another_source_does_not_take_over_the_number(tmp_path: Path) -> None:
 
 def test_in_memory_it_begins_at_0_and_a_restart_is_another_stream() -> None:
     one, other = fed(Numbers(5)), fed(Numbers(5))
-    assert one.promise == "replaying, from record 0: kept in memory, a restart is a new stream (--log.path goes on)"
+    said = "covers the source from record 0 on; a restart is another stream (--log.path DIR goes on)"
+    assert one.promise == other.promise == said
     assert column(one.log) == column(other.log) == list(range(5))
     assert one.log.info.incarnation != other.log.info.incarnation
 
@@ -124,7 +125,7 @@ def test_in_memory_it_begins_at_0_and_a_restart_is_another_stream() -> None:
 def test_a_live_source_says_that_the_promise_begins_in_the_log(tmp_path: Path) -> None:
     for path in ("", tmp_path / "log"):
         feed = fed(Live({"n": 0}), path)
-        assert feed.promise == "live: the promise begins in the log"
+        assert (feed.kind, feed.promise) == ("live", "begins in the log")
         feed.log.close()
     feed = fed(Live({"n": 7}), tmp_path / "log")
     assert column(feed.log) == [0, 7]
