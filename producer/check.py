@@ -53,11 +53,10 @@ def check(source: Any, settings: CheckSettings) -> int:
         shown = Chunk(partition=0, offset=0, columns=sample.columns(SHOWN_RECORDS), first_time_ns=0, last_time_ns=0)
         console().print(table(sample.schema, [shown]))
     lines = [*_rate(sample), *_faults(sample, settings)]
+    lines += _room(sample, settings) if dataset is None else _second_reading(dataset)
     if kind == "replaying":
         lines += _replay(source, sample, bad_records)
-    if dataset is not None:
-        lines += _second_reading(dataset)
-    lines += [("doubt", text) for text in doubts(sample)] if sample.good else []
+    lines += [(DOUBT, text) for text in doubts(sample)] if sample.good else []
     _say(lines)
     mends = sum(word == WRONG for word, _ in lines)
     print(f"would not be served as promised: {mends} to mend" if mends else "would be served")
@@ -85,7 +84,7 @@ def _rate(sample: Sample) -> Iterator[Line]:
 
 
 def _faults(sample: Sample, settings: CheckSettings) -> Iterator[Line]:
-    """What is not let in, and what would not fit."""
+    """What ends the reading, and what is not let in."""
     if sample.failure is not None:
         yield WRONG, f"after {len(sample.rows):,} records: {sample.failure}" if sample.rows else str(sample.failure)
     elif not sample.rows:
@@ -95,13 +94,12 @@ def _faults(sample: Sample, settings: CheckSettings) -> Iterator[Line]:
     for text, first, count in sample.faults.values():
         said = f"{text}; {count:,} of {len(sample.rows):,} records, the first is number {first:,}"
         yield (DOUBT, f"{said}: kept aside") if aside else (WRONG, f"{said}: {ALIKE}")
-    if sample.schema is not None:
-        yield from _room(sample, settings)
 
 
 def _room(sample: Sample, settings: CheckSettings) -> Iterator[Line]:
     """Whether a log such as the stream's takes the sample; this one is in memory."""
-    assert sample.schema is not None
+    if sample.schema is None:
+        return
     like = replace(settings.log, path="", bytes=settings.log.max_bytes, full="drop-oldest")
     try:
         log = open_log(sample.schema, settings.partitions, like, source="")
@@ -152,4 +150,4 @@ def _second_reading(dataset: Source) -> Iterator[Line]:
     except UsageError as error:
         yield WRONG, str(error)
     else:
-        yield "replay", "records of all of it, read twice, are the same"
+        yield "replay", "the records that its identity is made of, read twice, are the same"

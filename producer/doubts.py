@@ -14,8 +14,9 @@ from protocol.schema import Field, Schema
 def doubts(sample: Sample) -> Iterator[str]:
     """Lines about the fields of a sample that has a schema."""
     assert sample.schema is not None
+    columns = sample.columns()
     for field in sample.schema.fields:
-        column = sample.columns()[field.name]
+        column = columns[field.name]
         values = column.values if isinstance(column, Ragged) else column
         if not values.size:
             yield f"field {field.name!r} was empty in every record: is that meant?"

@@ -2,13 +2,13 @@
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
 from producer.inference import infer_schema
-from producer.live_source import declared_schema, kind_of, records_of
+from producer.live_source import declared_schema, kind_of, record_of, records_of
 from producer.open_log import open_log
 from producer.writers import Numbered
 from protocol.errors import DataFault, UsageError
@@ -56,27 +56,27 @@ class Feed:
         first = next(self._records, None)
         if first is None:
             raise UsageError(f"{self._name} gives no record: a stream needs one to begin with")
-        if not isinstance(first, Mapping):
-            raise UsageError(f"{self._name} yields {type(first).__name__}; a record is a mapping of fields to values")
         self._records = itertools.chain([first], self._records)
-        return infer_schema(first)
+        try:
+            return infer_schema(record_of(first))
+        except DataFault as fault:
+            raise UsageError(str(fault)) from fault
 
     def _run(self) -> None:
         try:
-            for number, record in enumerate(self._records, self._number):
-                self._append(record, (self._name, number) if self._replays else None)
+            for number, given in enumerate(self._records, self._number):
+                self._append(given, (self._name, number) if self._replays else None)
         except Exception as error:  # noqa: BLE001  (raised where it is served: a bug is as loud there)
             self.error = error
         else:
             self.log.end()
 
-    def _append(self, record: object, writer: Numbered | None) -> None:
+    def _append(self, given: object, writer: Numbered | None) -> None:
         try:
-            if not isinstance(record, Mapping):
-                raise DataFault(f"the source gave a {type(record).__name__}: a record is a mapping of fields to values")
+            record = record_of(given)
             self.bad_records.check(record)
             self.log.append(record, writer=writer)
         except DataFault as fault:
-            self.bad_records.take(record, fault)
+            self.bad_records.take(given, fault)
             if writer is not None:
                 self.log.pass_over(writer)

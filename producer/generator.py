@@ -44,7 +44,10 @@ def import_source(path: str, option: str) -> type[Any]:
 
 def class_of(function: Callable[..., Iterator[Record]]) -> type[Generated]:
     """A class whose objects give what the function does with the arguments that they are made with."""
-    signature = inspect.signature(function, eval_str=True)
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError:  # of what is imported for type checkers alone
+        signature = inspect.signature(function)
     replays = RESUME_AT in signature.parameters
     base = GeneratedAgain if replays else Generated
 

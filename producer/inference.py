@@ -93,7 +93,9 @@ def is_integer(field: Field) -> bool:
     return field.shape == () and field.numpy_dtype.kind in "iu"
 
 
-def _infer_field(name: str, value: Any, *, ragged: bool) -> Field:
+def _infer_field(name: Any, value: Any, *, ragged: bool) -> Field:
+    if not isinstance(name, str):
+        raise UsageError(f"field {name!r} of the first record has a name that is no text: give it one")
     try:
         array = as_array(value)
     except TypeError as error:

@@ -1,7 +1,7 @@
 """What a source is: a dataset, or records as they come, which a replaying source gives again from any number on."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from protocol.errors import DataFault, HeadraceError
@@ -38,6 +38,13 @@ def records_of(source: Any, resume_at: int = 0) -> Iterator[Any]:
         raise
     except Exception as error:
         raise DataFault(f"the source failed: {type(error).__name__}: {error}") from error
+
+
+def record_of(given: object) -> Mapping[str, Any]:
+    """What a source gave, if it is a record; raises `DataFault`."""
+    if not isinstance(given, Mapping):
+        raise DataFault(f"the source gave a {type(given).__name__}: a record is a mapping of field names to values")
+    return given
 
 
 def declared_schema(source: Any) -> Schema | None:

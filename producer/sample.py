@@ -14,6 +14,7 @@ from producer.bad_records import BadRecords
 from producer.conform import RecordCheck
 from producer.dataset_source import column_of
 from producer.inference import infer_schema
+from producer.live_source import record_of
 from producer.source import Source
 from protocol.chunk import Column, Ragged
 from protocol.errors import DataFault, HeadraceError
@@ -21,8 +22,8 @@ from protocol.schema import Schema
 
 MOST_RECORDS: Final = 1000
 MOST_BYTES: Final = 128 << 20
-MOST_S: Final = 5.0
-#: So long a source may be silent: a device wakes up, a connection is made.
+MOST_S: Final = 3.0
+#: The first record may take longer: a device wakes up, a connection is made.
 PATIENCE_S: Final = 15.0
 
 Row = list[npt.NDArray[Any]]
@@ -69,7 +70,9 @@ def read_sample(
     arguments = (sample, records, bad_records, most, stop)
     thread = threading.Thread(target=_read, args=arguments, name="headrace-sample", daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
+    thread.join(MOST_S)
+    if not sample.rows:
+        thread.join(PATIENCE_S - MOST_S)
     stop.set()
     if sample.failure is not None and not isinstance(sample.failure, HeadraceError):
         raise sample.failure
@@ -86,15 +89,13 @@ def records_at(source: Source) -> Iterator[Mapping[str, Any]]:
 def _read(sample: Sample, records: Iterator[Any], bad_records: BadRecords, most: int, stop: threading.Event) -> None:
     started_s, check = time.monotonic(), None
     try:
-        for number, record in enumerate(records):
+        for given in records:
             if stop.is_set():
                 return
-            if not isinstance(record, Mapping):
-                raise DataFault(f"a {type(record).__name__} where a record, a mapping of fields to values, is due")
             if check is None:
-                sample.schema = sample.schema or infer_schema(record)
+                sample.schema = sample.schema or infer_schema(record_of(given))
                 check = RecordCheck(sample.schema)
-            _take(sample, check, record, number, bad_records)
+            _take(sample, check, given, bad_records)
             sample.seconds = time.monotonic() - started_s
             if len(sample.rows) >= most or sample.nbytes >= MOST_BYTES or sample.seconds >= MOST_S:
                 return
@@ -103,13 +104,14 @@ def _read(sample: Sample, records: Iterator[Any], bad_records: BadRecords, most:
         sample.failure = error
 
 
-def _take(sample: Sample, check: RecordCheck, record: Mapping[str, Any], number: int, bad_records: BadRecords) -> None:
+def _take(sample: Sample, check: RecordCheck, given: object, bad_records: BadRecords) -> None:
     try:
+        record = record_of(given)
         bad_records.check(record)
         values = check.record(record)
     except DataFault as fault:
         kind = re.sub(r"\d+", "#", str(fault))  # another label out of range is no other fault
-        text, first, count = sample.faults.get(kind, (str(fault), number, 0))
+        text, first, count = sample.faults.get(kind, (str(fault), len(sample.rows), 0))
         sample.faults[kind] = (text, first, count + 1)
         sample.rows.append(None)
         return

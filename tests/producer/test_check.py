@@ -19,6 +19,7 @@ from protocol.schema import Field, Schema
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "MOST_S", 0.1)
     monkeypatch.setattr(sample, "PATIENCE_S", 0.2)
 
 
@@ -100,7 +101,7 @@ def test_a_declared_schema_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_dataset_is_read_twice(capsys: pytest.CaptureFixture[str]) -> None:
     lines = checked(Stored(), capsys, 0)
     assert lines[0] == "Stored: dataset"
-    assert line(lines, "replay") == "records of all of it, read twice, are the same"
+    assert line(lines, "replay") == "the records that its identity is made of, read twice, are the same"
     wrong = line(checked(Stored(noise=0.5), capsys, 2), "wrong")
     assert wrong == "Stored gives other records when it is read again: leave random augmentation to the trainer"
 
@@ -225,7 +226,8 @@ WRONG = (
     (gives(), "no record came (it ends at once): a stream needs one to begin with"),
     (silent, "no record came (it was silent for"),
     (failing, "after 1 records: the source failed: RuntimeError: the cable was pulled"),
-    (gives(5), "a int where a record, a mapping of fields to values, is due"),
+    (gives(5), "the source gave a int: a record is a mapping of field names to values"),
+    (gives({"n": 1}, 5), "the source gave a int: a record is a mapping of field names to values; 1 of 2 records"),
     (gives({"x": {}}), "field 'x' of the first record is a dict: give its entries as fields of their own"),
     (gives({"x": Tensor()}), "(Got unsupported ScalarType BFloat16): give .float(), or the bits, such as"),
     (gives({"t": np.datetime64("2026-01-01")}), "give a number, such as .astype('datetime64[ns]').astype('int64')"),
@@ -251,6 +253,18 @@ def test_stripes_that_do_not_fit_the_log_are_told(capsys: pytest.CaptureFixture[
     wrong = line(checked(gives({"text": "a" * 5000}), capsys, 2, log=small), "wrong")
     assert re.search(r"a stripe of 256 such records has about \d+ bytes and does not fit a log of 1048576", wrong)
     checked(gives({"text": "a" * 1000}), capsys, 0, log=small)
+    checked(Stored(), capsys, 0, log=LogSettings(bytes=1))  # it needs none
+
+
+def test_a_source_that_falls_silent_is_judged_by_what_it_gave(capsys: pytest.CaptureFixture[str]) -> None:
+    class Tail(Numbers):
+        def records(self, resume_at: int) -> Iterator[dict[str, Any]]:
+            yield from ({"n": n} for n in range(resume_at, 4))
+            threading.Event().wait(60)
+
+    lines = checked(Tail(), capsys, 0)
+    assert line(lines, "read").startswith("4 records in ")
+    assert line(lines, "replay") == "2 records, asked for again from number 2 on, are the same"
 
 
 def test_a_source_that_gives_one_buffer_again_and_again_is_read_as_it_gave_it(

@@ -252,5 +252,7 @@ def test_a_source_that_fails_before_its_first_record_is_a_fault_too() -> None:
 def test_a_source_that_gives_nothing_is_the_users_mistake() -> None:
     with pytest.raises(UsageError, match="Live gives no record: a stream needs one to begin with"):
         fed(Live())
-    with pytest.raises(UsageError, match="Live yields int; a record is a mapping of fields to values"):
+    with pytest.raises(UsageError, match="the source gave a int: a record is a mapping of field names to values"):
         fed(Live(3))
+    with pytest.raises(UsageError, match="field 3 of the first record has a name that is no text"):
+        fed(Live({3: 3}))

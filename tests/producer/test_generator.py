@@ -32,6 +32,9 @@ def numbers(first: int = 0, *, resume_at: int):
 def untyped(device):
     yield {"device": device}
 
+def checked(device: str, camera: Unknown | None = None):
+    yield {"device": device}
+
 def plain() -> list:
     return []
 '''
@@ -87,6 +90,10 @@ def test_it_comes_from_a_settings_file_as_a_class_does() -> None:
 def test_a_mistake_is_said_with_the_mend(arguments: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         made("--source", *arguments)
+
+
+def test_a_type_that_is_known_to_type_checkers_alone_does_not_matter() -> None:
+    assert list(records_of(made("--source", "generators.checked", "--source.device", "x"))) == [{"device": "x"}]
 
 
 def test_help_shows_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
