@@ -17,7 +17,7 @@ PYTHON ?= python3
 DATA ?= data
 VENV := .venv
 LOWEST := .venv-lowest
-CODE := protocol producer trainer tests benchmarks $(wildcard examples/*.py)
+CODE := protocol producer trainer tests benchmarks $(wildcard examples/*.py examples/sources/*.py)
 
 # Downloads show their progress to a person and stay quiet in a log.
 PIP_INSTALL = -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet)

@@ -14,11 +14,13 @@ from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
+from producer.generator import add_source, import_source, made_source
+from producer.live_source import kind_of
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
-from protocol.class_path import add_class, class_path_in, import_class, say_classes
+from protocol.class_path import class_path_in, say_classes
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
@@ -32,13 +34,15 @@ DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
 DESCRIPTION = """Serve a stream over ZeroMQ.
 
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
-order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
-served as it comes, from memory or (--log.path) from a log on disk. Trainers may come and go; each sees every record.
+order, at --rate records a second. Any other iterable, or generator function, of records (mappings of field names to
+values) is live: it is served as it comes, from memory or (--log.path) from a log on disk. One that takes `resume_at`
+is asked to go on where the log on disk has ended. Trainers may come and go; each sees every record.
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
-  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --check"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +91,16 @@ class ProducerSettings:
 
 def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     """The command line, with the typed arguments of the source that it names."""
-    source = import_class(class_path_in(arguments, "source") or DEFAULT_SOURCE, "--source")
+    source = import_source(class_path_in(arguments, "source") or DEFAULT_SOURCE, "--source")
     parser = ArgumentParser(prog="python -m producer", usage="python -m producer [options]", description=DESCRIPTION)
     parser.add_argument("--config", metavar="FILE", action="config", help="a YAML file of these settings")
-    add_class(parser, "source", source, "class of the source, by its import path; --source.help shows its arguments")
+    text = "class or generator function of the source, by its import path; --source.help shows its arguments"
+    add_source(parser, "source", source, text)
     parser.add_class_arguments(ProducerSettings, None, skip={"insecure"})
     text = "listen without keys where other machines can reach it"
     parser.add_argument("--insecure", action="store_true", help=text)
+    text = "read the source without serving it, and say what it gives and what would go wrong; status 2 if anything"
+    parser.add_argument("--check", action="store_true", help=text)
     parser.add_class_arguments(BadRecordSettings, None)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
     kept.add_class_arguments(LogSettings, "log", as_group=False)
@@ -107,24 +114,29 @@ def main(arguments: Sequence[str]) -> int:
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
-    if settings.until == "committed" and settings.passes == 0 and not _live(source):
+    dataset = kind_of(source) == "dataset"
+    if settings.until == "committed" and settings.passes == 0 and dataset:
         raise UsageError("--until committed needs an end: give --passes N")
-    if _live(source) and (settings.passes or settings.sizes):
+    if not dataset and (settings.passes or settings.sizes):
         raise UsageError(
             "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
         )
     log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
-    if log.path and not _live(source):
+    if log.path and dataset:
         raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
-    if not _live(source) and (bad.on_bad_record != "stop" or bad.reject_nan):
+    if dataset and (bad.on_bad_record != "stop" or bad.reject_nan):
         raise UsageError(
             "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
             "the stream already, so that a bad one stops it"
         )
     _allow_connections()
-    made = parser.make(config)
+    made = made_source(source, parser.make(config).source)
+    if config.check:
+        from producer.check import CheckSettings, check  # with the tables that it prints
+
+        return check(made, CheckSettings(partitions=settings.partitions, log=log, bad=bad))
     bad_records = BadRecords(bad)
-    logs, feed = _logs(made.source, settings, log, bad_records)
+    logs, feed = _logs(made, settings, log, bad_records)
     service = Service(logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
     # From here on there is an address to release: a signal waits until the server can be told.
@@ -141,15 +153,10 @@ def _allow_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _live(source: Any) -> bool:
-    """Whether a source, or its class, gives records as they come."""
-    return hasattr(source, "__iter__") and not hasattr(source, "__len__")
-
-
 def _logs(
     source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords
 ) -> tuple[dict[str, Log], Feed | None]:
-    if _live(source):
+    if kind_of(source) != "dataset":
         feed = Feed(source, settings.partitions, log, bad_records)
         return {STREAM: feed.log}, feed
     dataset = source_from(source, splits=settings.sizes, seed=settings.seed)
@@ -211,8 +218,10 @@ class _Life:
     def _say_start(self) -> None:
         info = self._service.stream.info
         fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape) if f.shape else ''}" for f in info.schema.fields)
-        per_pass = "live" if info.records_per_pass is None else f"{info.records_per_pass:,} records a pass"
-        print(f"serving {info.source} at {self._server.address}: {per_pass}, {info.dealing.partitions} partitions")
+        what = f"{info.records_per_pass:,} records a pass" if self._feed is None else self._feed.kind
+        print(f"serving {info.source} at {self._server.address}: {what}, {info.dealing.partitions} partitions")
+        if self._feed is not None:
+            print(f"  promise: {self._feed.promise}")
         print(f"  fields: {fields}")
         if info.schema.label is not None and info.schema.label_range is not None:
             low, high = info.schema.label_range

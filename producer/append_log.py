@@ -13,6 +13,7 @@ import numpy.typing as npt
 from producer.block import Block
 from producer.conform import RecordCheck
 from producer.kept_stripes import KeptStripes
+from producer.writers import Numbered, Writers
 from protocol.chunk import Column, Ragged
 from protocol.dealing import Positions
 from protocol.errors import LogFull, StreamError, UsageError
@@ -57,7 +58,7 @@ class AppendLog(Log):
     """Takes records in, from any thread, and keeps them in stripes in memory; a subclass says what may be read.
 
     `on_append` is called after records became readable and after the end, without the lock. `kept` is where rows are
-    written first.
+    written first, `writers` who has given which.
     """
 
     def __init__(
@@ -65,13 +66,14 @@ class AppendLog(Log):
         info: StreamInfo,
         settings: LogSettings,
         kept: KeptStripes,
+        writers: Writers,
         *,
         on_append: Callable[[], None] | None = None,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.info = info
         self.on_append = on_append
-        self._settings, self._kept = settings, kept
+        self._settings, self._kept, self._writers = settings, kept, writers
         self._check = RecordCheck(info.schema)
         self._ragged = [number for number, field in enumerate(info.schema.fields) if field.ragged]
         self._wall_clock_ns = wall_clock_ns
@@ -104,11 +106,35 @@ class AppendLog(Log):
     def dropped(self) -> Positions:
         """Records by partition that were forgotten before they were trimmed, in this life."""
 
-    def append(self, record: Mapping[str, Any], *, time_ns: int | None = None, timeout_s: float | None = None) -> int:
+    def taken(self, writer: str) -> int:
+        """The number of the record that is due from a writer: it has given so many, be they let in or passed over."""
+        with self._lock:
+            return self._writers.taken(writer)
+
+    def durable_of(self, writer: str) -> int:
+        """The same for those that the log keeps its promise for: what a writer has numbered below, it need not keep."""
+        with self._lock:
+            return self._writers.durable(writer)
+
+    def pass_over(self, writer: Numbered) -> None:
+        """The record of this number is not let in: its writer goes on behind it, durably with the next write."""
+        with self._lock:
+            self._writers.pass_over(writer, self._kept.records)
+        self._tell()
+
+    def append(
+        self,
+        record: Mapping[str, Any],
+        *,
+        time_ns: int | None = None,
+        timeout_s: float | None = None,
+        writer: Numbered | None = None,
+    ) -> int:
         """Append one record and return how many the stream has with it.
 
-        `time_ns` is its event time, now if it is not given. Raises `DataFault` where the record is not what the schema
-        says, `LogFull` after `timeout_s` without room. Either leaves the log as it was.
+        `time_ns` is its event time, now if it is not given; `writer` who gave it, and as which of its records. Raises
+        `DataFault` where the record is not what the schema says, `LogFull` after `timeout_s` without room. Either
+        leaves the log as it was.
         """
         values = self._check.record(record)
         elements = [len(values[number]) for number in self._ragged] if self._ragged else ()
@@ -116,7 +142,7 @@ class AppendLog(Log):
         with self._lock:
             block = self._block_with_room(elements, deadline)
             block.put(values, self._wall_clock_ns() if time_ns is None else time_ns)
-            self._kept.records = records = self._kept.records + 1
+            records = self._appended(1, writer)
         self._tell()
         return records
 
@@ -126,18 +152,20 @@ class AppendLog(Log):
         *,
         times_ns: int | npt.NDArray[np.int64] | None = None,
         timeout_s: float | None = None,
+        writer: Numbered | None = None,
     ) -> int:
         """Append as many records as the columns have ([n, *shape], or `Ragged`) and return how many the stream has.
 
-        All of them are checked before the first is appended. Where the log fills up on the way, readers see those that
-        were appended; `LogFull` says how many.
+        `writer` has the number of the first of them. All are checked before the first is appended. Where the log fills
+        up on the way, readers see those that were appended; `LogFull` says how many.
         """
         checked = self._check.columns(columns)
         count, done = len(checked[0]), 0
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while done < count:
             try:
-                done += self._append_rows(checked, done, times_ns, deadline)
+                numbered = None if writer is None else (writer[0], writer[1] + done)
+                done += self._append_rows(checked, done, times_ns, deadline, numbered)
             except LogFull as error:
                 raise LogFull(f"{error}; {done} of {count} records were appended") from error
             self._tell()
@@ -151,7 +179,12 @@ class AppendLog(Log):
         self._tell()
 
     def _append_rows(
-        self, columns: Sequence[Column], done: int, times_ns: int | npt.NDArray[np.int64] | None, deadline: float | None
+        self,
+        columns: Sequence[Column],
+        done: int,
+        times_ns: int | npt.NDArray[np.int64] | None,
+        deadline: float | None,
+        writer: Numbered | None,
     ) -> int:
         """Append the rows from `done` on that fit into one block; returns their number."""
         with self._lock:
@@ -163,8 +196,15 @@ class AppendLog(Log):
             if times_ns is None:
                 times_ns = self._wall_clock_ns()
             block.put_many(parts, times_ns[rows][: block.free] if isinstance(times_ns, np.ndarray) else times_ns)
-            self._kept.records += len(parts[0])
+            self._appended(len(parts[0]), writer)
         return len(parts[0])
+
+    def _appended(self, rows: int, writer: Numbered | None) -> int:
+        """So many rows were written; returns how many records there are now."""
+        if writer is not None:
+            self._writers.give(writer, self._kept.records, rows)
+        self._kept.records += rows
+        return self._kept.records
 
     def _block_with_room(self, elements: Sequence[int], deadline: float | None) -> Block:
         """The block for the next rows, with room for `elements` of each ragged field; makes or awaits that room."""

@@ -91,7 +91,7 @@ class FieldCheck:
         return array
 
     def _fitted(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if KIND_WIDTH[array.dtype.kind] > KIND_WIDTH[self._dtype.kind]:
+        if array.size and KIND_WIDTH[array.dtype.kind] > KIND_WIDTH[self._dtype.kind]:  # [] is float64 for numpy
             raise self._mismatch(array.dtype, array.shape)
         with np.errstate(over="ignore"):
             fitted = array.astype(self._dtype)

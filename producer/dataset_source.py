@@ -1,6 +1,7 @@
 """Any map-style dataset as a source: torchvision's, an ImageFolder, a class of your own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from producer.conform import RecordCheck
 from producer.inference import as_array, infer_schema, is_integer
+from producer.live_source import declared_schema
 from producer.source import Indices, Size, Source, content_digest, divide, random_state
 from protocol.chunk import LENGTH_DTYPE, Column, Ragged
 from protocol.errors import DataFault, UsageError
@@ -37,9 +39,9 @@ def source_from(dataset: object, *, splits: Mapping[str, Size] | None = None, se
     if not readable or isinstance(dataset, Mapping | str | bytes):
         raise UsageError(
             f"{name} is not a map-style dataset: a source has __len__ and __getitem__(index); "
-            "a live source has __iter__ and gives mappings of field names to values"
+            "a live source has __iter__, or records(resume_at), and gives mappings of field names to values"
         )
-    return divide(DatasetSource(dataset), splits or {}, seed)
+    return divide(DatasetSource(dataset, schema=declared_schema(dataset)), splits or {}, seed)
 
 
 class DatasetSource(Source):
@@ -48,7 +50,8 @@ class DatasetSource(Source):
     The fields: a mapping's keys; a named tuple's names; a pair becomes `image` and `label` (`target` where it is not
     one integer) if the first has two dimensions or more, else `x` and `y`; of other tuples, the first two alike and
     then `value2`, `value3`; a value alone is `image` or `x`. An int64 field `id`, the index, is put first where there
-    is none. `schema` declares what the first record does not show, such as ragged fields.
+    is none. `schema` (or an attribute `schema` of the dataset's) declares what the first record does not show, such as
+    ragged fields or the names of classes; the field `id` need not be in it.
 
     The label is the field `label`, or the second of a pair, if it is one integer. Its names come from
     `dataset.classes` and its range from them, else from `dataset.targets` or `.labels`; from neither where the
@@ -65,7 +68,7 @@ class DatasetSource(Source):
             first = self._record(0)
         except DataFault as fault:
             raise UsageError(str(fault)) from fault
-        self.schema = self._inferred_schema(first) if schema is None else schema
+        self.schema = self._inferred_schema(first) if schema is None else _with_id(schema)
         self._check = RecordCheck(self.schema)
         self._fingerprint: str | None = None
 
@@ -75,7 +78,7 @@ class DatasetSource(Source):
     def take(self, indices: Indices) -> dict[str, Column]:
         rows = [self._checked(index) for index in indices.tolist()]
         columns = zip(*rows, strict=True) if rows else [() for _ in self.schema.fields]
-        return {f.name: _column(f, values) for f, values in zip(self.schema.fields, columns, strict=True)}
+        return {f.name: column_of(f, values) for f, values in zip(self.schema.fields, columns, strict=True)}
 
     def fingerprint(self) -> str:
         """Of number of records, all labels and all of `dataset.data` where it has them, and a sample of 64 records.
@@ -164,7 +167,8 @@ def named(record: Any) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
-def _column(field: Field, values: Sequence[Any]) -> Column:
+def column_of(field: Field, values: Sequence[Any]) -> Column:
+    """One field's column, of the values of some records as `FieldCheck.value` gives them."""
     if not field.ragged:
         column = np.empty((len(values), *field.item_shape), field.numpy_dtype)
         for row, value in enumerate(values):
@@ -180,6 +184,12 @@ def _digest(columns: Mapping[str, Column]) -> str:
     for name, column in columns.items():
         parts += [name, *((column.lengths, column.values) if isinstance(column, Ragged) else (column,))]
     return content_digest(*parts)
+
+
+def _with_id(schema: Schema) -> Schema:
+    if any(field.name == ID_FIELD for field in schema.fields):
+        return schema
+    return replace(schema, fields=(Field(ID_FIELD, "int64"), *schema.fields))
 
 
 def _class_names(dataset: Any) -> tuple[str, ...]:

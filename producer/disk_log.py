@@ -14,6 +14,7 @@ from producer.append_log import AppendLog, LogSettings, check_size
 from producer.block import Block
 from producer.disk_stripes import DiskStripes, Written
 from producer.kept_stripes import KeptStripes
+from producer.writers import Writers
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import HeadraceError, LogFull, StreamError, StreamTimeout
@@ -52,7 +53,8 @@ class DiskLog(AppendLog):
         stripe_bytes = Block.bytes_for(info.schema.fields, info.dealing.stripe)
         most = max(UNWRITTEN_STRIPES * stripe_bytes, UNWRITTEN_BYTES if info.schema.ragged else 0)
         kept = KeptStripes(info.schema, info.dealing, most, records=self._disk.records)
-        super().__init__(info, settings, kept, on_append=on_append, wall_clock_ns=wall_clock_ns)
+        writers = Writers(folder.writers())
+        super().__init__(info, settings, kept, writers, on_append=on_append, wall_clock_ns=wall_clock_ns)
         self._moved = threading.Condition(self._lock)
         self._groups_said: dict[str, KeptGroup | None] = {}
         self._stuck: LogFull | None = None
@@ -193,15 +195,17 @@ class DiskLog(AppendLog):
         with self._lock:
             rows = list(self._kept.since(self.durable))
             groups, self._groups_said = self._groups_said, {}
+            runs = self._writers.take_out()
             ended, forget, flushes = self._ended, self._disk.passed(), self._flushes
         forget += self._disk.outdated(forget)
-        if not (rows or groups or forget or ended != self.ended):
+        if not (rows or runs or groups or forget or ended != self.ended):
             return
         try:
-            written = self._disk.write(rows, groups, forget=forget, ended=ended)
+            written = self._disk.write(rows, runs, groups, forget=forget, ended=ended)
         except LogFull as error:  # the disk has no room: what there is stays as it was, and it is tried again
             with self._lock:
                 self._groups_said = {**groups, **self._groups_said}
+                self._writers.settle({}, runs)
             self._be_stuck(error, flushes)
         else:
             self._count(written)
@@ -211,6 +215,7 @@ class DiskLog(AppendLog):
         """Now that it is synced, it is there for readers, and its room in memory is free."""
         with self._lock:
             self._disk.apply(written)
+            self._writers.settle(written.numbers, written.rest)
             self._kept.trim(self.log_end())
         if self.on_append is not None:
             self.on_append()

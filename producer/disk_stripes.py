@@ -8,6 +8,7 @@ from typing import Final
 from producer.append_log import LogSettings
 from producer.block import Block
 from producer.retained import Retained
+from producer.writers import Run, numbers_at
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import LogFull
@@ -25,9 +26,14 @@ PAGE_BYTES: Final = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a transaction has made durable: records, stripes forgotten, the end. `stuck` is what was in its way."""
+    """What a transaction has made durable: records, the numbers of those who wrote them, stripes forgotten, the end.
+
+    `rest` is what is left of the writers' runs, `stuck` what was in its way.
+    """
 
     records: int
+    numbers: Mapping[str, int | None]
+    rest: list[Run]
     forgotten: int
     ended: bool
     nbytes: int
@@ -79,9 +85,16 @@ class DiskStripes:
         return number - first
 
     def write(
-        self, rows: Iterable[Rows], groups: Mapping[str, KeptGroup | None], *, forget: int, ended: bool
+        self,
+        rows: Iterable[Rows],
+        runs: Iterable[Run],
+        groups: Mapping[str, KeptGroup | None],
+        *,
+        forget: int,
+        ended: bool,
     ) -> Written:
-        """Everything in one synced transaction: groups, then stripes forgotten, then as many rows as find room.
+        """Everything in one synced transaction: groups, then stripes forgotten, then as many rows as find room, and of
+        these who wrote them.
 
         Raises `LogFull` where the disk has no room for it; then nothing of it was done.
         """
@@ -103,11 +116,22 @@ class DiskStripes:
                     break
                 self.stored.put(transaction, chunk)
                 records += chunk.count
+            numbers, rest = numbers_at(runs, records)
+            for name, number in numbers.items():
+                self._folder.put_writer(transaction, name, number)
             ended = ended and stuck is None
             start = self._dealing.ends((self.retained.first + forget) * self._dealing.stripe)
             self.stored.put_state(transaction, start=start, end=self._dealing.ends(records), ended=ended)
             nbytes = self.stored.nbytes(transaction)
-        return Written(records=records, forgotten=forget, ended=ended, nbytes=nbytes, stuck=stuck)
+        return Written(
+            records=records,
+            numbers=numbers,
+            rest=rest,
+            forgotten=forget,
+            ended=ended,
+            nbytes=nbytes,
+            stuck=stuck,
+        )
 
     def apply(self, written: Written) -> None:
         """From here on that is the state."""

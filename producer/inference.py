@@ -13,6 +13,22 @@ from protocol.schema import DTYPES, Field, Schema
 #: Values of these kinds differ in length from record to record by nature.
 TEXT_AND_BYTES = (str, bytes, bytearray, memoryview)
 
+#: What to give in place of what cannot travel: by its type, the name of its dtype, or numpy's letter for such dtypes.
+MENDS = {
+    "NoneType": "a value in every record, such as 0 beside a field that says whether there is one",
+    "dict": "its entries as fields of their own",
+    "set": "a list",
+    "bfloat16": ".view('uint16') or .astype('float32')",
+    "M": "a number, such as .astype('datetime64[ns]').astype('int64')",
+    "m": "a number, such as .astype('timedelta64[ns]').astype('int64')",
+    "U": "one text, or numbers",
+    "S": "bytes, or numbers",
+    "O": "numbers of one dtype, in rows of one length",
+    "V": "its parts as fields of their own",
+}
+#: torch says so of a dtype that numpy does not have.
+NO_DTYPE, NO_DTYPE_MEND = "unsupported ScalarType", ": give .float(), or the bits, such as .view(torch.uint16)"
+
 #: A field of this name that holds one integer is taken as the class.
 LABEL_FIELD = "label"
 
@@ -37,11 +53,14 @@ def as_array(value: Any) -> npt.NDArray[Any]:
         try:
             array = np.asarray(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"a {type(value).__name__} that numpy cannot read ({error})") from error
+            mend = NO_DTYPE_MEND if NO_DTYPE in str(error) else ""
+            raise TypeError(f"a {type(value).__name__} that numpy cannot read ({error}){mend}") from error
     else:
-        raise TypeError(f"a {type(value).__name__}: give a number, an array, a tensor, a picture, text or bytes")
+        mend = MENDS.get(type(value).__name__, "a number, an array, a tensor, a picture, text or bytes")
+        raise TypeError(f"a {type(value).__name__}: give {mend}")
     if array.dtype.name not in DTYPES:
-        raise TypeError(f"a {type(value).__name__} of dtype {array.dtype}: only {', '.join(DTYPES)} can travel")
+        mend = MENDS.get(array.dtype.name) or MENDS.get(array.dtype.kind) or f"one of {', '.join(DTYPES)}"
+        raise TypeError(f"a {type(value).__name__} of dtype {array.dtype}, which cannot travel: give {mend}")
     return array
 
 
@@ -74,7 +93,9 @@ def is_integer(field: Field) -> bool:
     return field.shape == () and field.numpy_dtype.kind in "iu"
 
 
-def _infer_field(name: str, value: Any, *, ragged: bool) -> Field:
+def _infer_field(name: Any, value: Any, *, ragged: bool) -> Field:
+    if not isinstance(name, str):
+        raise UsageError(f"field {name!r} of the first record has a name that is no text: give it one")
     try:
         array = as_array(value)
     except TypeError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from producer.append_log import AppendLog, LogSettings, check_size
 from producer.kept_stripes import KeptStripes
+from producer.writers import Writers
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import LogFull
@@ -36,7 +37,7 @@ class MemoryLog(AppendLog):
         info = StreamInfo(incarnation=secrets.token_hex(16), schema=schema, dealing=dealing, source=source)
         check_size(info, settings)
         kept = KeptStripes(schema, dealing, settings.max_bytes)
-        super().__init__(info, settings, kept, on_append=on_append, wall_clock_ns=wall_clock_ns)
+        super().__init__(info, settings, kept, Writers(), on_append=on_append, wall_clock_ns=wall_clock_ns)
 
     @property
     def allocated_bytes(self) -> int:

@@ -1,8 +1,6 @@
 """`python -m protocol`: look at a stream that is served somewhere. Needs no torch."""
 
-import io
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -79,10 +77,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout:g}: give a number of seconds above 0")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write is no reason to fail
-    # Rich cuts at the width of a terminal; what is piped elsewhere stays whole.
-    console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
+    console = show.console()
     with open_reader(options.url, SETTINGS, keys=options["keys"]) as reader:
         try:
             return COMMANDS[config.subcommand].obey(reader, options, console)

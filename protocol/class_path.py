@@ -24,16 +24,26 @@ def import_class(path: str, option: str, base: type[Any] | None = None) -> type[
     Of the subclasses of `base` that are imported already the name alone will do, such as `AdamW`. Raises `UsageError`
     with what was not found.
     """
+    known = [] if "." in path else [each for each in _subclasses(base) if each.__name__ == path]
+    if known:
+        return known[0]
+    found = import_named(path, option)
+    if not isinstance(found, type):
+        raise UsageError(f"{option} {path!r} is no class")
+    if base is not None and not issubclass(found, base):
+        raise UsageError(f"{option} {path!r} is no {base.__module__}.{base.__qualname__}: give a subclass of that")
+    return found
+
+
+def import_named(path: str, option: str) -> Any:
+    """What stands at an import path such as `package.module.name`. Raises `UsageError` with what was not found."""
     module_name, _, name = path.rpartition(".")
     if not module_name:
-        found = next((each for each in _subclasses(base) if each.__name__ == name), None)
-        if found is None:
-            raise UsageError(f"{option} {path!r} is no class path: give package.module.Class, importable from here")
-        return found
+        raise UsageError(f"{option} {path!r} is no class path: give package.module.Class, importable from here")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        return getattr(importlib.import_module(module_name), name)
     except ModuleNotFoundError as error:
         text = f"{option} {path!r}: there is no module {error.name!r}; install it or run from its folder"
         raise UsageError(text) from error
@@ -41,11 +51,6 @@ def import_class(path: str, option: str, base: type[Any] | None = None) -> type[
         raise UsageError(f"{option} {path!r}: module {module_name!r} has no {name!r}") from error
     except Exception as error:  # whatever a module does while it is imported
         raise UsageError(f"{option} {path!r} cannot be imported: {located(error)}") from error
-    if not isinstance(found, type):
-        raise UsageError(f"{option} {path!r} is no class")
-    if base is not None and not issubclass(found, base):
-        raise UsageError(f"{option} {path!r} is no {base.__module__}.{base.__qualname__}: give a subclass of that")
-    return found
 
 
 def class_path_in(arguments: Sequence[str], option: str) -> str | None:
@@ -73,13 +78,14 @@ def class_path_in(arguments: Sequence[str], option: str) -> str | None:
     return None
 
 
-def add_class(parser: Any, option: str, kind: type[Any], text: str, default: str = "") -> None:
+def add_class(parser: Any, option: str, kind: type[Any], text: str, default: str = "", **more: Any) -> None:
     """An option that takes the path of a subclass of `kind`, and that class's own arguments as `--OPTION.NAME`.
 
-    `default` is the path of a class as well; that of `kind` if it is not given.
+    `default` is the path of a class as well; that of `kind` if it is not given. `more` is what jsonargparse's
+    `add_subclass_arguments` takes besides.
     """
     name = default or f"{kind.__module__}.{kind.__qualname__}"
-    options = {"default": {"class_path": name}, "required": True, "metavar": "CLASS", "help": text}
+    options = {"default": {"class_path": name}, "required": True, "metavar": "CLASS", "help": text, **more}
     try:
         parser.add_subclass_arguments(kind, option, as_group=False, **options)
     except ValueError as error:

@@ -37,6 +37,7 @@ WORDING = (
     (r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", "there is no option --{path}{0}"),
     (r"arguments are required: (?:\w+\.(?=\w))?(.*?)(?: -|\. Got| Given|$)", "{option}give {0} as well"),
     (r"expects a function or a callable class: (.*?)\. Got value", "{option}{0}"),
+    (r"Parameter '(\w+)' from '([\w.]+)' does not specify a type", "{option}give the parameter {0} of {1} a type"),
     (r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),
     (r"Expected a <class '([\w.]+)'>\. Got value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is no {0}"),
     (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),

@@ -61,13 +61,14 @@ class LogFolder:
                     map_size=2 * max_bytes + HEADROOM_BYTES if max_bytes else UNBOUNDED_BYTES,
                     readonly=not write,
                     lock=write or os.access(path, os.W_OK),
-                    max_dbs=MAX_SPLITS + 3,
+                    max_dbs=MAX_SPLITS + 4,
                     max_readers=MAX_READERS,
                 )
             if write:
                 self._environment.reader_check()  # those that were killed while they read
             self._about = self._database(b"about")
             self._groups = self._database(b"groups")
+            self._writers = self._database(b"writers") if write else None  # folders of before have none
             self._check_format()
             if write:
                 for folder in (path, path.resolve().parent):
@@ -156,6 +157,18 @@ class LogFolder:
             transaction.delete(name.encode(), db=self._groups)
         else:
             transaction.put(name.encode(), msgpack.packb(vars(group)), db=self._groups)
+
+    def writers(self) -> dict[str, int]:
+        """The next number of each writer that is kept, by name; of a folder that is open for writing."""
+        with self.reading() as transaction, transaction.cursor(db=self._writers) as cursor:
+            return {bytes(name).decode(): msgpack.unpackb(number) for name, number in cursor}
+
+    def put_writer(self, transaction: Transaction, name: str, number: int | None) -> None:
+        """Keep a writer's next number, or forget the writer."""
+        if number is None:
+            transaction.delete(name.encode(), db=self._writers)
+        else:
+            transaction.put(name.encode(), msgpack.packb(number), db=self._writers)
 
     def _locked(self) -> FolderLock:
         with _translated(self.path):

@@ -1,11 +1,13 @@
 """How `python -m protocol` shows what a producer says of its stream: tables, lines and JSON."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +36,13 @@ def clock(seconds: float) -> str:
     return f"{hours:,}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def console() -> Console:
+    """Where tables are printed. Rich cuts at the width of a terminal; what is piped elsewhere stays whole."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot write is no reason to fail
+    return Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
+
+
 def columns(*texts: str, numbers: Iterable[str] = ()) -> Table:
     """An empty table: columns of texts, then of numbers."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -56,11 +65,8 @@ def info(url: str, said: Description) -> RenderableType:
     facts.add_row("identity", plain(stream.incarnation))
     rejected = f", {said.rejected:,} records rejected" if said.rejected else ""
     facts.add_row("up", f"{clock(said.uptime_s)}, {said.refused:,} messages refused{rejected}")
-    facts.add_row("fields", ", ".join(f"{plain(each.name)} {shape(each)}" for each in schema.fields))
-    if schema.label is not None:
-        facts.add_row("label", plain(f"{schema.label}{_range(schema)}"))
-    if schema.class_names:
-        facts.add_row("classes", _class_names(schema.class_names))
+    for fact, text in schema_facts(schema):
+        facts.add_row(fact, text)
     if stream.records_per_pass is not None:
         facts.add_row("a pass", f"{stream.records_per_pass:,} records")
     facts.add_row("splits", ", ".join(f"{plain(name)} {size:,}" for name, size in stream.splits.items()) or "none")
@@ -70,6 +76,15 @@ def info(url: str, said: Description) -> RenderableType:
     for number, end in said.log_end.items():
         partitions.add_row(str(number), f"{said.log_start.get(number, 0):,}", f"{end:,}")
     return Group(facts, "", partitions, "", groups(said))
+
+
+def schema_facts(schema: Schema) -> Iterator[tuple[str, str]]:
+    """What a record is, for people: pairs of a word and a text."""
+    yield "fields", ", ".join(f"{plain(each.name)} {shape(each)}" for each in schema.fields)
+    if schema.label is not None:
+        yield "label", plain(f"{schema.label}{_range(schema)}")
+    if schema.class_names:
+        yield "classes", _class_names(schema.class_names)
 
 
 def as_json(url: str, said: Description) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_a_record_larger_than_can_be_sent_is_refused_before_anything_of_it_is_ke
 def test_a_live_source_goes_on_after_what_is_no_record_at_all(tmp_path: Path) -> None:
     records = [{"id": 1}, 5, None, {"id": "x"}, {"id": 2.5}, {}, {"id": 2}]
     bad_records = BadRecords(keeping(tmp_path))
-    feed = Feed(records, 1, LogSettings(), bad_records)  # type: ignore[arg-type]
+    feed = Feed(records, 1, LogSettings(), bad_records)
     feed.start()
     wait_until(lambda: feed.log.ended, "the end of the source")
     assert feed.log.records == 2

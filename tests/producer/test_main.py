@@ -212,6 +212,16 @@ def test_a_bad_record_is_kept_aside_said_and_counted_wherever_one_looks(
     assert "0 messages refused, 4 records rejected" in info.out
 
 
+def test_a_check_says_what_would_go_wrong_and_serves_nothing(started: Programs, folder: Path, url: str) -> None:
+    program = started.start("producer", *CAMERA, "--source.odd", "true", "--check", "--bind", url, cwd=folder)
+    assert (program.status(), program.err) == (2, "")
+    assert program.out.startswith("Camera: live\n")
+    assert (
+        "wrong    field 'id': uint8 (3,) where int64 () is due; 4 of 40 records, the first is number 5" in program.out
+    )
+    assert not Path(url.removeprefix("ipc://")).exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_is_stopped_while_it_loads_ends_at_once_with_0(
     started: Programs, folder: Path, url: str, number: signal.Signals

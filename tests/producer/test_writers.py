@@ -1,0 +1,143 @@
+"""Who wrote which records: whatever part of a log is written, the numbers are those of exactly these records."""
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer import writers as writers_room
+from producer.append_log import LogSettings
+from producer.disk_log import DiskLog
+from producer.memory_log import MemoryLog
+from producer.open_log import open_log
+from producer.writers import Writers, numbers_at
+from protocol.dealing import Dealing
+from protocol.schema import Field, Schema
+from tests.producer.two_writers import SCHEMA, let_in
+from tests.programs import ROOT, wait_until
+
+
+def opened(folder: Path, schema: Schema = SCHEMA, **how: Any) -> DiskLog:
+    log = open_log(schema, 2, LogSettings(path=str(folder), **how), source="test")
+    assert isinstance(log, DiskLog)
+    return log
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_whatever_part_is_written_the_numbers_are_those_of_its_records(data: st.DataObject) -> None:
+    writers, given_by = Writers({}), list[str]()  # the writer of each record of the log
+    passed: list[tuple[int, str]] = []  # (records of the log by then, who)
+    written = 0
+    for _ in range(data.draw(st.integers(1, 30))):
+        name, act = data.draw(st.sampled_from("abc")), data.draw(st.sampled_from(["give", "pass over", "write"]))
+        if act == "give":
+            rows = data.draw(st.integers(1, 9))
+            writers.give((name, writers.taken(name)), len(given_by), rows)
+            given_by += [name] * rows
+        elif act == "pass over":
+            writers.pass_over((name, writers.taken(name)), len(given_by))
+            passed.append((len(given_by), name))
+        else:
+            out = writers.take_out()
+            written = data.draw(st.integers(written, len(given_by)))
+            # Meanwhile somebody goes on.
+            late = data.draw(st.sampled_from("abc"))
+            writers.give((late, writers.taken(late)), len(given_by), 1)
+            given_by.append(late)
+            writers.settle(*numbers_at(out, written))
+            for each in "abc":
+                known = [at for at, who in passed if who == each and at <= written]
+                assert writers.durable(each) == given_by[:written].count(each) + len(known)
+    for each in "abc":
+        assert writers.taken(each) == given_by.count(each) + sum(who == each for _, who in passed)
+
+
+def test_the_writer_that_was_silent_for_longest_is_forgotten_where_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writers_room, "MAX_WRITERS", 2)
+    writers = Writers({})
+    for record, name in enumerate(["a", "b", "a", "c", "d"]):
+        writers.give((name, writers.taken(name)), record, 1)
+    assert [writers.taken(name) for name in "abcd"] == [0, 0, 1, 1]
+    numbers, rest = numbers_at(writers.take_out(), 4)
+    assert numbers == {"a": 2, "b": None, "c": 1}
+    writers.settle(numbers, rest)
+    assert writers.durable("a") == 2, "a was forgotten behind what is written"
+    writers.settle(*numbers_at(writers.take_out(), 5))
+    assert [writers.durable(name) for name in "abcd"] == [0, 0, 1, 1]
+    assert caplog.text.count("the one silent for longest is forgotten") == 1
+
+
+def test_what_a_log_in_memory_has_taken_is_durable() -> None:
+    log = MemoryLog(SCHEMA, Dealing(2, 4))
+    log.append({"n": 0, "writer": 0}, writer=("a", 0))
+    log.pass_over(("a", 1))
+    log.append_columns({"n": np.arange(9), "writer": np.zeros(9, np.int64)}, writer=("a", 2))
+    assert log.taken("a") == log.durable_of("a") == 11
+    assert log.taken("b") == 0
+
+
+def test_a_log_that_is_full_knows_of_each_writer_what_it_has_written_and_no_more(tmp_path: Path) -> None:
+    wide = Schema((Field("n", "int64"), Field("pad", "uint8", ((1 << 21) - 8,))))  # two of them make a stripe
+    record = {"n": 0, "pad": np.zeros((1 << 21) - 8, np.uint8)}
+    log = opened(tmp_path, wide, bytes=7 << 21, linger=0)
+    for number in range(5):
+        log.append(record, writer=("a", number))
+        log.append(record, writer=("b", number))
+    log.pass_over(("b", 5))
+    wait_until(lambda: log.filled == 1.0, "the log to be full")
+    of_both = log.durable_of("a") + log.durable_of("b")
+    assert of_both == log.durable < 10
+    assert [log.taken(name) for name in "ab"] == [5, 6], "the rest waits in memory"
+    log.trim(log.log_end())
+    log.flush(timeout_s=30)
+    wait_until(lambda: log.durable_of("b") == 6, "what was passed over to be durable")
+    log.close()
+    again = opened(tmp_path, wide, bytes=7 << 21)
+    assert [again.taken(name) for name in "abc"] == [again.durable_of(name) for name in "abc"] == [5, 6, 0]
+    assert again.records == 10
+    again.close()
+
+
+def test_after_a_kill_the_numbers_are_those_of_the_records_that_are_there(tmp_path: Path, seed: int) -> None:
+    drawn = random.Random(seed)
+    found: list[tuple[int, int]] = []
+    for _ in range(3):
+        life = subprocess.Popen(
+            [sys.executable, "-m", "tests.producer.two_writers", str(tmp_path), str(drawn.random())],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert life.stdout is not None
+        for _ in range(drawn.randint(1, 200)):
+            life.stdout.readline()
+        life.send_signal(signal.SIGKILL)
+        life.communicate()
+        log = opened(tmp_path)
+        found = list(records(log))
+        for writer in (0, 1):
+            numbers = range(log.taken(str(writer)))
+            assert [n for n, who in found if who == writer] == list(filter(let_in, numbers))
+        log.close()
+    assert len(found) > 0
+
+
+def records(log: DiskLog) -> Iterator[tuple[int, int]]:
+    """(number, writer) of each record, in stream order."""
+    stripe = log.info.dealing.stripe
+    for first in range(0, log.durable, stripe):
+        number, writer = log.read(*log.info.dealing.locate(first), stripe).columns.values()
+        assert isinstance(number, np.ndarray)
+        assert isinstance(writer, np.ndarray)
+        yield from zip(number.tolist(), writer.tolist(), strict=True)
