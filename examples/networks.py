@@ -1,4 +1,4 @@
-"""Networks for pictures [count, 1, 28, 28] in float32 that give scores [count, classes]: two larger, one small."""
+"""Networks for pictures in float32 that give scores [count, classes]: of one channel and 28 × 28, or photos."""
 
 import torch
 from torch import nn
@@ -59,6 +59,23 @@ class Small(nn.Module):
         self.layers = nn.Sequential(
             *(nn.Conv2d(1, 8, kernel_size=5, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
             nn.Linear(8 * 6 * 6, classes),
+        )
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.layers(pictures)
+        return scores
+
+
+class Photos(nn.Module):
+    """Pictures of any size [count, 3, height, width] in, scores [count, classes] out; three convolutions."""
+
+    def __init__(self, classes: int, width: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *convolution(3, width, kernel_size=5),
+            *convolution(width, 2 * width, kernel_size=3),
+            *convolution(2 * width, 2 * width, kernel_size=3),
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, classes)),
         )
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:

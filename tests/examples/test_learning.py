@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
@@ -26,8 +28,12 @@ from benchmarks.learning import ROWS
 from benchmarks.learning import learn as learn_in_processes
 from examples import garments
 from examples.denoising import Denoising
+from examples.sources.text_tokens import Windows
 from producer.computed_log import split_log
-from producer.source import Source
+from producer.dataset_source import source_from
+from producer.source import ColumnSource, Source, divide
+from protocol.chunk import Ragged
+from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedPictures
 from tests.trainer.plain import Columns, in_stream_order, learn
 from tests.trainer.streams import computed, serving
@@ -56,6 +62,22 @@ Loss = Callable[[nn.Module, Columns], torch.Tensor]
 
 def pictures(*_: Any) -> Source:
     return NumberedPictures(RECORDS, padding=1, validation=VALIDATION)
+
+
+def photos() -> Source:
+    drawn = np.random.RandomState(3)
+    files = []
+    for _ in range(40):
+        file = BytesIO()
+        Image.fromarray(drawn.randint(0, 255, (70, 90, 3)).astype(np.uint8)).save(file, "JPEG")
+        files.append(file.getvalue())
+    schema = Schema((Field("image", "uint8", (None,)), Field("label", "int64")), "label", ("ant", "bee"), (0, 1))
+    image = Ragged(np.array([*map(len, files)], np.uint32), np.frombuffer(b"".join(files), np.uint8))
+    return divide(ColumnSource("photos", schema, {"image": image, "label": np.arange(40) % 2}), {"validation": 8}, 0)
+
+
+def text() -> Source:
+    return source_from(Windows(__file__), splits={"validation": VALIDATION})
 
 
 @dataclass
@@ -109,6 +131,10 @@ def denoising(model: nn.Module, record: Columns) -> torch.Tensor:
     return mse_loss(model(clean + 0.3 * torch.randn_like(clean)), clean)
 
 
+def next_character(model: nn.Module, record: Columns) -> torch.Tensor:
+    return cross_entropy(model(record["tokens"][:, :-1]).flatten(0, 1), record["tokens"][:, 1:].flatten())
+
+
 def teacher() -> nn.Module:
     state = torch.get_rng_state()
     torch.manual_seed(9)
@@ -127,8 +153,14 @@ CASES = {
     "distribution": Example(distribution, garments.Mixed),
     "distillation": Example(distillation),
     "denoising": Example(denoising),
+    "characters": Example(next_character, text),
+    "photos": Example(classification, photos, batch_size=8),
 }
-OWN_OPTIONS = {"resnet18": ("--amp", "off"), "distillation": ("--task.teacher", "runs/teacher")}
+OWN_OPTIONS = {
+    "resnet18": ("--amp", "off"),
+    "distillation": ("--task.teacher", "runs/teacher"),
+    "photos": ("--workers", "0", "--holdout", "0"),
+}
 
 
 @pytest.mark.usefixtures("signals_as_they_were")
@@ -151,7 +183,8 @@ def test_an_example_learns_on_a_stream_what_a_plain_loop_learns_in_memory(
         assert main(["train", "--config", str(file), "--stream", url, *options]) == 0
     found = load_newest(tmp_path / "run", pytest.fail)
     assert found is not None
-    expected = in_memory(settings, example.loss, in_stream_order(log, records), batch_size)
+    columns = in_stream_order(log, records, [made(each) for each in settings.get("decode", [])])
+    expected = in_memory(settings, example.loss, columns, batch_size)
     assert found[1]["model"].keys() == expected.keys()
     assert all(torch.equal(weights, expected[each]) for each, weights in found[1]["model"].items())
 

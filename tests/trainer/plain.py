@@ -1,6 +1,6 @@
 """The loop that anybody would write, over a stream's records in memory: what training on the stream is held against."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,17 +8,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from producer.computed_log import ComputedLog
+from trainer.decoding import Decoder, Decoding
 
 Columns = dict[str, torch.Tensor]
 
 
-def in_stream_order(log: ComputedLog, records: int) -> Columns:
-    """The stream's first records, one after the other."""
-    chunks = [log.read(*log.info.dealing.locate(record), 1) for record in range(records)]
-    names = [field.name for field in log.info.schema.fields]
-    return {
-        name: torch.from_numpy(np.concatenate([np.asarray(chunk.columns[name]) for chunk in chunks])) for name in names
-    }
+def in_stream_order(log: ComputedLog, records: int, decoders: Sequence[Decoder] = ()) -> Columns:
+    """The stream's first records, one after the other, decoded."""
+    decoding = Decoding(decoders)
+    schema = decoding.schema(log.info.schema)
+    chunks = (log.read(*log.info.dealing.locate(record), 1) for record in range(records))
+    columns = [decoding.columns(chunk.columns, schema) for chunk in chunks]
+    names = [field.name for field in schema.fields]
+    return {name: torch.from_numpy(np.concatenate([np.asarray(each[name]) for each in columns])) for name in names}
 
 
 def learn(
