@@ -4,10 +4,11 @@ A reader whose chunks are decoded is a reader like any other, so all that lies b
 prediction) sees decoded records and their schema alone.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -25,6 +26,10 @@ from protocol.subscription import Event, Progress, Subscribed, Subscription, Und
 #: From the columns of a chunk (arrays [count, *shape], or `Ragged`) to those of the same records, decoded; pure. With a
 #: method `schema(schema)` it says what records are afterwards; else it is asked about no records, and shows it.
 Decoder = Callable[[Columns], Columns]
+
+#: About how long a piece of a chunk may take to decode, and how many rows the first one has.
+PIECE_S: Final = 0.2
+FIRST_ROWS: Final = 64
 
 
 def open_decoded(url: str, decoders: Sequence[Decoder], *, keys: str | Path = "") -> Reader:
@@ -129,10 +134,15 @@ def _checked(field: Field, column: Any, count: int) -> Column:
 
 
 class DecodedReader(Reader):
-    """`reader`, whose records are decoded as they come; one that cannot be is an event of its own, in its place."""
+    """`reader`, whose records are decoded as they come; one that cannot be is an event of its own, in its place.
+
+    A chunk that takes long is decoded in pieces, which are handed over as they are ready, and signs of life are said in
+    between: else the producer would take this reader for dead.
+    """
 
     def __init__(self, reader: Reader, decoding: Decoding) -> None:
         self._reader, self._decoding = reader, decoding
+        self._piece_rows = FIRST_ROWS
 
     def describe(
         self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
@@ -153,10 +163,28 @@ class DecodedReader(Reader):
                         decoded.append(Subscribed(replace(info, schema=schema)))
                     case Chunk():
                         assert schema is not None, "a reader says what it reads before it gives any of it"
-                        decoded += self._decoding.parts(event, schema)
+                        for piece in self._pieces(event):
+                            began_s = time.monotonic()
+                            decoded += self._decoding.parts(piece, schema)
+                            if self._was_long(piece.count, time.monotonic() - began_s):
+                                self._reader.stay()
+                                yield decoded
+                                decoded = []
                     case _:
                         decoded.append(event)
             yield decoded
+
+    def _pieces(self, chunk: Chunk) -> Iterator[Chunk]:
+        start = 0
+        while start < chunk.count:
+            stop = min(start + self._piece_rows, chunk.count)
+            yield chunk if stop - start == chunk.count else chunk.part(start, stop)
+            start = stop
+
+    def _was_long(self, rows: int, took_s: float) -> bool:
+        """Whether a piece took its time; the next ones have as many rows as take about that."""
+        self._piece_rows = max(1, int(rows * PIECE_S / max(took_s, PIECE_S / FIRST_ROWS)))
+        return took_s > PIECE_S / 2
 
     def stay(self) -> None:
         self._reader.stay()

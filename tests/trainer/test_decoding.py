@@ -1,7 +1,7 @@
 """Decoding: chunks become what they mean where they arrive; a record that cannot be decoded takes no other with it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -15,14 +15,17 @@ from PIL import Image
 
 from producer.memory_log import MemoryLog
 from protocol.chunk import Chunk, Column, Columns, Ragged
-from protocol.dealing import Dealing
+from protocol.dealing import Dealing, Positions
 from protocol.errors import DataFault, UsageError
+from protocol.messages import Description
+from protocol.reader import OnWait, Reader
 from protocol.schema import Field, Schema
-from protocol.subscription import Undecodable
+from protocol.stream import StreamInfo
+from protocol.subscription import Event, Heard, Progress, Subscribed, Subscription, Undecodable
 from tests.trainer.streams import ids, serving
 from trainer.collation import padded
 from trainer.decoders import Cut, Pictures
-from trainer.decoding import Decoder, Decoding, identity
+from trainer.decoding import DecodedReader, Decoder, Decoding, identity
 from trainer.loader import StreamLoader
 
 TEXT = Schema((Field("id", "int64"), Field("text", "uint8", (None,)), Field("label", "int64")), label="label")
@@ -154,6 +157,55 @@ def test_a_decoder_is_held_to_what_it_announced(given_back: dict[str, Column], w
     assert isinstance(bad, Undecodable)
     with pytest.raises(DataFault, match=why):
         raise DataFault(bad.reason)
+
+
+class Given(Reader):
+    """A reader that gives what it was given; `stays` counts the signs of life."""
+
+    def __init__(self, *events: Event) -> None:
+        self.events, self.stays = events, 0
+
+    def describe(
+        self, split: str = "", *, timeout_s: float | None = None, on_wait: OnWait | None = None
+    ) -> Description:
+        raise NotImplementedError
+
+    def read(
+        self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
+    ) -> Iterator[list[Event]]:
+        yield list(self.events)
+
+    def stay(self) -> None:
+        self.stays += 1
+
+    def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
+        raise NotImplementedError
+
+    def drop(self, group: str, *, timeout_s: float) -> bool:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def test_a_chunk_that_takes_long_is_decoded_in_pieces_with_signs_of_life_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr("trainer.decoding.time.monotonic", lambda: now_s[0])
+
+    def slow(columns: Columns) -> Columns:
+        now_s[0] += len(columns["id"]) / 128
+        return {"id": columns["id"]}
+
+    info = StreamInfo(incarnation="x", schema=TEXT, dealing=Dealing(3, 256))
+    given = Given(Subscribed(info), chunk_of(*[b"a"] * 200), Heard({0: 7}, save_soon=False))
+    lists = list(DecodedReader(given, Decoding([slow])).read(Subscription(split="", positions={})))
+    chunks = [event for events in lists for event in events if isinstance(event, Chunk)]
+    assert [chunk.count for chunk in chunks] == [64, *[25] * 5, 11]
+    assert [chunk.offset for chunk in chunks] == [10, *range(74, 200, 25)]
+    assert given.stays == len(lists) - 1 == 6
+    assert isinstance(lists[-1][-1], Heard)
 
 
 # --- on a stream -------------------------------------------------------------------------------------------------
