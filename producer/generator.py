@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from producer.live_source import RESUME_AT
+from producer.source_kind import RESUME_AT
 from protocol.class_path import add_class, import_named
 from protocol.errors import UsageError
 
