@@ -15,10 +15,10 @@ from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
 from producer.generator import add_source, import_source, made_source
-from producer.live_source import kind_of
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
+from producer.source_kind import kind_of
 from producer.status import StatusLine
 from protocol.class_path import class_path_in, say_classes
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     _allow_connections()
     made = made_source(source, parser.make(config).source)
     if config.check:
-        from producer.check import CheckSettings, check  # with the tables that it prints
+        from producer.check import CheckSettings, check  # brings rich, which serving does without
 
         return check(made, CheckSettings(partitions=settings.partitions, log=log, bad=bad))
     bad_records = BadRecords(bad)

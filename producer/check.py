@@ -9,10 +9,10 @@ from producer.bad_records import BadRecords, BadRecordSettings
 from producer.block import Block
 from producer.dataset_source import source_from
 from producer.doubts import doubts
-from producer.live_source import declared_schema, kind_of, records_of
 from producer.open_log import open_log
 from producer.sample import PATIENCE_S, Row, Sample, read_sample, records_at
 from producer.source import Source
+from producer.source_kind import declared_schema, kind_of, records_of
 from protocol.chunk import Chunk, Ragged
 from protocol.errors import HeadraceError, UsageError
 from protocol.peek import table

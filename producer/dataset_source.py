@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from producer.conform import RecordCheck
 from producer.inference import as_array, infer_schema, is_integer
-from producer.live_source import declared_schema
 from producer.source import Indices, Size, Source, content_digest, divide, random_state
+from producer.source_kind import declared_schema
 from protocol.chunk import LENGTH_DTYPE, Column, Ragged
 from protocol.errors import DataFault, UsageError
 from protocol.schema import Field, Schema

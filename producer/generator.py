@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from producer.live_source import RESUME_AT
+from producer.source_kind import RESUME_AT
 from protocol.class_path import add_class, import_named
 from protocol.errors import UsageError
 
@@ -13,19 +13,23 @@ Record = Mapping[str, Any]
 
 
 class Generated:
-    """The live source that a generator function with its arguments is."""
+    """A generator function with its arguments."""
 
     function: ClassVar[Callable[..., Iterator[Record]]]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self.generate = partial(type(self).function, *arguments, **named)
 
+
+class Live(Generated):
+    """The live source that such a function is."""
+
     def __iter__(self) -> Iterator[Record]:
         return self.generate()
 
 
-class GeneratedAgain(Generated):
-    """The replaying source that a generator function with a parameter `resume_at` is."""
+class Replaying(Generated):
+    """The replaying source that a function with a parameter `resume_at` is."""
 
     def records(self, resume_at: int) -> Iterator[Record]:
         """The records from this number on."""
@@ -48,11 +52,9 @@ def class_of(function: Callable[..., Iterator[Record]]) -> type[Generated]:
         signature = inspect.signature(function, eval_str=True)
     except NameError:  # of what is imported for type checkers alone
         signature = inspect.signature(function)
-    replays = RESUME_AT in signature.parameters
-    base = GeneratedAgain if replays else Generated
 
     def init(self: Generated, *arguments: Any, **named: Any) -> None:
-        base.__init__(self, *arguments, **named)
+        Generated.__init__(self, *arguments, **named)
 
     # What a parser reads of the class is what the function's author has written.
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -66,7 +68,7 @@ def class_of(function: Callable[..., Iterator[Record]]) -> type[Generated]:
         "function": staticmethod(function),
         "schema": getattr(function, "schema", None),
     }
-    return type(function.__name__, (base,), members)
+    return type(function.__name__, (Replaying if RESUME_AT in signature.parameters else Live,), members)
 
 
 def add_source(parser: Any, option: str, source: type[Any], text: str) -> None:

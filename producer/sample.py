@@ -14,8 +14,8 @@ from producer.bad_records import BadRecords
 from producer.conform import RecordCheck
 from producer.dataset_source import column_of
 from producer.inference import infer_schema
-from producer.live_source import record_of
 from producer.source import Source
+from producer.source_kind import record_of
 from protocol.chunk import Column, Ragged
 from protocol.errors import DataFault, HeadraceError
 from protocol.schema import Schema

@@ -17,7 +17,7 @@ from producer.bad_records import BadRecords, BadRecordSettings
 from producer.dataset_source import source_from
 from producer.feed import Feed
 from producer.generator import class_of
-from producer.live_source import kind_of
+from producer.source_kind import kind_of
 from protocol.errors import UsageError
 from tests.programs import ROOT, Programs, wait_until
 

@@ -146,12 +146,13 @@ def numbers(pause: float, resume_at: int):
 '''
 
 
+@pytest.mark.parametrize("lives", [4, pytest.param(40, marks=pytest.mark.faults)])
 def test_killed_at_any_moment_its_log_has_every_record_once_and_in_order(
-    started: Programs, tmp_path: Path, seed: int
+    started: Programs, tmp_path: Path, seed: int, lives: int
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     drawn, reached = random.Random(seed), 0
-    for _ in range(4):
+    for _ in range(lives):
         producer = started.start(
             *("producer", "--source", "killed.numbers", "--source.pause", f"{drawn.choice([1e-4, 1e-3, 4e-3])}"),
             *("--bind", f"ipc://{tmp_path}/socket", "--status_every_s", "0.01", "--log.path", "log", "--log.linger"),

@@ -9,7 +9,7 @@ import pytest
 
 from producer.__main__ import build_parser
 from producer.generator import class_of, import_source, made_source
-from producer.live_source import declared_schema, kind_of, records_of
+from producer.source_kind import declared_schema, kind_of, records_of
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from producer.live_source import declared_schema, kind_of, records_of
+from producer.source_kind import declared_schema, kind_of, records_of
 from protocol.errors import DataFault, UsageError
 from protocol.schema import Field, Schema
 
