@@ -4,7 +4,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Literal
@@ -14,6 +14,8 @@ from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
+from producer.inlet import InletSettings
+from producer.inlet_feed import InletFeed
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
@@ -24,7 +26,7 @@ from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
 from protocol.messages import STREAM
-from protocol.server_socket import ServerSocket
+from protocol.server_socket import WRITERS, ServerSocket
 
 VALIDATION = "validation"
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
@@ -33,12 +35,14 @@ DESCRIPTION = """Serve a stream over ZeroMQ.
 
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
 order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
-served as it comes, from memory or (--log.path) from a log on disk. Trainers may come and go; each sees every record.
+served as it comes, from memory or (--log.path) from a log on disk. So is what programs in any language push at an
+--inlet. Trainers may come and go; each sees every record.
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
-  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log
+  python -m producer --inlet tcp://127.0.0.1:5556 --log.path pushed.log"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,10 @@ class ProducerSettings:
 
     bind: str = "tcp://127.0.0.1:5555"
     """where to listen: tcp://HOST:PORT (a PORT of * picks a free one) or ipc://PATH"""
+    inlet: str = ""
+    """in place of a source: where to take in records that other programs push, in any language (protocol/SPEC.md)"""
+    inlet_ends: bool = False
+    """end the stream once a writer has said that it is done and no other is there; else it has no end"""
     keys: str = ""
     """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it is let in"""
     insecure: bool = False
@@ -107,24 +115,24 @@ def main(arguments: Sequence[str]) -> int:
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
-    if settings.until == "committed" and settings.passes == 0 and not _live(source):
-        raise UsageError("--until committed needs an end: give --passes N")
-    if _live(source) and (settings.passes or settings.sizes):
-        raise UsageError(
-            "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
-        )
+    if settings.inlet and any(each.partition("=")[0].startswith("--source") for each in arguments):
+        raise UsageError("--inlet takes the place of --source: give one of them")
+    if settings.inlet_ends and not settings.inlet:
+        raise UsageError("--inlet_ends says when the stream of an inlet ends: give --inlet as well")
     log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
-    if log.path and not _live(source):
-        raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
-    if not _live(source) and (bad.on_bad_record != "stop" or bad.reject_nan):
-        raise UsageError(
-            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
-            "the stream already, so that a bad one stops it"
-        )
+    if settings.inlet or _live(source):
+        _check_live(settings)
+    else:
+        _check_dataset(settings, log, bad)
     _allow_connections()
-    made = parser.make(config)
     bad_records = BadRecords(bad)
-    logs, feed = _logs(made.source, settings, log, bad_records)
+    logs: Mapping[str, Log]
+    feed: Feed | InletFeed | None
+    if settings.inlet:
+        feed = _inlet_feed(settings, log, bad_records)
+        logs = {STREAM: feed.wait_for_log()}
+    else:
+        logs, feed = _logs(parser.make(config).source, settings, log, bad_records)
     service = Service(logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
     # From here on there is an address to release: a signal waits until the server can be told.
@@ -133,6 +141,27 @@ def main(arguments: Sequence[str]) -> int:
     server = Server(service, socket)
     _Life(server, feed, settings).live()
     return 0
+
+
+def _check_live(settings: ProducerSettings) -> None:
+    if settings.passes or settings.sizes:
+        raise UsageError(
+            "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
+        )
+    if settings.inlet and settings.until == "committed" and not settings.inlet_ends:
+        raise UsageError("--until committed needs an end: give --inlet_ends true")
+
+
+def _check_dataset(settings: ProducerSettings, log: LogSettings, bad: BadRecordSettings) -> None:
+    if settings.until == "committed" and settings.passes == 0:
+        raise UsageError("--until committed needs an end: give --passes N")
+    if log.path:
+        raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
+    if bad.on_bad_record != "stop" or bad.reject_nan:
+        raise UsageError(
+            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
+            "the stream already, so that a bad one stops it"
+        )
 
 
 def _allow_connections() -> None:
@@ -163,10 +192,15 @@ def _logs(
     return {STREAM: stream, **{name: split_log(split) for name, split in dataset.splits().items()}}, None
 
 
+def _inlet_feed(settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> InletFeed:
+    socket = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)
+    return InletFeed(socket, settings.partitions, log, bad_records, InletSettings(ends=settings.inlet_ends))
+
+
 class _Life:
     """One life of the producer, from the first line on the screen to the last."""
 
-    def __init__(self, server: Server, feed: Feed | None, settings: ProducerSettings) -> None:
+    def __init__(self, server: Server[Service], feed: Feed | InletFeed | None, settings: ProducerSettings) -> None:
         self._server, self._feed, self._settings = server, feed, settings
         self._service = server.service
         self._status = StatusLine(settings.status_every_s, time.monotonic())
@@ -186,6 +220,8 @@ class _Life:
             if self._stopped_by:
                 print(f"stopped by {self._stopped_by}; trainers wait for the next life", flush=True)
         finally:
+            if self._feed is not None:
+                self._feed.stop()
             self._server.close()
             for log in self._service.logs.values():
                 log.close()
@@ -210,10 +246,11 @@ class _Life:
 
     def _say_start(self) -> None:
         info = self._service.stream.info
-        fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape) if f.shape else ''}" for f in info.schema.fields)
         per_pass = "live" if info.records_per_pass is None else f"{info.records_per_pass:,} records a pass"
         print(f"serving {info.source} at {self._server.address}: {per_pass}, {info.dealing.partitions} partitions")
-        print(f"  fields: {fields}")
+        if isinstance(self._feed, InletFeed):
+            print(f"  inlet: {self._feed.address}")
+        print(f"  fields: {info.schema.fields_text}")
         if info.schema.label is not None and info.schema.label_range is not None:
             low, high = info.schema.label_range
             print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")

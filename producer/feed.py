@@ -51,6 +51,9 @@ class Feed:
         """Begin to read."""
         self._thread.start()
 
+    def stop(self) -> None:
+        """Nothing is held that must be released: the thread dies with the program."""
+
     def _run(self) -> None:
         try:
             for record in self._records:

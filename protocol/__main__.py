@@ -115,7 +115,7 @@ def _keygen_parser() -> ArgumentParser:
     parser.add_argument(
         "names", metavar="NAME", nargs="*", type=str, default=["trainer"], help="clients to make keys for"
     )
-    text = "what they may do: read, commit, or read,commit, which training needs"
+    text = "what they may do: read,commit, which training needs; read, to look; push, into an inlet; or other of them"
     parser.add_argument("--rights", type=str, default="read,commit", help=text)
     return parser
 
