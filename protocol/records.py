@@ -14,7 +14,7 @@ from protocol.errors import MalformedMessage, OversizedMessage
 from protocol.schema import MAX_DIMENSIONS, MAX_FIELDS, MAX_NAME_LENGTH, Field, Schema
 from protocol.values import entries, integer, mapping, shown, text, unpacked
 
-#: Of one message of maps: numbers in lists become forty times as large here. What is larger travels in columns.
+#: Of one message of maps: what lists hold becomes up to sixty times as large here. What is larger travels in columns.
 MAX_RECORDS_BYTES: Final = 1 << 20
 
 Value = bool | int | float | str | bytes | list[Any] | npt.NDArray[Any]
