@@ -5,44 +5,26 @@ over, a gap is said. A fault of one peer is answered to that peer, counted, and 
 room, nothing more is taken in: one message waits, and the writers' queues hold back the rest.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from producer.access import check_right
-from producer.append_log import AppendLog
-from producer.bad_records import BadRecords
-from producer.inference import infer_schema
 from producer.inlet_session import InletSession
+from producer.intake import ROOM_S, Intake
 from producer.outbox import Send
 from producer.served import Served
-from producer.writers import Numbered
-from protocol.chunk import MAX_CHUNK_BYTES, Buffer, from_frames
+from protocol.chunk import Buffer
 from protocol.codec import decode_push
-from protocol.errors import (
-    AccessDenied,
-    DataFault,
-    LogFull,
-    MalformedMessage,
-    NoRoom,
-    OutOfRange,
-    PeerError,
-    StillFull,
-    Unfit,
-    UnknownMessage,
-    UsageError,
-)
+from protocol.errors import AccessDenied, OutOfRange, PeerError, StillFull
 from protocol.messages import ColumnsMessage, Done, Hello, Push, RecordsMessage, Refusal
-from protocol.records import records_from
-from protocol.schema import MAX_NAME_LENGTH, Schema
+from protocol.schema import MAX_NAME_LENGTH
 from protocol.security import Right
 
 #: A log on disk may be asked for this many bytes of a writer's records before the first is durable.
 WINDOW_BYTES: Final = 64 << 20
 MOST_RECORDS: Final = 1 << 14
 LEAST_RECORDS: Final = 64
-#: While records wait for room, signs of life are said this often.
-ROOM_S: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +42,11 @@ class InletSettings:
 
 
 class Inlet(Served[Push]):
-    """Any number of writers into one log.
+    """Any number of writers into one log."""
 
-    `open_log` makes it for records of a schema, or finds one (None) that a folder holds already.
-    """
-
-    def __init__(
-        self,
-        open_log: Callable[[Schema | None], AppendLog | None],
-        bad_records: BadRecords,
-        settings: InletSettings,
-    ) -> None:
+    def __init__(self, intake: Intake, settings: InletSettings) -> None:
         super().__init__()
-        self.log = open_log(None)
-        self._open_log, self._bad_records, self._settings = open_log, bad_records, settings
+        self._intake, self._settings = intake, settings
         self._sessions: dict[bytes, InletSession] = {}
         self._waiting: tuple[bytes, RecordsMessage | ColumnsMessage] | None = None
         self._one_is_done = self._ended = self._unsettled = False
@@ -114,8 +87,8 @@ class Inlet(Served[Push]):
             self._check_hello(peer, hello)
             self._take_over(peer, hello.writer)
             session = self._sessions[peer] = InletSession(hello, self._window(), now_s, user)
-        schema = None if self.log is None else self.log.info.schema
-        self.outbox.say(peer, session.greeting(schema, *self._numbers(session.writer)))
+        due, durable = self._intake.due(session.writer), self._intake.durable(session.writer)
+        self.outbox.say(peer, session.greeting(self._intake.schema, due, durable))
 
     def _check_hello(self, peer: bytes, hello: Hello) -> None:
         if not 0 < len(hello.writer.encode()) <= MAX_NAME_LENGTH:
@@ -125,7 +98,7 @@ class Inlet(Served[Push]):
         if self._ended:
             raise OutOfRange("the stream has ended: it takes no more records")
         if hello.schema is not None:
-            self._log_for(hello.schema)
+            self._intake.agree(hello.schema)
 
     def _take_over(self, peer: bytes, writer: str) -> None:
         """Who speaks under a name last is that writer: the one before may have died without a word."""
@@ -134,7 +107,7 @@ class Inlet(Served[Push]):
                 self._end(other, OutOfRange(f"writer {writer} speaks from another connection now"), session.token)
 
     def _done(self, peer: bytes, session: InletSession, done: Done) -> None:
-        due, _ = self._numbers(session.writer)
+        due = self._intake.due(session.writer)
         if done.number > due:
             self._say_gap(peer, session, done.number, due)
         else:
@@ -149,67 +122,16 @@ class Inlet(Served[Push]):
         self._sessions.pop(peer, None)
         self.outbox.refuse(peer, error, session=token)
 
-    # --- records into the log ------------------------------------------------------------------------------------
-
     def _take(self, peer: bytes, session: InletSession, push: RecordsMessage | ColumnsMessage) -> None:
         """What of a message is not in the log yet; all that finds no room waits, and everybody with it."""
-        due, _ = self._numbers(session.writer)
+        due = self._intake.due(session.writer)
         if push.number > due:
             self._say_gap(peer, session, push.number, due)
         elif push.number + push.count > due:
             try:
-                if isinstance(push, RecordsMessage):
-                    self._take_records(session.writer, push, due)
-                else:
-                    self._take_columns(session.writer, push, due)
+                self._intake.take(session.writer, push)
             except StillFull:
                 self._waiting = peer, push
-            except LogFull as error:
-                raise NoRoom(str(error)) from error
-            except DataFault as fault:
-                raise Unfit(f"record {self._numbers(session.writer)[0]} of {session.writer}: {fault}") from fault
-
-    def _take_records(self, writer: str, push: RecordsMessage, due: int) -> None:
-        if len(push.frames) != 1:
-            raise MalformedMessage(f"records have one frame after the header, not {len(push.frames)}")
-        records = records_from(push.frames[0], push.count)
-        log = self.log or self._log_for(_first_schema(records[0]))
-        for number, record in enumerate(records[due - push.number :], due):
-            self._append(log, record, push.time_ns, (writer, number))
-
-    def _take_columns(self, writer: str, push: ColumnsMessage, due: int) -> None:
-        if (log := self.log) is None:
-            raise UnknownMessage("nobody has said what a record is: say it in hello, or push a map first")
-        found = from_frames(log.info.schema, push.count, push.frames, MAX_CHUNK_BYTES)
-        columns = {name: column[due - push.number :] for name, column in found.items()}
-        try:
-            self._bad_records.check(columns)
-            log.append_columns(columns, times_ns=push.time_ns, timeout_s=ROOM_S, writer=(writer, due))
-        except DataFault as fault:
-            for number, record in enumerate(self._bad_records.one_by_one(columns, fault), due):
-                self._append(log, record, push.time_ns, (writer, number))
-
-    def _append(self, log: AppendLog, record: Mapping[str, Any], time_ns: int | None, writer: Numbered) -> None:
-        try:
-            self._bad_records.check(record)
-            log.append(record, time_ns=time_ns, timeout_s=ROOM_S, writer=writer)
-        except DataFault as fault:
-            self._bad_records.take(record, fault)
-            log.pass_over(writer)
-
-    def _log_for(self, schema: Schema) -> AppendLog:
-        """The log, which is made for the first schema that is said. Raises `Unfit` where it has another."""
-        if self.log is None:
-            try:
-                self.log = self._open_log(schema)
-            except UsageError as error:
-                raise Unfit(str(error)) from error
-            assert self.log is not None
-        own = self.log.info.schema
-        if schema != own:
-            what = "with another label or other classes" if schema.fields == own.fields else f"of {schema.fields_text}"
-            raise Unfit(f"this stream has records of {own.fields_text}; this writer would push records {what}")
-        return self.log
 
     # --- the time, and messages out ------------------------------------------------------------------------------
 
@@ -245,7 +167,7 @@ class Inlet(Served[Push]):
     def _tell(self, now_s: float) -> None:
         self._unsettled = False
         for peer, session in list(self._sessions.items()):
-            due, durable = self._numbers(session.writer)
+            due, durable = self._intake.due(session.writer), self._intake.durable(session.writer)
             self._unsettled |= durable < due
             if (taken := session.taken(due, durable, now_s, self._settings.sign_of_life_s)) is not None:
                 self.outbox.say(peer, taken)
@@ -255,22 +177,12 @@ class Inlet(Served[Push]):
                     self._end_the_stream()
 
     def _end_the_stream(self) -> None:
-        if self._settings.ends and self._one_is_done and not self._sessions and self.log is not None:
+        if self._settings.ends and self._one_is_done and not self._sessions and self._intake.log is not None:
             self._ended = True
-            self.log.end()
-
-    def _numbers(self, writer: str) -> tuple[int, int]:
-        """(due, durable) of a writer."""
-        return (0, 0) if self.log is None else (self.log.taken(writer), self.log.durable_of(writer))
+            self._intake.log.end()
 
     def _window(self) -> int:
         """Records that a writer may have sent and that are not durable yet."""
-        record_bytes = 1 if self.log is None else max(1, self.log.info.schema.record_bytes)
+        schema = self._intake.schema
+        record_bytes = 1 if schema is None else max(1, schema.record_bytes)
         return max(LEAST_RECORDS, min(MOST_RECORDS, WINDOW_BYTES // record_bytes))
-
-
-def _first_schema(record: Mapping[str, Any]) -> Schema:
-    try:
-        return infer_schema(record)
-    except UsageError as error:
-        raise Unfit(str(error)) from error

@@ -7,6 +7,7 @@ from functools import partial
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
 from producer.inlet import Inlet, InletSettings
+from producer.intake import Intake
 from producer.open_log import open_log
 from producer.server import Server
 from protocol.server_socket import ServerSocket
@@ -26,7 +27,8 @@ class InletFeed:
         self.error: Exception | None = None
         self._socket = socket
         opened = partial(open_log, partitions=partitions, settings=log_settings, source="inlet")
-        self._inlet = Inlet(opened, bad_records, settings)
+        self._intake = Intake(opened, bad_records)
+        self._inlet = Inlet(self._intake, settings)
         self._server = Server(self._inlet, socket)
         self._thread = threading.Thread(target=self._run, name="headrace-inlet", daemon=True)
 
@@ -38,17 +40,17 @@ class InletFeed:
     @property
     def log(self) -> AppendLog:
         """Where the records go."""
-        assert self._inlet.log is not None, "wait_for_log comes before"
-        return self._inlet.log
+        assert self._intake.log is not None, "wait_for_log comes before"
+        return self._intake.log
 
     def wait_for_log(self) -> AppendLog:
         """The log, as soon as it is known what a record is: where no folder says it, the first writer will."""
-        if self._inlet.log is None:
+        if self._intake.log is None:
             print(f"waiting for a first writer at {self.address}", flush=True)
-        while self._inlet.log is None:
+        while self._intake.log is None:
             self._server.turn(time.monotonic())
             self._socket.wait(self._inlet.due_in_s())
-        return self._inlet.log
+        return self._intake.log
 
     def start(self) -> None:
         """Go on in a thread."""

@@ -12,6 +12,7 @@ import pytest
 from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inlet import Inlet, InletSettings
+from producer.intake import Intake
 from producer.open_log import open_log
 from protocol.chunk import Buffer
 from protocol.codec import decode_push, decode_reply, encode
@@ -42,7 +43,8 @@ class HostileWriters:
     def __init__(self, draw: random.Random) -> None:
         log = LogSettings(bytes=8 * MIB, full="drop-oldest")
         opened = partial(open_log, partitions=2, settings=log, source="inlet")
-        self.inlet = Inlet(opened, BadRecords(BadRecordSettings()), InletSettings())
+        self.intake = Intake(opened, BadRecords(BadRecordSettings()))
+        self.inlet = Inlet(self.intake, InletSettings())
         self._draw, self._now_s, self._replies = draw, 0.0, list[Reply]()
         self.refused = self.pushed = 0
         self.push()
@@ -76,7 +78,7 @@ class HostileWriters:
         assert greeting.due == self.pushed
         assert isinstance(taken, Taken)
         assert taken.due == self.pushed + 1
-        log = self.inlet.log
+        log = self.intake.log
         assert log is not None
         ids = log.read(*log.info.dealing.locate(log.records - 1), 1).columns["id"]
         assert isinstance(ids, np.ndarray)
@@ -102,9 +104,9 @@ def fuzz(seed: int, frames: int, *, check_every: int) -> None:
         writers.send(mutator.frames())
         if number % check_every == 0:
             writers.push()
-    assert writers.inlet.log is not None
+    assert writers.intake.log is not None
     assert writers.inlet.outbox.refused.total() >= writers.refused > 0.5 * frames, "each is counted"
-    assert writers.inlet.log.records > writers.pushed, "none was obeyed, so this shows less than it could"
+    assert writers.intake.log.records > writers.pushed, "none was obeyed, so this shows less than it could"
 
 
 def test_mutated_pushes_raise_nothing_but_what_is_meant_and_harm_no_other_writer(seed: int) -> None:

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inlet import MOST_RECORDS, Inlet, InletSettings
+from producer.intake import Intake
 from producer.open_log import open_log
 from protocol.chunk import Column, Ragged, to_frames
 from protocol.errors import UnknownMessage
@@ -43,7 +44,8 @@ class Bench:
     def __init__(self, *, bad: BadRecordSettings | None = None, log: LogSettings | None = None, **how: Any) -> None:
         opened = partial(open_log, partitions=2, settings=log or LogSettings(), source="inlet")
         self.now_s = 0.0
-        self.inlet = Inlet(opened, BadRecords(bad or BadRecordSettings()), InletSettings(**how))
+        self.intake = Intake(opened, BadRecords(bad or BadRecordSettings()))
+        self.inlet = Inlet(self.intake, InletSettings(**how))
         self.gone: set[bytes] = set()
         self._heard: list[tuple[bytes, Message]] = []
 
@@ -67,8 +69,8 @@ class Bench:
 
     @property
     def log(self) -> AppendLog:
-        assert self.inlet.log is not None
-        return self.inlet.log
+        assert self.intake.log is not None
+        return self.intake.log
 
     def pushed(self, field: str = "n") -> list[Any]:
         """What lies in the log, in stream order."""
@@ -192,7 +194,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
     def push(self, peer: bytes, back: int, count: int, *, wide: bool) -> None:
         first = max(0, self.given[peer] - back)
         session = self.sessions[peer]
-        if wide and self.bench.inlet.log is not None:
+        if wide and self.bench.intake.log is not None:
             message: Push = columns(first, session, n=np.arange(first, first + count))
         else:
             message = numbers(first, first + count, session)
@@ -204,7 +206,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
 
     @invariant()
     def the_log_has_what_was_given_once(self) -> None:
-        if hasattr(self, "bench") and self.bench.inlet.log is not None:
+        if hasattr(self, "bench") and self.bench.intake.log is not None:
             want = sorted(n for count in self.given.values() for n in range(count))
             assert sorted(self.bench.pushed()) == want
 
