@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -16,6 +18,8 @@ from producer.dataset_source import source_from
 from producer.feed import Feed
 from producer.inlet import InletSettings
 from producer.inlet_feed import InletFeed
+from producer.intake import Intake
+from producer.open_log import open_log
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
@@ -25,6 +29,7 @@ from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, ru
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
+from protocol.log_folder import LogFolder
 from protocol.messages import STREAM
 from protocol.server_socket import WRITERS, ServerSocket
 
@@ -129,17 +134,17 @@ def main(arguments: Sequence[str]) -> int:
     logs: Mapping[str, Log]
     feed: Feed | InletFeed | None
     if settings.inlet:
-        feed = _inlet_feed(settings, log, bad_records)
+        feed, socket = _inlet(settings, log, bad_records)
         logs = {STREAM: feed.wait_for_log()}
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     else:
         logs, feed = _logs(parser.make(config).source, settings, log, bad_records)
+        # From here on there is an address to release: a signal waits until the server can be told.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
     service = Service(logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
-    # From here on there is an address to release: a signal waits until the server can be told.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
-    server = Server(service, socket)
-    _Life(server, feed, settings).live()
+    _Life(Server(service, socket), feed, settings).live()
     return 0
 
 
@@ -192,9 +197,18 @@ def _logs(
     return {STREAM: stream, **{name: split_log(split) for name, split in dataset.splits().items()}}, None
 
 
-def _inlet_feed(settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> InletFeed:
-    socket = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)
-    return InletFeed(socket, settings.partitions, log, bad_records, InletSettings(ends=settings.inlet_ends))
+def _inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> tuple[InletFeed, ServerSocket]:
+    """The inlet, and the readers' socket: what is wrong with folder or address is said before a writer is awaited."""
+    if log.path:
+        LogFolder(Path(log.path).expanduser(), write=True).close()
+    intake = Intake(partial(open_log, partitions=settings.partitions, settings=log, source="inlet"), bad_records)
+    readers = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
+    try:
+        writers = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)
+    except BaseException:
+        readers.close()
+        raise
+    return InletFeed(writers, intake, InletSettings(ends=settings.inlet_ends)), readers
 
 
 class _Life:

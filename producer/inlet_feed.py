@@ -2,13 +2,10 @@
 
 import threading
 import time
-from functools import partial
 
-from producer.append_log import AppendLog, LogSettings
-from producer.bad_records import BadRecords
+from producer.append_log import AppendLog
 from producer.inlet import Inlet, InletSettings
 from producer.intake import Intake
-from producer.open_log import open_log
 from producer.server import Server
 from protocol.server_socket import ServerSocket
 
@@ -16,19 +13,10 @@ from protocol.server_socket import ServerSocket
 class InletFeed:
     """Takes in what writers push at `socket`, whose door is `WRITERS`. `error` is what it died of, if it did."""
 
-    def __init__(
-        self,
-        socket: ServerSocket,
-        partitions: int,
-        log_settings: LogSettings,
-        bad_records: BadRecords,
-        settings: InletSettings,
-    ) -> None:
+    def __init__(self, socket: ServerSocket, intake: Intake, settings: InletSettings) -> None:
         self.error: Exception | None = None
-        self._socket = socket
-        opened = partial(open_log, partitions=partitions, settings=log_settings, source="inlet")
-        self._intake = Intake(opened, bad_records)
-        self._inlet = Inlet(self._intake, settings)
+        self._socket, self._intake = socket, intake
+        self._inlet = Inlet(intake, settings)
         self._server = Server(self._inlet, socket)
         self._thread = threading.Thread(target=self._run, name="headrace-inlet", daemon=True)
 

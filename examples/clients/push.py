@@ -22,10 +22,11 @@ class Writer:
 
     def __init__(self, url: str, name: str, schema: dict[str, Any] | None = None) -> None:
         self.name, self._schema = name, schema
-        self.due = self.durable = self._until = self._next = 0
+        self.number = self.due = self.durable = self._until = self._next = 0
+        self._heard_s = self._moved_s = 0.0
         self._kept: dict[int, dict[str, Any]] = {}
-        self._dealer = zmq.Context.instance().socket(zmq.DEALER)
-        self._dealer.linger = 1000
+        self._dealer: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._dealer.setsockopt(zmq.LINGER, 1000)
         self._dealer.connect(url)
         self._hello()
         while not self._greeted:
@@ -44,12 +45,13 @@ class Writer:
             self._hear(0)
 
     def finish(self) -> None:
-        """Return once all is durable; this writer is done."""
+        """Return once all is durable; this writer is done, and closed."""
         while not self._done:
             self._send()
             if self.due >= self.number and self._greeted:
                 self._say("done", number=self.number)
             self._hear(50)
+        self._dealer.close()
 
     def _send(self) -> None:
         now_s = time.monotonic()
@@ -98,7 +100,7 @@ class Writer:
 
 
 if __name__ == "__main__":
-    writer = Writer(*sys.argv[1:3])
+    writer = Writer(sys.argv[1], sys.argv[2])
     for number, line in enumerate(sys.stdin):
         if number >= writer.number:
             writer.push(json.loads(line))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inlet import InletSettings
 from producer.inlet_feed import InletFeed
+from producer.intake import Intake
+from producer.open_log import open_log
 from protocol.server_socket import WRITERS, ServerSocket
 from tests.programs import ROOT
 from tests.protocol.serving import ANY_PORT, serving
@@ -56,7 +59,8 @@ def compiled(name: str, folder: Path) -> Path:
 @pytest.fixture
 def inlet() -> Iterator[InletFeed]:
     socket = ServerSocket(ANY_PORT, door=WRITERS)
-    feed = InletFeed(socket, 4, LogSettings(), BadRecords(BadRecordSettings()), InletSettings())
+    opened = partial(open_log, partitions=4, settings=LogSettings(), source="inlet")
+    feed = InletFeed(socket, Intake(opened, BadRecords(BadRecordSettings())), InletSettings())
     feed.start()
     yield feed
     feed.stop()

@@ -113,7 +113,8 @@ def test_a_producer_that_is_killed_while_a_writer_pushes_has_each_record_once(
     stop.set()
     giving.join()
     assert writer.stdout is not None
-    assert writer.stdout.read() == f"{given} records are durable\n", tail(inlet.producer)
+    with writer.stdout:
+        assert writer.stdout.read() == f"{given} records are durable\n", tail(inlet.producer)
     assert writer.wait() == 0
     assert inlet.counts() == Counter(range(given)), "not all once"
     caused = f"producer with an inlet (disk log) SIGKILLed {KILLS} times while a writer pushes"

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inlet import InletSettings
 from producer.inlet_feed import InletFeed
+from producer.intake import Intake
+from producer.open_log import open_log
 from protocol.chunk import Buffer
 from protocol.codec import decode_reply, encode
 from protocol.errors import AccessDenied
@@ -57,7 +60,8 @@ class Peer:
 @contextmanager
 def opened(keys: Path | None = None) -> Iterator[InletFeed]:
     socket = ServerSocket(ANY_PORT, keys=keys / "producer" if keys else "", door=WRITERS)
-    feed = InletFeed(socket, 4, LogSettings(), BadRecords(BadRecordSettings()), InletSettings())
+    log = partial(open_log, partitions=4, settings=LogSettings(), source="inlet")
+    feed = InletFeed(socket, Intake(log, BadRecords(BadRecordSettings())), InletSettings())
     feed.start()
     yield feed
     feed.stop()
