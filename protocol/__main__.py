@@ -63,7 +63,8 @@ KEYGEN = """Make keys, so that a producer lets in only whom it knows, and nobody
 folder for each machine. DIR/producer holds the list of clients and their rights, which you may edit at any time.
 
   python -m protocol keygen keys
-  python -m protocol keygen keys viewer --rights read"""
+  python -m protocol keygen keys viewer --rights read
+  python -m protocol keygen keys camera --rights push"""
 
 EVERY_S = 1.0
 #: Looking needs few records at a time: the least window that a session grants.
