@@ -5,6 +5,7 @@
 # make test-lowest the lower bounds of pyproject.toml, proved in an environment of their own
 # make bench       what streaming costs on this machine: limits, headrace, peers; at most 12 minutes
 # make lint        ruff, mypy, import-linter    make clean         removes everything that make made but ./data and ./runs
+# make clients     what the clients in C and JavaScript need, where apt-get and npm are there
 #
 # PYTHON=python3.12 picks the interpreter, DATA=DIR the folder of FashionMNIST.
 
@@ -26,7 +27,7 @@ PYTEST := -m pytest
 TWO := -n 2 --dist worksteal
 COVERAGE := --cov --cov-report=term
 
-.PHONY: demo test coverage test-long test-faults test-lowest bench lint venv data clean
+.PHONY: demo test coverage test-long test-faults test-lowest bench lint venv data clients clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.train data
@@ -67,7 +68,17 @@ venv: $(VENV)/.dev
 data: $(VENV)/.train
 	@$(VENV)/bin/python -m producer.fashion_mnist $(DATA)
 
+# Nothing fails for want of another language: the tests of what cannot be installed are skipped.
+clients:
+	@printf '#include <zmq.h>\n#include <msgpack.h>\n' | cc -fsyntax-only -x c - 2>/dev/null \
+	  || { apt-get update -qq && apt-get install -qq -y libzmq3-dev libmsgpack-dev; } >/dev/null 2>&1 \
+	  || echo "libzmq3-dev and libmsgpack-dev cannot be installed here: the clients in C are not tested"
+	@[ -d examples/clients/node_modules/zeromq ] || npm install --prefix examples/clients --no-save --no-package-lock \
+	  --ignore-scripts --silent zeromq@6 @msgpack/msgpack@3 >/dev/null 2>&1 \
+	  || echo "zeromq and @msgpack/msgpack cannot be installed here: the clients in JavaScript are not tested"
+
 clean:
+	rm -rf examples/clients/node_modules
 	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .coverage .coverage.* htmlcov .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,33 +2,22 @@
 
 import resource
 import signal
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
-from producer.computed_log import ComputedLog, split_log, stripe_of
-from producer.dataset_source import source_from
-from producer.feed import Feed
 from producer.generator import add_source, import_source, made_source
-from producer.pace import Pace
+from producer.life import Life
+from producer.opening import check_inlet, check_source, open_dataset, open_inlet, open_socket, open_source
 from producer.server import Server
 from producer.service import Service, ServiceSettings
+from producer.settings import ProducerSettings
 from producer.source_kind import kind_of
-from producer.status import StatusLine
 from protocol.class_path import class_path_in, say_classes
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
-from protocol.dealing import Dealing
-from protocol.errors import UsageError
-from protocol.log import Log
-from protocol.messages import STREAM
-from protocol.server_socket import ServerSocket
 
-VALIDATION = "validation"
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
 
 DESCRIPTION = """Serve a stream over ZeroMQ.
@@ -36,57 +25,15 @@ DESCRIPTION = """Serve a stream over ZeroMQ.
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
 order, at --rate records a second. Any other iterable, or generator function, of records (mappings of field names to
 values) is live: it is served as it comes, from memory or (--log.path) from a log on disk. One that takes `resume_at`
-is asked to go on where the log on disk has ended. Trainers may come and go; each sees every record.
+is asked to go on where the log on disk has ended. What programs in any language push at an --inlet is live as well.
+Trainers may come and go; each sees every record.
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
   python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log
-  python -m producer --source my_camera.Frames --source.device /dev/video0 --check"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProducerSettings:
-    """What is served, and how."""
-
-    bind: str = "tcp://127.0.0.1:5555"
-    """where to listen: tcp://HOST:PORT (a PORT of * picks a free one) or ipc://PATH"""
-    keys: str = ""
-    """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it is let in"""
-    insecure: bool = False
-    """listen without keys where other machines can reach it"""
-    partitions: int = 8
-    """partitions of the stream; readers share them out among themselves"""
-    rate: float = 2000.0
-    """records a second that a dataset releases; 0: as fast as trainers read"""
-    passes: int = 0
-    """passes over a dataset; 0: endless"""
-    seed: int = 0
-    """orders the passes"""
-    validation: int | float = 0
-    """records that a dataset without a validation split of its own holds out for it: a number, or a share below 1"""
-    splits: dict[str, int | float] = field(default_factory=dict)
-    """further splits by name, drawn one after the other, such as '{dark: 500, test: 0.2}'; shares are of all records
-    that would be streamed without any"""
-    until: Literal["stopped", "committed"] = "stopped"
-    """committed: end once the stream has ended and every group has committed all of it"""
-    status_every_s: float = 10.0
-    """seconds between two status lines; 0: none"""
-
-    def __post_init__(self) -> None:
-        if min(self.rate, self.passes, self.validation, self.status_every_s) < 0:
-            raise UsageError("--rate, --passes, --validation and --status_every_s are 0 or more")
-        if self.validation and VALIDATION in self.splits:
-            raise UsageError("--validation and --splits both say how many records validation has: give one of them")
-        try:
-            Dealing(self.partitions, 1)
-        except ValueError as error:
-            raise UsageError(f"--partitions: {error}") from error
-
-    @property
-    def sizes(self) -> dict[str, int | float]:
-        """How many records each split has, in the order in which they are drawn."""
-        return ({VALIDATION: self.validation} if self.validation else {}) | self.splits
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --check
+  python -m producer --inlet tcp://127.0.0.1:5556 --log.path pushed.log"""
 
 
 def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
@@ -114,36 +61,28 @@ def main(arguments: Sequence[str]) -> int:
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
-    dataset = kind_of(source) == "dataset"
-    if settings.until == "committed" and settings.passes == 0 and dataset:
-        raise UsageError("--until committed needs an end: give --passes N")
-    if not dataset and (settings.passes or settings.sizes):
-        raise UsageError(
-            "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
-        )
     log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
-    if log.path and dataset:
-        raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
-    if dataset and (bad.on_bad_record != "stop" or bad.reject_nan):
-        raise UsageError(
-            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
-            "the stream already, so that a bad one stops it"
-        )
+    kind = kind_of(source)
+    if settings.inlet:
+        check_inlet(settings, source_given=any(each.startswith("--source") for each in arguments))
+    else:
+        check_source(kind, settings, log, bad)
     _allow_connections()
-    made = made_source(source, parser.make(config).source)
-    if config.check:
-        from producer.check import CheckSettings, check  # brings rich, which serving does without
-
-        return check(made, CheckSettings(partitions=settings.partitions, log=log, bad=bad))
     bad_records = BadRecords(bad)
-    logs, feed = _logs(made, settings, log, bad_records)
-    service = Service(logs, ServiceSettings(), time.monotonic())
-    service.bad_records = bad_records
+    if settings.inlet:
+        opened = open_inlet(settings, log, bad_records)
+    else:
+        made = made_source(source, parser.make(config).source)
+        if config.check:
+            from producer.check import CheckSettings, check  # brings rich, which serving does without
+
+            return check(made, CheckSettings(partitions=settings.partitions, log=log, bad=bad))
+        opened = open_dataset(made, settings) if kind == "dataset" else open_source(made, settings, log, bad_records)
     # From here on there is an address to release: a signal waits until the server can be told.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
-    server = Server(service, socket)
-    _Life(server, feed, settings).live()
+    service = Service(opened.logs, ServiceSettings(), time.monotonic())
+    service.bad_records = bad_records
+    Life(Server(service, opened.socket or open_socket(settings)), opened, settings).live()
     return 0
 
 
@@ -151,91 +90,6 @@ def _allow_connections() -> None:
     """Each connection, a stranger's as well, is a descriptor: as many as the system lets this process have."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _logs(
-    source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords
-) -> tuple[dict[str, Log], Feed | None]:
-    if kind_of(source) != "dataset":
-        feed = Feed(source, settings.partitions, log, bad_records)
-        return {STREAM: feed.log}, feed
-    dataset = source_from(source, splits=settings.sizes, seed=settings.seed)
-    stream = ComputedLog(
-        dataset,
-        Dealing(settings.partitions, stripe_of(dataset)),
-        seed=settings.seed,
-        passes=settings.passes,
-        pace=Pace(settings.rate),
-    )
-    return {STREAM: stream, **{name: split_log(split) for name, split in dataset.splits().items()}}, None
-
-
-class _Life:
-    """One life of the producer, from the first line on the screen to the last."""
-
-    def __init__(self, server: Server, feed: Feed | None, settings: ProducerSettings) -> None:
-        self._server, self._feed, self._settings = server, feed, settings
-        self._service = server.service
-        self._status = StatusLine(settings.status_every_s, time.monotonic())
-        self._stopped_by = ""
-
-    def live(self) -> None:
-        """Serve; SIGINT and SIGTERM leave without ending the stream, so that trainers wait for the next life."""
-        for number in STOPPING:
-            signal.signal(number, self._stop)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-        self._say_start()
-        if self._feed is not None:
-            self._feed.log.on_append = self._server.wake
-            self._feed.start()
-        try:
-            self._server.serve(self._each_turn)
-            if self._stopped_by:
-                print(f"stopped by {self._stopped_by}; trainers wait for the next life", flush=True)
-        finally:
-            self._server.close()
-            for log in self._service.logs.values():
-                log.close()
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self._stopped_by = signal.Signals(number).name  # said later: a print may be under way
-        self._server.stop()
-
-    def _each_turn(self, now_s: float) -> None:
-        if self._feed is not None and self._feed.error is not None:
-            raise self._feed.error
-        if self._settings.status_every_s > 0 and self._status.due(now_s):
-            self._say_status(now_s)
-        if self._settings.until == "committed" and self._done():
-            print("the stream was committed to its end", flush=True)
-            self._server.stop()
-
-    def _done(self) -> bool:
-        service = self._service
-        return service.stream.ended and not service.sessions and bool(len(service.groups)) and service.untaken() == 0
-
-    def _say_start(self) -> None:
-        info = self._service.stream.info
-        fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape) if f.shape else ''}" for f in info.schema.fields)
-        what = f"{info.records_per_pass:,} records a pass" if self._feed is None else self._feed.kind
-        print(f"serving {info.source} at {self._server.address}: {what}, {info.dealing.partitions} partitions")
-        if self._feed is not None:
-            print(f"  promise: {self._feed.promise}")
-        print(f"  fields: {fields}")
-        if info.schema.label is not None and info.schema.label_range is not None:
-            low, high = info.schema.label_range
-            print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
-        for name, size in info.splits.items():
-            print(f"  split {name}: {size:,} records")
-        sys.stdout.flush()
-
-    def _say_status(self, now_s: float) -> None:
-        service = self._service
-        line = self._status.line(
-            service.sent, service.stream.log_end(), service.group_states(now_s), now_s, service.bad_records.rejected
-        )
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

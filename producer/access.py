@@ -1,11 +1,25 @@
 """Which rights a request needs. What lets the log forget, or holds it back, is said in the name of a group."""
 
 from protocol.errors import AccessDenied
-from protocol.messages import STREAM, Bye, Commit, Credit, Describe, Drop, Request, Subscribe
+from protocol.messages import (
+    STREAM,
+    Bye,
+    ColumnsMessage,
+    Commit,
+    Credit,
+    Describe,
+    Done,
+    Drop,
+    Hello,
+    Push,
+    RecordsMessage,
+    Request,
+    Subscribe,
+)
 from protocol.security import NOTHING, Right
 
 
-def check_right(request: Request, user: str, given: Right) -> None:
+def check_right(request: Request | Push, user: str, given: Right) -> None:
     """Raise `AccessDenied` where the rights that `user` has been given are not enough."""
     if missing := right_for(request) & ~given:
         names = " and ".join(str(right.name).lower() for right in missing)
@@ -13,10 +27,11 @@ def check_right(request: Request, user: str, given: Right) -> None:
         raise AccessDenied(f"{what}, which the producer's allowed_clients does not give {user}")
 
 
-def right_for(request: Request) -> Right:
+def right_for(request: Request | Push) -> Right:
     """The rights that a request needs.
 
-    Credit and farewell belong to a session, for which they were checked: it ends with the rights that it needs.
+    Credit, farewell and what a writer pushes belong to a session, for which they were checked: it ends with the rights
+    that it needs.
     """
     match request:
         case Commit() | Drop():
@@ -25,7 +40,9 @@ def right_for(request: Request) -> Right:
             return right_to_read(request.group if request.split == STREAM else None)
         case Describe():
             return Right.READ
-        case Credit() | Bye():
+        case Hello():
+            return Right.PUSH
+        case Credit() | Bye() | RecordsMessage() | ColumnsMessage() | Done():
             return NOTHING
 
 

@@ -16,7 +16,7 @@ from producer.kept_stripes import KeptStripes
 from producer.writers import Numbered, Writers
 from protocol.chunk import Column, Ragged
 from protocol.dealing import Positions
-from protocol.errors import LogFull, StreamError, UsageError
+from protocol.errors import LogFull, StillFull, StreamError, UsageError
 from protocol.log import Log
 from protocol.stream import StreamInfo
 
@@ -167,7 +167,7 @@ class AppendLog(Log):
                 numbered = None if writer is None else (writer[0], writer[1] + done)
                 done += self._append_rows(checked, done, times_ns, deadline, numbered)
             except LogFull as error:
-                raise LogFull(f"{error}; {done} of {count} records were appended") from error
+                raise type(error)(f"{error}; {done} of {count} records were appended") from error
             self._tell()
         return self._kept.records
 
@@ -229,7 +229,7 @@ class AppendLog(Log):
         remaining_s = None if deadline is None else deadline - time.monotonic()
         if remaining_s is not None and remaining_s <= 0:
             size = f"a log of {self._settings.max_bytes} bytes"
-            raise LogFull(f"no room came free in {size} within the time that was given")
+            raise StillFull(f"no room came free in {size} within the time that was given")
         self._waiting += 1
         try:
             self._room_made.wait(remaining_s)

@@ -62,6 +62,9 @@ class Feed:
         except DataFault as fault:
             raise UsageError(str(fault)) from fault
 
+    def stop(self) -> None:
+        """Nothing is held that must be released: the thread dies with the program."""
+
     def _run(self) -> None:
         try:
             for number, given in enumerate(self._records, self._number):

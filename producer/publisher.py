@@ -67,7 +67,7 @@ class Publisher:
         self._partitions, self._drain_timeout_s = partitions, drain_timeout_s
         self._log_settings = LogSettings(path=fspath(path), bytes=max_bytes, full=full, linger=linger_ms, keep=keep_s)
         self._log: AppendLog | None = None
-        self._server: Server | None = None
+        self._server: Server[Service] | None = None
         self._thread: threading.Thread | None = None
         self._left: tuple[int, int] | None = None
         self._closed = False
@@ -188,7 +188,7 @@ class Publisher:
         self._thread = threading.Thread(target=self._serve, args=(server, log), name="headrace-server", daemon=True)
         self._thread.start()
 
-    def _serve(self, server: Server, log: AppendLog) -> None:
+    def _serve(self, server: Server[Service], log: AppendLog) -> None:
         """In a thread of its own. Whatever ends it, nobody is left waiting for room in the log."""
         try:
             server.serve(self._watch)

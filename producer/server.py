@@ -1,13 +1,14 @@
-"""The thin shell around a `Service`: one thread, one ROUTER socket, the clock."""
+"""The thin shell around a `Service`, or an `Inlet`: one thread, one ROUTER socket, the clock."""
 
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
-from producer.service import Service
-from protocol.codec import decode_request, encode
+from producer.served import Served
+from protocol.codec import encode
 from protocol.errors import PeerError
 from protocol.memory import keep_freed_memory
 from protocol.messages import Message
@@ -26,10 +27,13 @@ REFUSALS_SAID_S = 1.0
 SHOWN = 200
 
 
-class Server:
+ServedT = TypeVar("ServedT", bound=Served[Any])
+
+
+class Server(Generic[ServedT]):
     """Serves until it is told to stop. `serve` runs in one thread; `wake` and `stop` may be called from any."""
 
-    def __init__(self, service: Service, socket: ServerSocket) -> None:
+    def __init__(self, service: ServedT, socket: ServerSocket) -> None:
         keep_freed_memory()
         self.service = service
         service.rights_of = socket.rights_of
@@ -63,12 +67,12 @@ class Server:
             for user in self.service.end_denied():
                 logger.warning("%s has lost a right: its session was ended", self._socket.name_of(user))
         for _ in range(REQUESTS_A_TURN):
-            received = self._socket.receive()
+            received = None if self.service.full else self._socket.receive()
             if received is None:
                 break
             peer, user, frames = received
             try:
-                request = decode_request(frames)
+                request = self.service.decode(frames)
             except PeerError as error:
                 self.service.refuse(peer, error)
             else:
@@ -78,7 +82,7 @@ class Server:
         for name in self.service.advance(now_s):
             logger.warning("group %s never saved and has fallen silent: it holds no records back any more", name)
         self.service.pump(self._send, now_s)
-        if self.service.refused != self._refusals_said and self._refusals_limit.allows(now_s):
+        if self.service.outbox.refused != self._refusals_said and self._refusals_limit.allows(now_s):
             self._say_refusals()
 
     def wake(self) -> None:
@@ -106,7 +110,7 @@ class Server:
         return self._socket.send(peer, encode(message))
 
     def _say_refusals(self) -> None:
-        refused = self.service.refused
+        refused = self.service.outbox.refused
         for code, count in (refused - self._refusals_said).items():
             last = self.service.outbox.last_refusal[code][:SHOWN]
             logger.warning("refused messages of peers (%s): %d more, the last: %r", code, count, last)

@@ -6,14 +6,17 @@ forget what nobody needs. A fault of one peer is answered to that peer, counted,
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from producer.access import check_right
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.groups import Groups
-from producer.outbox import Outbox, Send
+from producer.outbox import Send
+from producer.served import Served
 from producer.sessions import Sessions, SessionSettings, end_of, expired
+from protocol.chunk import Buffer
+from protocol.codec import decode_request
 from protocol.dealing import Positions
 from protocol.errors import OutOfRange, PeerError, RecordsLost, UnknownMessage
 from protocol.log import Log
@@ -33,7 +36,6 @@ from protocol.messages import (
     Subscribe,
     Welcome,
 )
-from protocol.security import EVERYTHING, Right
 from protocol.server_session import ServerSession
 from protocol.stream import StreamInfo
 from protocol.values import shown
@@ -47,7 +49,7 @@ class ServiceSettings(SessionSettings):
     """A group that never saved and is silent for this long holds nothing back any more."""
 
 
-class Service:
+class Service(Served[Request]):
     """The stream (split "") and its finite splits, served to any number of readers.
 
     Times are seconds of any monotonic clock. `clock_s` only tells how long the reading of a log takes.
@@ -61,6 +63,7 @@ class Service:
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.logs = logs
         self.stream = logs[STREAM]
         self.groups = Groups(
@@ -70,9 +73,6 @@ class Service:
             kept=self.stream.groups(),
             now_s=now_s,
         )
-        #: What a user may do; everybody may do everything unless a server says otherwise.
-        self.rights_of: Callable[[str], Right] = lambda _user: EVERYTHING
-        self.outbox = Outbox()
         self.sessions = Sessions(logs, settings, self.outbox, clock_s)
         #: Where the records went that the stream's log did not let in; a dataset has none.
         self.bad_records = BadRecords(BadRecordSettings())
@@ -82,33 +82,31 @@ class Service:
 
     # --- messages in ---------------------------------------------------------------------------------------------
 
-    def receive(self, peer: bytes, request: Request, now_s: float, user: str = "") -> None:
-        """Obey one request, or refuse it to its sender. `user` is whose key it came with, "" without keys."""
+    def decode(self, frames: Sequence[Buffer]) -> Request:
+        return decode_request(frames)
+
+    def receive(self, peer: bytes, message: Request, now_s: float, user: str = "") -> None:
         try:
-            check_right(request, user, self.rights_of(user))
-            match request:
+            check_right(message, user, self.rights_of(user))
+            match message:
                 case Subscribe():
-                    self._subscribe(peer, request, now_s, user)
+                    self._subscribe(peer, message, now_s, user)
                 case Credit():
-                    self._credit(peer, request, now_s)
+                    self._credit(peer, message, now_s)
                 case Describe():
-                    self._describe(peer, request, now_s)
+                    self._describe(peer, message, now_s)
                 case Commit():
-                    self._commit(peer, request, now_s)
+                    self._commit(peer, message, now_s)
                 case Drop():
-                    known = self.groups.drop(request.group)
+                    known = self.groups.drop(message.group)
                     self._trim()
-                    self.outbox.say(peer, Dropped(request=request.request, group=request.group, known=known))
+                    self.outbox.say(peer, Dropped(request=message.request, group=message.group, known=known))
                 case Bye():
-                    if self.sessions.get(peer, request.session) is not None:
+                    if self.sessions.get(peer, message.session) is not None:
                         self.sessions.close(peer)
         except PeerError as error:
-            session, number = getattr(request, "session", None), getattr(request, "request", None)
+            session, number = getattr(message, "session", None), getattr(message, "request", None)
             self.outbox.refuse(peer, error, session=session, request=number)
-
-    def refuse(self, peer: bytes, error: PeerError) -> None:
-        """A peer has sent something that is no message."""
-        self.outbox.refuse(peer, error)
 
     def _subscribe(self, peer: bytes, asked: Subscribe, now_s: float, user: str) -> None:
         log = self._log(asked.split)
@@ -222,7 +220,6 @@ class Service:
         return gone
 
     def end_denied(self) -> list[str]:
-        """The rights have changed: end the sessions that need one which their user has no more; those users."""
         return self.sessions.end_denied(self.rights_of)
 
     def pump(self, send: Send, now_s: float, most_chunks: int = 16) -> None:

@@ -61,7 +61,8 @@ KEYGEN = """Make keys, so that a producer lets in only whom it knows, and nobody
 folder for each machine. DIR/producer holds the list of clients and their rights, which you may edit at any time.
 
   python -m protocol keygen keys
-  python -m protocol keygen keys viewer --rights read"""
+  python -m protocol keygen keys viewer --rights read
+  python -m protocol keygen keys camera --rights push"""
 
 EVERY_S = 1.0
 #: Looking needs few records at a time: the least window that a session grants.
@@ -110,7 +111,7 @@ def _keygen_parser() -> ArgumentParser:
     parser.add_argument(
         "names", metavar="NAME", nargs="*", type=str, default=["trainer"], help="clients to make keys for"
     )
-    text = "what they may do: read, commit, or read,commit, which training needs"
+    text = "what they may do: read,commit, which training needs; read, to look; push, into an inlet; or other of them"
     parser.add_argument("--rights", type=str, default="read,commit", help=text)
     return parser
 

@@ -23,26 +23,33 @@ from protocol.errors import (
 from protocol.messages import (
     Bye,
     ChunkMessage,
+    ColumnsMessage,
     Commit,
     Committed,
     Credit,
     Describe,
     Description,
+    Done,
     Drop,
     Dropped,
     End,
+    Greeting,
     GroupState,
+    Hello,
     Message,
+    Push,
+    RecordsMessage,
     Refusal,
     Reply,
     Request,
     Status,
     Subscribe,
+    Taken,
     Welcome,
 )
-from protocol.schema import MAX_CLASSES
+from protocol.schema import MAX_CLASSES, Schema
 from protocol.stream import StreamInfo
-from protocol.values import MAX_NUMBER, entries, flag, mapping, number, seconds, shown, text
+from protocol.values import MAX_NUMBER, entries, flag, mapping, number, seconds, shown, text, unpacked
 
 VERSION: Final = 1
 
@@ -71,7 +78,15 @@ TYPES: Mapping[str, type[Message]] = {
     "committed": Committed,
     "dropped": Dropped,
     "refusal": Refusal,
+    "hello": Hello,
+    "records": RecordsMessage,
+    "columns": ColumnsMessage,
+    "done": Done,
+    "greeting": Greeting,
+    "taken": Taken,
 }
+#: Messages with further frames.
+FRAMED: Final = (ChunkMessage, RecordsMessage, ColumnsMessage)
 _NAMES = {cls: name for name, cls in TYPES.items()}
 
 
@@ -79,7 +94,7 @@ def encode(message: Message) -> list[Buffer]:
     """The frames of a message."""
     header = {"v": VERSION, "type": _NAMES[type(message)], **_write(message)}
     frames: list[Buffer] = [msgpack.packb(header)]
-    if isinstance(message, ChunkMessage):
+    if isinstance(message, FRAMED):
         frames.extend(message.frames)
     return frames
 
@@ -92,8 +107,16 @@ def decode_request(frames: Sequence[Buffer]) -> Request:
     return message
 
 
+def decode_push(frames: Sequence[Buffer]) -> Push:
+    """What an inlet received; a hello may hold as many class names as a reply. Raises a `PeerError`."""
+    message = _decode(frames, MAX_REPLY_BYTES, MAX_REPLY_ENTRIES)
+    if not isinstance(message, Push):
+        raise UnknownMessage(f"{_NAMES[type(message)]!r} is nothing that a writer says")
+    return message
+
+
 def decode_reply(frames: Sequence[Buffer]) -> Reply:
-    """What a reader received. Raises a `PeerError` that says what is wrong."""
+    """What a reader, or a writer, received. Raises a `PeerError` that says what is wrong."""
     message = _decode(frames, MAX_REPLY_BYTES, MAX_REPLY_ENTRIES)
     if not isinstance(message, Reply):
         raise UnknownMessage(f"{_NAMES[type(message)]!r} is nothing that a server says")
@@ -109,10 +132,10 @@ def _decode(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> Messa
     if not isinstance(name, str) or name not in TYPES:
         raise UnknownMessage(f"no message is of type {shown(name)}")
     cls = TYPES[name]
-    if cls is not ChunkMessage and len(frames) > 1:
+    if cls not in FRAMED and len(frames) > 1:
         raise MalformedMessage(f"{name!r} has one frame, not {len(frames)}")
     values = _read(cls, header)
-    if cls is ChunkMessage:
+    if cls in FRAMED:
         values["frames"] = tuple(frames[1:])
     return cls(**values)
 
@@ -124,16 +147,9 @@ def _header(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> dict[
     if size > max_bytes:
         raise OversizedMessage(f"a header of {size} bytes, over the {max_bytes} allowed")
     try:
-        # unpackb makes room for as many entries as a container announces, at up to a thousand levels: 32 MiB and
-        # milliseconds for a few kilobytes. Passing over the bytes first makes nothing and shows whether they are there.
-        whole = msgpack.Unpacker(read_size=1, max_buffer_size=max_bytes)
-        whole.feed(frames[0])
-        whole.skip()
-        header = msgpack.unpackb(
-            frames[0], max_array_len=max_entries, max_map_len=MAX_MAP_ENTRIES, max_bin_len=0, max_ext_len=0
-        )
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        raise MalformedMessage(f"frame 0 is not msgpack: {error}") from error
+        header = unpacked(frames[0], max_array_len=max_entries, max_map_len=MAX_MAP_ENTRIES, max_bin_len=0)
+    except MalformedMessage as error:
+        raise MalformedMessage(f"frame 0 {error}") from error
     if not isinstance(header, dict):
         raise MalformedMessage("frame 0 is not a map")
     return header
@@ -160,7 +176,7 @@ def _to_wire(value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return list(value.items())
-    if isinstance(value, StreamInfo):
+    if isinstance(value, StreamInfo | Schema):
         return value.to_wire()
     assert isinstance(value, tuple)
     return [_write(group) for group in value]
@@ -230,6 +246,7 @@ _READERS: Mapping[Any, Callable[[Any], Any]] = {
     Positions: _positions,
     Positions | None: _or_none(_positions),
     StreamInfo: StreamInfo.from_wire,
+    Schema | None: _or_none(Schema.from_wire),
     tuple[GroupState, ...]: _groups,
 }
 

@@ -8,6 +8,8 @@ HeadraceError
 │   ├── UnknownMessage        a type, split or session that this side does not know
 │   ├── OutOfRange            a number outside what it may be
 │   ├── AccessDenied          a key that the other side does not accept, or a right that it does not give
+│   ├── Unfit                 a schema, or a record, that is not the stream's
+│   ├── NoRoom                a record that the log refuses for want of room
 │   └── VersionMismatch       a peer of another major version
 ├── StreamError           what the stream cannot give; exit status 1
 │   ├── RecordsLost           positions that retention or a dead log has passed
@@ -15,6 +17,7 @@ HeadraceError
 │   ├── StreamReplaced        another incarnation than the one that was read so far
 │   ├── StreamTimeout         nothing came within the time that was given
 │   ├── LogFull               an append that the log refuses
+│   │   └── StillFull             the same, for want of time: what was to be appended may fit later
 │   └── NotDrained            a stream was closed before everything was taken
 ├── DataFault             records or losses that must not be trained on; exit status 1
 ├── NotSaved              a run that ends without having saved what it trained last
@@ -71,6 +74,18 @@ class AccessDenied(PeerError):
     code = "denied"
 
 
+class Unfit(PeerError):
+    """A schema, or a record, that is not the stream's."""
+
+    code = "unfit"
+
+
+class NoRoom(PeerError):
+    """A record that the log refuses for want of room."""
+
+    code = "full"
+
+
 class VersionMismatch(PeerError):
     """A peer of another major version."""
 
@@ -79,8 +94,7 @@ class VersionMismatch(PeerError):
 
 def peer_error(code: str, text: str) -> PeerError:
     """The error that the code of a refusal names; a plain `PeerError` for one that this side does not know."""
-    kinds = (MalformedMessage, OversizedMessage, UnknownMessage, OutOfRange, AccessDenied, VersionMismatch)
-    return next((kind for kind in kinds if kind.code == code), PeerError)(text)
+    return next((kind for kind in PeerError.__subclasses__() if kind.code == code), PeerError)(text)
 
 
 class StreamError(HeadraceError):
@@ -159,6 +173,10 @@ class StreamTimeout(StreamError):
 
 class LogFull(StreamError):
     """An append that the log refuses."""
+
+
+class StillFull(LogFull):
+    """No room came free within the time that was given: what was to be appended may fit later."""
 
 
 class NotDrained(StreamError):

@@ -16,7 +16,8 @@ from protocol.errors import UsageError
 from protocol.security import ALLOWED, CLIENT, PRODUCER, PUBLIC, RIGHTS
 
 HEAD = f"""# Who may connect to this producer: a line for each client, with its name, its rights and its public key.
-# The rights are one of {", ".join(RIGHTS)}: a training run needs both, whoever only looks needs read.
+# The rights are one of {", ".join(RIGHTS)}: a training run needs read,commit, whoever
+# only looks needs read, whoever pushes records through the inlet needs push.
 # A change is seen within a second. A key whose line is gone is let in no more, and what it reads ends.
 """
 

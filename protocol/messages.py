@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from protocol.chunk import Buffer
 from protocol.dealing import Positions
+from protocol.schema import Schema
 from protocol.stream import StreamInfo
-from protocol.values import moment_ns
+from protocol.values import moment_ns, moment_or_none
 
 STREAM = ""
 
@@ -79,6 +80,54 @@ class Bye:
     """The reader ends its subscription."""
 
     session: int
+
+
+# --- writer → inlet ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """I push, under this name. Overwrites an earlier hello of the peer, and whoever speaks under the same name.
+
+    `schema` is what the records will be; None where the stream's, or the first record, shall say it.
+    """
+
+    session: int
+    writer: str
+    schema: Schema | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsMessage:
+    """Records `number` to `number` + `count` - 1 of this writer, as msgpack maps in one further frame.
+
+    `time_ns` is their event time; None: that of their arrival.
+    """
+
+    session: int
+    number: int
+    count: int
+    time_ns: int | None = field(default=None, metadata={"read": moment_or_none})
+    frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnsMessage:
+    """The same in columns, which travel as those of a chunk do."""
+
+    session: int
+    number: int
+    count: int
+    time_ns: int | None = field(default=None, metadata={"read": moment_or_none})
+    frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The writer has given all its records, of which there are `number`."""
+
+    session: int
+    number: int
 
 
 # --- server → reader ---------------------------------------------------------------------------------------------
@@ -178,7 +227,10 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why a message was not obeyed. `code` is for programs (protocol/SPEC.md lists them), `text` for people."""
+    """Why a message was not obeyed. `code` is for programs (protocol/SPEC.md lists them), `text` for people.
+
+    Of a gap between the records of a writer, `first` is the number that came and `end` the one that is due.
+    """
 
     code: str
     text: str
@@ -191,6 +243,34 @@ class Refusal:
     log_start: Positions | None = None
 
 
+# --- inlet → writer ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeting:
+    """The answer to `Hello`: the stream's schema, None while nobody knows it, and what `Taken` says."""
+
+    session: int
+    schema: Schema | None
+    due: int
+    durable: int
+    until: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A sign of life, at least once a second: the writer's record `due` is wanted next, those below `durable` are kept
+    and need never be sent again, those below `until` may be sent. `done` answers `Done`, once all is durable.
+    """
+
+    session: int
+    due: int
+    durable: int
+    until: int
+    done: bool
+
+
 Request = Describe | Subscribe | Credit | Commit | Drop | Bye
-Reply = Description | Welcome | ChunkMessage | Status | End | Committed | Dropped | Refusal
-Message = Request | Reply
+Push = Hello | RecordsMessage | ColumnsMessage | Done
+Reply = Description | Welcome | ChunkMessage | Status | End | Committed | Dropped | Refusal | Greeting | Taken
+Message = Request | Push | Reply

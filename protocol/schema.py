@@ -125,6 +125,11 @@ class Schema:
         """Bytes of one record's fixed-size fields."""
         return sum(field.item_bytes for field in self.fields if not field.ragged)
 
+    @property
+    def fields_text(self) -> str:
+        """The fields, for people."""
+        return ", ".join(f"{each.name} {each.dtype}{list(each.shape) if each.shape else ''}" for each in self.fields)
+
     def to_wire(self) -> dict[str, Any]:
         """The schema as a msgpack map (protocol/SPEC.md)."""
         return {

@@ -39,12 +39,21 @@ class Right(Flag):
     """Ask what there is, and read it."""
     COMMIT = auto()
     """Speak for a group: hold records back, and say which the log may forget."""
+    PUSH = auto()
+    """Push records into the stream, in the name of any writer."""
 
 
 NOTHING: Final = Right(0)
-EVERYTHING: Final = Right.READ | Right.COMMIT
+EVERYTHING: Final = Right.READ | Right.COMMIT | Right.PUSH
 #: How the list of clients says them.
-RIGHTS: Final = {"read": Right.READ, "commit": Right.COMMIT, "read,commit": EVERYTHING}
+RIGHTS: Final = {
+    "read": Right.READ,
+    "commit": Right.COMMIT,
+    "read,commit": Right.READ | Right.COMMIT,
+    "push": Right.PUSH,
+    "read,push": Right.READ | Right.PUSH,
+    "read,commit,push": EVERYTHING,
+}
 
 
 @dataclass(frozen=True)

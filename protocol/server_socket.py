@@ -8,7 +8,9 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
@@ -33,11 +35,27 @@ COUNTED_BYTES = 1 << 16
 #: A request up to this size is taken in, so that its sender can be told that it is too large; beyond it ZeroMQ cuts the
 #: connection.
 MAX_REQUEST_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
+#: Of what is pushed, in maps or in columns; and messages that wait in each connection.
+MAX_PUSH_FRAME_BYTES = 1 << 24
+QUEUED_PUSHES = 4
 #: What the kernel keeps of one peer's requests; by itself it would let this grow to megabytes, for whoever floods.
 RECEIVED_BYTES = 1 << 18
 ZAP_DOMAIN = "headrace"
 #: A change of the list of clients is seen within this time, and at each handshake.
 LOOK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """What a socket is for: the option that names its address, and how large what it takes in may be."""
+
+    option: str = "--bind"
+    max_frame_bytes: int = MAX_REQUEST_FRAME_BYTES
+    queued_messages: int = QUEUED_MESSAGES
+
+
+READERS: Final = Door()
+WRITERS: Final = Door(option="--inlet", max_frame_bytes=MAX_PUSH_FRAME_BYTES, queued_messages=QUEUED_PUSHES)
 
 
 class ServerSocket:
@@ -47,17 +65,17 @@ class ServerSocket:
     address that other machines reach is refused unless `insecure` says that this is meant.
     """
 
-    def __init__(self, url: str, *, keys: str | Path = "", insecure: bool = False) -> None:
+    def __init__(self, url: str, *, keys: str | Path = "", insecure: bool = False, door: Door = READERS) -> None:
         own = producer_keys(keys) if keys else None
         if own is None and not insecure:
             _check_local(url)
-        _check_free(url)
+        _check_free(url, door.option)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         guard(self._socket)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_FRAME_BYTES)
+        self._socket.setsockopt(zmq.RCVHWM, door.queued_messages)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, door.max_frame_bytes)
         self._socket.setsockopt(zmq.RCVBUF, RECEIVED_BYTES)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
         self._clients: AllowedClients | None = None
@@ -70,7 +88,7 @@ class ServerSocket:
             self._socket.bind(url)
         except zmq.ZMQError as error:
             self.close()
-            raise UsageError(_bind_mend(url, error)) from error
+            raise UsageError(_bind_mend(url, door.option, error)) from error
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._in_flight = InFlight(QUEUED_BYTES)
         self._poller = zmq.Poller()
@@ -199,28 +217,28 @@ def _check_local(url: str) -> None:
         raise UsageError(f"{url} can be reached from other machines: {keys}, or say --insecure")
 
 
-def _check_free(url: str) -> None:
+def _check_free(url: str, option: str) -> None:
     """Raise `UsageError` where ZeroMQ would bind without a word: it takes over the socket file of a living producer,
     and of a port number it keeps the lowest 16 bits.
     """
     scheme, _, address = url.partition("://")
     port = address.rpartition(":")[2]
     if scheme == "tcp" and port.isdecimal() and int(port) > MAX_PORT:
-        raise UsageError(f"{url!r}: a port is at most {MAX_PORT}; give another --bind")
+        raise UsageError(f"{url!r}: a port is at most {MAX_PORT}; give another {option}")
     if scheme == "ipc":
         with socket.socket(socket.AF_UNIX) as caller:
             try:
                 caller.connect(address)
             except OSError:
                 return  # nobody listens there; whether it can be bound will be seen
-        raise UsageError(_in_use(url))
+        raise UsageError(_in_use(url, option))
 
 
-def _bind_mend(url: str, error: zmq.ZMQError) -> str:
+def _bind_mend(url: str, option: str, error: zmq.ZMQError) -> str:
     if error.errno == zmq.EADDRINUSE:
-        return _in_use(url)
-    return f"cannot bind {url!r}: {error.strerror}; use tcp://HOST:PORT of this machine or ipc://PATH with --bind"
+        return _in_use(url, option)
+    return f"cannot bind {url!r}: {error.strerror}; use tcp://HOST:PORT of this machine or ipc://PATH with {option}"
 
 
-def _in_use(url: str) -> str:
-    return f"{url} is in use: stop the other producer, or give another --bind (tcp://127.0.0.1:* picks a free port)"
+def _in_use(url: str, option: str) -> str:
+    return f"{url} is in use: stop the other producer, or give another {option} (tcp://127.0.0.1:* picks a free port)"

@@ -7,10 +7,25 @@ show at most a piece of the value: it came from a stranger and may be as long as
 import reprlib
 from typing import Any, Final
 
+import msgpack
+
 from protocol.errors import MalformedMessage, OutOfRange
 
 MAX_NUMBER: Final = (1 << 63) - 1
 MAX_TEXT_LENGTH: Final = 4096
+
+
+def unpacked(raw: bytes | memoryview, **limits: int) -> Any:
+    """The one value that these bytes are; `limits` are msgpack's own (`max_array_len` and so on)."""
+    try:
+        # unpackb makes room for as many entries as a container announces, at up to a thousand levels: 32 MiB and
+        # milliseconds for a few kilobytes. Passing over the bytes first makes nothing and shows whether they are there.
+        whole = msgpack.Unpacker(read_size=1, max_buffer_size=max(1, memoryview(raw).nbytes))
+        whole.feed(raw)
+        whole.skip()
+        return msgpack.unpackb(raw, max_ext_len=0, **limits)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise MalformedMessage(f"is not msgpack: {error}") from error
 
 
 def shown(value: Any) -> str:
@@ -37,6 +52,11 @@ def moment_ns(value: Any) -> int:
     if not -MAX_NUMBER <= integer(value) <= MAX_NUMBER:
         raise OutOfRange(f"{value} nanoseconds do not fit into 64 bits")
     return int(value)
+
+
+def moment_or_none(value: Any) -> int | None:
+    """An event time, where there is one."""
+    return None if value is None else moment_ns(value)
 
 
 def text(value: Any, most: int = MAX_TEXT_LENGTH) -> str:

@@ -18,6 +18,7 @@ from protocol.messages import (
     Commit,
     Credit,
     Message,
+    Push,
     Refusal,
     Reply,
     Request,
@@ -106,7 +107,7 @@ class Bench:
             raise UnknownMessage("the peer is gone")
         if peer in self.full:
             return False
-        assert not isinstance(message, Request)
+        assert not isinstance(message, Request | Push)
         self._heard.append((peer, message))
         return True
 

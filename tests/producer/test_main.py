@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.clients.push import Writer
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.messages import STREAM
@@ -83,6 +84,7 @@ def url(tmp_path: Path) -> str:
 
 PICTURES = ("--source", "sources.Pictures")
 CAMERA = ("--source", "sources.Camera")
+INLET = ("--inlet", "tcp://127.0.0.1:*")
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------
@@ -137,6 +139,15 @@ CAMERA = ("--source", "sources.Camera")
         ([*PICTURES, "--bind", "somewhere"], r"'somewhere'.*--bind"),
         ([*PICTURES, "--bind", "tcp://127.0.0.1:70000"], r"70000.*--bind"),
         ([*PICTURES, "--bind", "ipc:///nowhere/at/all"], r"ipc:///nowhere/at/all.*--bind"),
+        ([*INLET, *PICTURES], r"--inlet takes the place of --source: give one of them"),
+        ([*INLET, "--source.root", "data"], r"--inlet takes the place of --source"),
+        ([*INLET, "--passes", "3"], r"--passes, .* are for datasets"),
+        ([*INLET, "--until", "committed"], r"--until committed needs an end: give --inlet_ends true"),
+        ([*CAMERA, "--inlet_ends", "true"], r"--inlet_ends .*: give --inlet as well"),
+        ([*INLET, "--bind", "somewhere"], r"'somewhere'.*with --bind"),
+        (["--inlet", "somewhere"], r"'somewhere'.*with --inlet"),
+        (["--inlet", "tcp://0.0.0.0:*"], r"can be reached from other machines: .* or say --insecure"),
+        ([*INLET, "--log.path", "/dev/null/log"], r"/dev/null/log cannot be used .*give another folder"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_mend(started: Programs, folder: Path, arguments: list[str], said: str) -> None:
@@ -272,6 +283,37 @@ def test_until_committed_ends_once_every_group_has_committed_all(
     assert program.status() == 0
     assert program.out.splitlines()[-1] == "the stream was committed to its end"
     assert not Path(url.removeprefix("ipc://")).exists(), "the socket file is gone"
+
+
+def test_what_is_pushed_at_an_inlet_is_served_and_the_stream_ends_with_its_writers(
+    started: Programs, folder: Path, url: str
+) -> None:
+    inlet = f"ipc://{folder}/inlet"
+    ends = ("--inlet_ends", "true", "--until", "committed")
+    program = started.start("producer", "--inlet", inlet, *ends, "--bind", url, cwd=folder)
+    wait_until(lambda: program.out == f"waiting for a first writer at {inlet}\n", "the inlet")
+    writer = Writer(inlet, "camera 1")
+    for number in range(40):
+        writer.push({"id": number})
+    writer.finish()
+    assert f"  inlet: {inlet}\n  fields: id int64\n" in serving(program).out
+    with open_reader(url) as reader:
+        said = reader.describe(timeout_s=60)
+        asked = Subscription(split=STREAM, positions=said.log_start, group="run")
+        final = next(event for event in one_by_one(reader.read(asked)) if isinstance(event, Ended)).final
+        assert sum(final.values()) == 40
+        reader.commit("run", said.info.incarnation, final, timeout_s=60)
+    assert program.status() == 0
+    assert program.err == ""
+
+
+def test_an_inlet_that_is_stopped_before_its_first_writer_ends_at_once_with_0(
+    started: Programs, folder: Path, url: str
+) -> None:
+    program = started.start("producer", *INLET, "--bind", url, cwd=folder)
+    wait_until(lambda: "waiting for a first writer" in program.out, "the inlet")
+    program.signal(signal.SIGTERM)
+    assert (program.status(), program.err) == (0, "")
 
 
 def test_the_first_lines_say_what_is_served_and_where(started: Programs, folder: Path) -> None:

@@ -7,20 +7,27 @@ from protocol.dealing import MAX_PARTITIONS, MAX_STRIPE, Dealing
 from protocol.messages import (
     Bye,
     ChunkMessage,
+    ColumnsMessage,
     Commit,
     Committed,
     Credit,
     Describe,
     Description,
+    Done,
     Drop,
     Dropped,
     End,
+    Greeting,
     GroupState,
+    Hello,
+    Push,
+    RecordsMessage,
     Refusal,
     Reply,
     Request,
     Status,
     Subscribe,
+    Taken,
     Welcome,
 )
 from protocol.stream import SPLIT_NAME, StreamInfo
@@ -85,6 +92,18 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Drop: st.builds(Drop, request=numbers, group=texts),
     Bye: st.builds(Bye, session=numbers),
 }
+moments = st.none() | st.integers(-MAX_NUMBER, MAX_NUMBER)
+frames = st.lists(st.binary(max_size=20), max_size=3).map(tuple)
+PUSHES: dict[type[Push], st.SearchStrategy[Push]] = {
+    Hello: st.builds(Hello, session=numbers, writer=texts, schema=st.none() | schemas),
+    RecordsMessage: st.builds(
+        RecordsMessage, session=numbers, number=numbers, count=numbers, time_ns=moments, frames=frames
+    ),
+    ColumnsMessage: st.builds(
+        ColumnsMessage, session=numbers, number=numbers, count=numbers, time_ns=moments, frames=frames
+    ),
+    Done: st.builds(Done, session=numbers, number=numbers),
+}
 REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
     Description: st.builds(
         Description,
@@ -117,6 +136,11 @@ REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
         incarnation=st.none() | texts,
         log_start=st.none() | positions,
     ),
+    Greeting: st.builds(
+        Greeting, session=numbers, schema=st.none() | schemas, due=numbers, durable=numbers, until=numbers
+    ),
+    Taken: st.builds(Taken, session=numbers, due=numbers, durable=numbers, until=numbers, done=st.booleans()),
 }
 requests = st.one_of(*REQUESTS.values())
+pushes = st.one_of(*PUSHES.values())
 replies = st.one_of(*REPLIES.values())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+import msgpack
 import numpy as np
 
 from protocol.chunk import Columns, Ragged, to_frames
@@ -10,19 +11,25 @@ from protocol.dealing import Dealing
 from protocol.messages import (
     Bye,
     ChunkMessage,
+    ColumnsMessage,
     Commit,
     Committed,
     Credit,
     Describe,
     Description,
+    Done,
     Drop,
     Dropped,
     End,
+    Greeting,
     GroupState,
+    Hello,
     Message,
+    RecordsMessage,
     Refusal,
     Status,
     Subscribe,
+    Taken,
     Welcome,
 )
 from protocol.schema import Field, Schema
@@ -56,6 +63,13 @@ RAGGED_COLUMNS: Columns = {
     "words": Ragged(np.array([2, 0, 1], "<u4"), np.array([7, -1, 258], "<i4")),
     "boxes": Ragged(np.array([0, 1, 0], "<u4"), np.array([[0.5, -2.0]], "<f4")),
 }
+
+
+#: The same two records as maps: an array in full, or as lists.
+FIXED_RECORDS = [
+    {"id": 6, "image": {"dtype": "uint8", "shape": [1, 2, 2], "data": bytes(range(4))}, "label": 0},
+    {"id": 300, "image": [[[4, 5], [6, 7]]], "label": 1},
+]
 
 
 def _frames(schema: Schema, columns: Columns) -> tuple[bytes, ...]:
@@ -139,6 +153,19 @@ MESSAGES: Final[dict[str, Message]] = {
     "dropped": Dropped(request=9, group="run", known=True),
     "refusal": Refusal(code="no_session", text="subscribe first", session=1234567890123456789),
     "refusal of an expired position": EXPIRED,
+    "hello": Hello(session=11, writer="camera 1", schema=SCHEMA),
+    "hello without a schema": Hello(session=12, writer="camera 2"),
+    "greeting": Greeting(session=11, schema=SCHEMA, due=0, durable=0, until=16384),
+    "greeting without a schema": Greeting(session=12, schema=None, due=0, durable=0, until=16384),
+    "records": RecordsMessage(
+        session=11, number=0, count=2, time_ns=1700000000000000000, frames=(msgpack.packb(FIXED_RECORDS),)
+    ),
+    "columns": ColumnsMessage(session=11, number=2, count=2, frames=_frames(SCHEMA, FIXED_COLUMNS)),
+    "taken": Taken(session=11, due=4, durable=2, until=16386, done=False),
+    "done": Done(session=11, number=4),
+    "refusal of a gap": Refusal(
+        code="gap", text="record 9 has come where 4 is due: send again from there", session=11, first=9, end=4
+    ),
 }
 
 

@@ -40,7 +40,7 @@ def serving(
     splits: Mapping[str, Log] | None = None,
     settings: ServiceSettings | None = None,
     keys: Path | None = None,
-) -> Iterator[Server]:
+) -> Iterator[Server[Service]]:
     """A server that serves while the context is open; what its thread raised is raised at the end.
 
     With a folder that `make_keys` has made it lets in only whom it knows.

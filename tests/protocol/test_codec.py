@@ -16,6 +16,7 @@ from protocol.codec import (
     MAX_REQUEST_ENTRIES,
     TYPES,
     VERSION,
+    decode_push,
     decode_reply,
     decode_request,
     encode,
@@ -30,6 +31,7 @@ from protocol.messages import (
     Description,
     Drop,
     Message,
+    Push,
     Reply,
     Request,
     Status,
@@ -39,11 +41,13 @@ from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from protocol.values import MAX_NUMBER, MAX_TEXT_LENGTH
 from tests.allocations import at_most
-from tests.protocol.drawn_messages import REPLIES, REQUESTS, replies, requests
+from tests.protocol.drawn_messages import PUSHES, REPLIES, REQUESTS, pushes, replies, requests
 
 Decode = Callable[[Sequence[Buffer]], Message]
+DECODERS: tuple[tuple[Any, Decode], ...] = ((REQUESTS, decode_request), (PUSHES, decode_push), (REPLIES, decode_reply))
 MIB = 1 << 20
 
+messages = requests | pushes | replies
 #: What frame 0 may hold in any version 1, and whatever msgpack can say, in keys too.
 plain = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=10)
 leaves = (
@@ -87,7 +91,8 @@ CHUNK = ChunkMessage(session=1, partition=2, offset=3, count=4, first_time_ns=5,
 def test_every_message_is_drawn() -> None:
     assert set(REQUESTS) == set(get_args(Request))
     assert set(REPLIES) == set(get_args(Reply))
-    assert set(TYPES.values()) == set(REQUESTS) | set(REPLIES)
+    assert set(PUSHES) == set(get_args(Push))
+    assert set(TYPES.values()) == set(REQUESTS) | set(PUSHES) | set(REPLIES)
 
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
@@ -98,6 +103,14 @@ def test_a_request_arrives_as_it_was_said(kind: type[Request], data: st.DataObje
     assert decode_request(encode(request)) == request
 
 
+@pytest.mark.parametrize("kind", PUSHES, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_what_a_writer_pushes_arrives_as_it_was_said(kind: type[Push], data: st.DataObject) -> None:
+    push = data.draw(PUSHES[kind])
+    assert decode_push(encode(push)) == push
+
+
 @pytest.mark.parametrize("kind", REPLIES, ids=lambda kind: kind.__name__)
 @given(data=st.data())
 @settings(max_examples=40)
@@ -106,12 +119,12 @@ def test_a_reply_arrives_as_it_was_said(kind: type[Reply], data: st.DataObject) 
     assert decode_reply(encode(reply)) == reply
 
 
-@given(requests | replies, st.dictionaries(st.text(min_size=12, max_size=15), plain | st.lists(plain), max_size=3))
+@given(messages, st.dictionaries(st.text(min_size=12, max_size=15), plain | st.lists(plain), max_size=3))
 @settings(max_examples=50)
 def test_keys_of_a_later_minor_version_are_passed_over(message: Message, unknown: dict[str, int]) -> None:
     first, *columns = encode(message)
     frames = [msgpack.packb({**unknown, **msgpack.unpackb(first)}), *columns]
-    decode: Decode = decode_request if type(message) in REQUESTS else decode_reply
+    decode: Decode = next(decode for kinds, decode in DECODERS if type(message) in kinds)
     assert decode(frames) == message
 
 
@@ -131,11 +144,16 @@ def test_a_type_that_nobody_knows_is_refused(name: Any) -> None:
     assert len(str(error.value)) < 100
 
 
-@given(requests, replies)
+@given(requests, pushes, replies)
 @settings(max_examples=30)
-def test_neither_side_takes_what_only_the_other_may_say(request: Request, reply: Reply) -> None:
+def test_no_side_takes_what_only_another_may_say(request: Request, push: Push, reply: Reply) -> None:
     with pytest.raises(UnknownMessage, match="nothing that a server says"):
         decode_reply(encode(request))
+    for other in (request, reply):
+        with pytest.raises(UnknownMessage, match="nothing that a writer says"):
+            decode_push(encode(other))
+    with pytest.raises((UnknownMessage, OversizedMessage), match=r"nothing that a reader says|over the"):
+        decode_request(encode(push))
     with pytest.raises((UnknownMessage, OversizedMessage)):
         decode_request(encode(reply))
 
@@ -210,7 +228,7 @@ def test_groups_that_are_none_are_refused(groups: Any) -> None:
         decode_reply([msgpack.packb({**wire, "groups": groups})])
 
 
-def test_only_a_chunk_has_more_frames_than_one() -> None:
+def test_only_what_has_columns_or_records_has_more_frames_than_one() -> None:
     with pytest.raises(MalformedMessage, match="one frame, not 1000"):
         decode_request([*encode(Bye(session=1)), *[b""] * 999])
     with pytest.raises(MalformedMessage, match="without frames"):
@@ -230,12 +248,12 @@ def test_what_is_no_msgpack_map_is_malformed(frame: bytes) -> None:
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
 def test_arbitrary_bytes_raise_nothing_but_a_peer_error(frames: list[bytes]) -> None:
-    for decode in (decode_request, decode_reply):
+    for _, decode in DECODERS:
         with suppress(PeerError):
             decode(frames)
 
 
-@given(requests | replies, st.data())
+@given(messages, st.data())
 @settings(max_examples=300)
 def test_a_message_with_a_few_other_bytes_raises_nothing_but_a_peer_error(
     message: Message, data: st.DataObject
@@ -245,12 +263,12 @@ def test_a_message_with_a_few_other_bytes_raises_nothing_but_a_peer_error(
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw)))
         raw[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
-    for decode in (decode_request, decode_reply):
+    for _, decode in DECODERS:
         with suppress(PeerError):
             decode([bytes(raw), *columns])
 
 
-@given(requests | replies, anything, st.data())
+@given(messages, anything, st.data())
 @settings(max_examples=300)
 def test_a_message_with_another_value_somewhere_raises_nothing_but_a_peer_error(
     message: Message, value: Any, data: st.DataObject
@@ -268,7 +286,7 @@ def test_a_message_with_another_value_somewhere_raises_nothing_but_a_peer_error(
             break
         inside = inside[key]
     frame = msgpack.packb(wire)
-    for decode in (decode_request, decode_reply):
+    for _, decode in DECODERS:
         with suppress(PeerError):
             decode([frame, *columns])
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from protocol.errors import UsageError
 from protocol.keygen import make_keys
 from protocol.security import (
-    EVERYTHING,
     NOTHING,
     RIGHTS,
     AllowedClients,
@@ -38,7 +37,7 @@ def keys(tmp_path: Path) -> Path:
 def test_what_keygen_made_is_read_and_the_two_sides_know_each_other(keys: Path) -> None:
     client, producer = client_keys(keys / "trainer"), producer_keys(keys / "producer")
     assert client.producer == producer.pair.public
-    assert producer.clients.rights_of(client.own.public.decode()) == EVERYTHING
+    assert producer.clients.rights_of(client.own.public.decode()) == Right.READ | Right.COMMIT
     assert zmq.curve_public(client.own.secret) == client.own.public
 
 
@@ -124,7 +123,7 @@ def allowing(path: Path, text: str) -> AllowedClients:
 def test_a_line_gives_a_key_its_rights_and_its_name(tmp_path: Path) -> None:
     clients = allowing(tmp_path / "allowed", f"# all of them\n\na read {KEY}\n  b\tread,commit   {OTHER}  \n")
     assert clients.rights_of(KEY) == Right.READ
-    assert clients.rights_of(OTHER) == EVERYTHING
+    assert clients.rights_of(OTHER) == Right.READ | Right.COMMIT
     assert clients.rights_of("") == NOTHING
     assert (clients.name_of(KEY), clients.name_of("?")) == ("a", "?")
 

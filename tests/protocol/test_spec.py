@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from producer.computed_log import ComputedLog, split_log
+from producer.inlet import InletSettings
 from producer.source import ColumnSource
-from protocol import chunk, codec, dealing, schema, server_socket, stream, values
+from producer.writers import MAX_WRITERS
+from protocol import chunk, codec, dealing, records, schema, server_socket, stream, values
 from protocol.chunk import Ragged
-from protocol.codec import TYPES, VERSION, decode_reply, decode_request, encode
+from protocol.codec import TYPES, VERSION, decode_push, decode_reply, decode_request, encode
 from protocol.dealing import Dealing, Positions
 from protocol.errors import PeerError
-from protocol.messages import GroupState, Request
+from protocol.messages import GroupState, Push, Request
 from protocol.schema import DTYPES, Field, Schema
 from protocol.stream import StreamInfo
 from tests.protocol.client_from_spec import Client
@@ -35,8 +37,12 @@ KINDS: dict[Any, str] = {
     Positions | None: "positions or nil",
     StreamInfo: "info",
     tuple[GroupState, ...]: "groups",
+    Schema | None: "schema or nil",
 }
 
+
+#: What bears these readers is a number to Python.
+MOMENTS: dict[Any, str] = {values.moment_ns: "moment", values.moment_or_none: "moment or nil"}
 
 # --- golden bytes -------------------------------------------------------------------------------------------------
 
@@ -48,8 +54,12 @@ def test_a_message_has_the_bytes_that_it_always_had(name: str) -> None:
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_the_bytes_mean_what_they_always_meant(name: str) -> None:
-    decode = decode_request if isinstance(MESSAGES[name], Request) else decode_reply
-    assert decode(GOLDEN[name]) == MESSAGES[name]
+    message = MESSAGES[name]
+    if isinstance(message, Request | Push):
+        decode = decode_request if isinstance(message, Request) else decode_push
+        assert decode(GOLDEN[name]) == message
+    else:
+        assert decode_reply(GOLDEN[name]) == message
 
 
 def test_a_refusal_of_a_server_that_knew_no_log_start_is_understood() -> None:
@@ -90,7 +100,7 @@ def described(kind: type[Any]) -> dict[str, str]:
     rows = {}
     for each in fields(kind):
         if each.metadata.get("wire", True):
-            word = "moment" if each.metadata.get("read") is values.moment_ns else KINDS[each.type]
+            word = MOMENTS.get(each.metadata.get("read")) or KINDS[each.type]
             rows[each.name] = word if each.default is MISSING else f"{word}, optional"
     return rows
 
@@ -122,8 +132,8 @@ def test_the_specification_has_every_dtype() -> None:
 
 def test_the_specification_has_every_code_of_a_refusal() -> None:
     codes = list(tables(section("refusal")))[1]
-    said = {"no_session", "replaced", "expired", "beyond_end"} | {each.code for each in PeerError.__subclasses__()}
-    assert set(codes) == said
+    of_states = {"no_session", "replaced", "expired", "beyond_end", "gap"}
+    assert set(codes) == of_states | {each.code for each in PeerError.__subclasses__()}
 
 
 def test_the_specification_has_the_version_and_the_limits() -> None:
@@ -139,6 +149,14 @@ def test_the_specification_has_the_version_and_the_limits() -> None:
         codec.MAX_MAP_ENTRIES,
         1024,
     ]
+    *_, pushed = tables(section("taken"))
+    assert [int(limit.split()[0]) for limit in pushed.values()] == [
+        codec.MAX_REPLY_BYTES,
+        records.MAX_RECORDS_BYTES,
+        server_socket.MAX_PUSH_FRAME_BYTES,
+        chunk.MAX_CHUNK_BYTES,
+        InletSettings().max_writers,
+    ]
     for limit in (
         f"at most {values.MAX_TEXT_LENGTH} characters",
         f"partition 0 to {dealing.MAX_PARTITIONS - 1}",
@@ -149,6 +167,8 @@ def test_the_specification_has_the_version_and_the_limits() -> None:
         f"at most {schema.MAX_CLASSES}, of at most {schema.MAX_NAME_LENGTH} characters",
         f"at most {schema.MAX_DIMENSIONS} dimensions",
         f"At most {codec.MAX_GROUPS} groups",
+        f"of 1 to {schema.MAX_NAME_LENGTH} bytes of UTF-8",
+        f"The log remembers {MAX_WRITERS} writers",
     ):
         assert limit in SPEC, limit
 

@@ -1,0 +1,123 @@
+"""Opening what is to be served: a dataset, a source that gives records as they come, or what others push.
+
+What does not go together is said before anything is opened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from producer.append_log import LogSettings
+from producer.bad_records import BadRecords, BadRecordSettings
+from producer.computed_log import ComputedLog, split_log, stripe_of
+from producer.dataset_source import source_from
+from producer.feed import Feed
+from producer.inlet import InletSettings
+from producer.inlet_feed import InletFeed
+from producer.intake import Intake
+from producer.open_log import open_log
+from producer.pace import Pace
+from producer.settings import ProducerSettings
+from producer.source_kind import Kind
+from protocol.dealing import Dealing
+from protocol.errors import UsageError
+from protocol.log import Log
+from protocol.log_folder import LogFolder
+from protocol.messages import STREAM
+from protocol.server_socket import WRITERS, ServerSocket
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A stream with its splits, and what feeds it; `kind` and `remarks` say of both what people should know."""
+
+    logs: Mapping[str, Log]
+    feed: Feed | InletFeed | None
+    kind: str
+    remarks: Sequence[str] = ()
+    socket: ServerSocket | None = None
+    """Where readers come, where that had to be open before."""
+
+
+# --- what goes together ------------------------------------------------------------------------------------------
+
+
+def check_source(kind: Kind, settings: ProducerSettings, log: LogSettings, bad: BadRecordSettings) -> None:
+    """Raise `UsageError` for settings that a source of this kind has no use for."""
+    if kind != "dataset":
+        _check_no_dataset(settings)
+        return
+    if settings.until == "committed" and settings.passes == 0:
+        raise UsageError("--until committed needs an end: give --passes N")
+    if log.path:
+        raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
+    if bad.on_bad_record != "stop" or bad.reject_nan:
+        raise UsageError(
+            "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
+            "the stream already, so that a bad one stops it"
+        )
+
+
+def check_inlet(settings: ProducerSettings, *, source_given: bool) -> None:
+    """The same for an inlet."""
+    if source_given:
+        raise UsageError("--inlet takes the place of --source: give one of them")
+    _check_no_dataset(settings)
+    if settings.until == "committed" and not settings.inlet_ends:
+        raise UsageError("--until committed needs an end: give --inlet_ends true")
+
+
+def _check_no_dataset(settings: ProducerSettings) -> None:
+    if settings.passes or settings.sizes:
+        raise UsageError(
+            "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
+        )
+
+
+# --- opening it --------------------------------------------------------------------------------------------------
+
+
+def open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
+    """A dataset as a simulated live stream."""
+    source = source_from(dataset, splits=settings.sizes, seed=settings.seed)
+    stream = ComputedLog(
+        source,
+        Dealing(settings.partitions, stripe_of(source)),
+        seed=settings.seed,
+        passes=settings.passes,
+        pace=Pace(settings.rate),
+    )
+    splits = {name: split_log(split) for name, split in source.splits().items()}
+    return Opened(logs={STREAM: stream, **splits}, feed=None, kind=f"{stream.info.records_per_pass:,} records a pass")
+
+
+def open_source(source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> Opened:
+    """Records as they come."""
+    feed = Feed(source, settings.partitions, log, bad_records)
+    return Opened(logs={STREAM: feed.log}, feed=feed, kind=feed.kind, remarks=[f"promise: {feed.promise}"])
+
+
+def open_inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> Opened:
+    """What other programs push, once the first has said what a record is.
+
+    What is wrong with folder or addresses is said before a writer is awaited.
+    """
+    if log.path:
+        LogFolder(Path(log.path).expanduser(), write=True).close()
+    intake = Intake(partial(open_log, partitions=settings.partitions, settings=log, source="inlet"), bad_records)
+    readers = open_socket(settings)
+    try:
+        writers = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)
+    except BaseException:
+        readers.close()
+        raise
+    feed = InletFeed(writers, intake, InletSettings(ends=settings.inlet_ends))
+    remarks = [f"inlet: {feed.address}"]
+    return Opened(logs={STREAM: feed.wait_for_log()}, feed=feed, kind="live", remarks=remarks, socket=readers)
+
+
+def open_socket(settings: ProducerSettings) -> ServerSocket:
+    """Where readers come."""
+    return ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
