@@ -13,11 +13,13 @@ from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
+from producer.drift import Drift, Schedule, read_schedule
 from producer.feed import Feed
 from producer.pace import Pace
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
+from protocol.change import in_words
 from protocol.class_path import add_class, class_path_in, import_class, say_classes
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
 from protocol.dealing import Dealing
@@ -38,6 +40,7 @@ served as it comes, from memory or (--log.path) from a log on disk. Trainers may
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
+  python -m producer --drift examples/changes.yaml
   python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
 
 
@@ -58,12 +61,15 @@ class ProducerSettings:
     passes: int = 0
     """passes over a dataset; 0: endless"""
     seed: int = 0
-    """orders the passes"""
+    """orders the passes, and says on which records a drift falls"""
     validation: int | float = 0
     """records that a dataset without a validation split of its own holds out for it: a number, or a share below 1"""
     splits: dict[str, int | float] = field(default_factory=dict)
     """further splits by name, drawn one after the other, such as '{dark: 500, test: 0.2}'; shares are of all records
     that would be streamed without any"""
+    drift: str = ""
+    """a YAML file of changes to the stream by the number of a record, such as pictures that turn or a class that
+    appears; docs/sources.md says what there is. Held-out records stay as they are"""
     until: Literal["stopped", "committed"] = "stopped"
     """committed: end once the stream has ended and every group has committed all of it"""
     status_every_s: float = 10.0
@@ -121,10 +127,11 @@ def main(arguments: Sequence[str]) -> int:
             "--on_bad_record quarantine and --reject_nan are for live sources: a dataset's records have places in "
             "the stream already, so that a bad one stops it"
         )
+    drift = read_schedule(settings.drift, settings.seed) if settings.drift else None
     _allow_connections()
     made = parser.make(config)
     bad_records = BadRecords(bad)
-    logs, feed = _logs(made.source, settings, log, bad_records)
+    logs, feed = _logs(made.source, settings, log, bad_records, drift)
     service = Service(logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
     # From here on there is an address to release: a signal waits until the server can be told.
@@ -147,10 +154,10 @@ def _live(source: Any) -> bool:
 
 
 def _logs(
-    source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords
+    source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords, drift: Schedule | None
 ) -> tuple[dict[str, Log], Feed | None]:
     if _live(source):
-        feed = Feed(source, settings.partitions, log, bad_records)
+        feed = Feed(source, settings.partitions, log, bad_records, drift)
         return {STREAM: feed.log}, feed
     dataset = source_from(source, splits=settings.sizes, seed=settings.seed)
     stream = ComputedLog(
@@ -159,6 +166,7 @@ def _logs(
         seed=settings.seed,
         passes=settings.passes,
         pace=Pace(settings.rate),
+        drift=Drift(drift, dataset.schema) if drift else None,
     )
     return {STREAM: stream, **{name: split_log(split) for name, split in dataset.splits().items()}}, None
 
@@ -219,6 +227,8 @@ class _Life:
             print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
         for name, size in info.splits.items():
             print(f"  split {name}: {size:,} records")
+        for change in info.changes:
+            print(f"  {change.what}: {in_words(change)}")
         sys.stdout.flush()
 
     def _say_status(self, now_s: float) -> None:

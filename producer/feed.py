@@ -4,10 +4,12 @@ import itertools
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
+from producer.drift import Drift, Schedule
 from producer.inference import infer_schema
 from producer.open_log import open_log
 from protocol.errors import DataFault, HeadraceError, UsageError
@@ -17,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Feed:
-    """Reads a live source in a thread of its own. `error` is what it died of, if it did."""
+    """Reads a live source in a thread of its own; alone, it appends to its log. `error` is what it died of, if it did.
+
+    A `drift` changes records, or leaves them out, as they come.
+    """
 
     def __init__(
         self,
@@ -25,14 +30,25 @@ class Feed:
         partitions: int,
         settings: LogSettings,
         bad_records: BadRecords,
+        drift: Schedule | None = None,
     ) -> None:
         name = type(source).__name__
         self._records: Iterator[Mapping[str, Any]] = iter(source)
-        log = open_log(None, partitions, settings, source=name)  # what a record is, a folder may know already
+        open_here = partial(
+            open_log, partitions=partitions, settings=settings, source=name, changes=drift.changes if drift else ()
+        )
+        log = open_here(None)  # what a record is, a folder may know already
         if log is None:
-            log = open_log(self._first_schema(name), partitions, settings, source=name)
+            log = open_here(self._first_schema(name))
         assert log is not None
         self.log: AppendLog = log
+        try:
+            self._drift = Drift(drift, log.info.schema) if drift else None
+        except UsageError:
+            log.close()
+            raise
+        #: Records that the source gave, as the drift counts them: those of former lives that came among them.
+        self._given = log.records
         self.bad_records = bad_records
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
@@ -67,6 +83,9 @@ class Feed:
             if not isinstance(record, Mapping):
                 raise DataFault(f"the source gave a {type(record).__name__}: a record is a mapping of fields to values")
             self.bad_records.check(record)
-            self.log.append(record)
+            drifted = record if self._drift is None else self._drift.record(record, self._given, self.log.records)
+            self._given += 1
+            if drifted is not None:
+                self.log.append(drifted)
         except DataFault as fault:
             self.bad_records.take(record, fault)

@@ -151,16 +151,21 @@ def _subclasses(base: type[Any] | None) -> Iterator[type[Any]]:
         yield from _subclasses(each)
 
 
-def _settings_in(file: str) -> dict[str, Any]:
-    mend = "give a YAML file of settings, as --print_config prints them"
+def read_yaml(file: str | Path, option: str, mend: str) -> Any:
+    """What a YAML file holds; raises `UsageError`, with the mend, where it cannot be read."""
     try:
-        settings = yaml.safe_load(Path(file).read_text())
+        return yaml.safe_load(Path(file).read_text())
     except OSError as error:
-        raise UsageError(f"--config {file!r} cannot be read ({error.strerror}): {mend}") from error
+        raise UsageError(f"{option} {str(file)!r} cannot be read ({error.strerror}): {mend}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         what = f"line {mark.line + 1}: {problem}" if mark is not None else str(error)
-        raise UsageError(f"--config {file!r} is no YAML ({what}): {mend}") from error
+        raise UsageError(f"{option} {str(file)!r} is no YAML ({what}): {mend}") from error
+
+
+def _settings_in(file: str) -> dict[str, Any]:
+    mend = "give a YAML file of settings, as --print_config prints them"
+    settings = read_yaml(file, "--config", mend)
     if settings is None:
         return {}
     if not isinstance(settings, dict):
