@@ -195,7 +195,7 @@ class Training:
     def _tell_changes(self, batch: Batch) -> None:
         info = self.loader.info
         for record, words in self._changes.passed(info, batch.last_record(info.dealing)):
-            self.telemetry.passed(record, words, info.dealing.locate(record))
+            self.telemetry.changed(record, words, info.dealing.locate(record))
 
     def _enough(self) -> bool:
         return bool(self.stop_asked) or 0 < self.intervals.max_samples <= self.samples
@@ -375,7 +375,8 @@ class Training:
         self.reported.load_state_dict(state["windows"]["reported"], self.device)
         self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
         self.prequential.load_state_dict(state["prequential"], self.device)
-        self._changes.load_state_dict(state["changes"])
+        if (changes := state.get("changes")) is not None:  # the last life may not have known of any
+            self._changes.load_state_dict(changes)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

@@ -106,7 +106,7 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passed(Notice):
+class Changed(Notice):
     """Training has come to a change of the stream, as its producer has announced it."""
 
     record: int
