@@ -82,7 +82,7 @@ def read_schedule(path: str | Path, seed: int = 0) -> Schedule:
 def _planned(given: object) -> Planned:
     if not isinstance(given, dict):
         raise UsageError(f"{given!r} is no change: {MEND}")
-    kind = EFFECTS.get(given.get("change", ""))
+    kind = next((each for name, each in EFFECTS.items() if name == given.get("change")), None)
     if kind is None:
         raise UsageError(f"there is no change {given.get('change')!r}: give one of {', '.join(EFFECTS)}")
     when = {name: given[name] for name in WHEN if name in given}
@@ -95,12 +95,13 @@ def _planned(given: object) -> Planned:
     for name, value in when.items():
         if type(value) is not int:
             raise UsageError(f"{name} {value!r}: give a number of records")
+    effect = kind(**arguments)
     told = yaml.safe_dump(arguments, default_flow_style=True, width=float("inf"), allow_unicode=True).strip()
     try:
         change = Change(what=f"{kind.name} {told}" if arguments else kind.name, **when)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return Planned(change, kind(**arguments))
+    return Planned(change, effect)
 
 
 class Drift:
@@ -131,9 +132,11 @@ class Drift:
         numbers = np.arange(first, first + count, dtype=np.int64)
         for change, effect, field, number in self._on_records:
             share = change.share(numbers)
-            if not share.any():
+            if not share.any():  # the usual case: nothing is drawn for it
                 continue
             rows = np.flatnonzero(drawn(self._key(ON_RECORDS + number), numbers) < share)
+            if not len(rows):
+                continue
             column = columns[field]
             assert isinstance(column, np.ndarray), "neither a picture nor a label is ragged"
             column[rows] = effect.changed(column[rows], numbers[rows], self._key(ON_PIXELS + number), self._schema)

@@ -33,7 +33,7 @@ class Change:
         if not 0 < len(self.what) <= MAX_TEXT_LENGTH:
             raise ValueError(f"a change is said in 1 to {MAX_TEXT_LENGTH} characters, not {len(self.what)}")
         if not all(0 <= each <= MAX_NUMBER for each in (self.at, self.until or 0, self.over, self.every)):
-            raise ValueError("at, until, over and every are numbers of records: 0 or more")
+            raise ValueError("at, until, over and every are numbers of records, from 0 to 2^63 - 1")
         if self.until is None:
             if self.every:
                 raise ValueError("what comes again (every) ends in between: give until as well")
@@ -50,9 +50,9 @@ class Change:
         """Which share of the records is changed where these `numbers` [n] lie: from 0, none, to 1, all of them."""
         since = self._since(numbers)
         step = max(1, self.over // STEPS)
-        come = (since // step * step + 1) / float(self.over + 1)
+        come = np.where(since < self.over, (since // step * step + 1) / float(self.over + 1), 1.0)
         lasts = since >= 0 if self.until is None else (since >= 0) & (since < self.until - self.at)
-        return np.where(lasts, np.minimum(come, 1.0), 0.0)
+        return np.where(lasts, come, 0.0)
 
     def steady(self, record: int) -> int:
         """The first record after this one from which on another share may be changed; `MAX_NUMBER` if there is none."""
