@@ -13,6 +13,7 @@ from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log
 from producer.drift import Drift, Schedule, read_schedule
+from producer.fashion_mnist import SCHEMA as FASHION_MNIST
 from producer.feed import Feed
 from producer.publisher import Publisher
 from producer.source import ColumnSource, Subset
@@ -271,6 +272,11 @@ def test_a_log_on_disk_goes_on_with_the_same_drift_only(tmp_path: Path) -> None:
 def test_a_mistake_is_said_with_the_change_and_the_mend(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         schedule(tmp_path, text)
+
+
+def test_the_schedule_of_the_examples_goes_with_its_stream() -> None:
+    drift = Drift(read_schedule(Path(__file__).parents[2] / "examples" / "changes.yaml"), FASHION_MNIST)
+    assert [change.what for change in drift.changes] == ["invert", "rotate {degrees: 90}"]
 
 
 def test_a_schedule_that_does_not_go_with_the_records_is_refused(tmp_path: Path) -> None:
