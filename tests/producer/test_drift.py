@@ -218,6 +218,13 @@ def test_a_live_source_drifts_by_the_numbers_of_its_stream(tmp_path: Path) -> No
     assert 2 not in LABELS[ids][:120]
 
 
+def test_a_class_of_a_live_source_is_thinned(tmp_path: Path) -> None:
+    log = fed(Camera(3000), schedule(tmp_path, "[{change: thin, share: {0: 0.5}, at: 0}]")).log
+    counts = np.bincount(np.asarray(log.read(0, 0, 4096).columns["label"]))
+    assert counts.tolist() == pytest.approx([500, 1000, 1000], abs=80)
+    assert (counts[1:] == 1000).all()
+
+
 def test_a_bad_record_of_a_live_source_is_kept_aside_as_ever(tmp_path: Path) -> None:
     feed = fed(Camera(image="odd"), schedule(tmp_path, LIVE), kept_aside=str(tmp_path / "bad.jsonl"))
     assert feed.bad_records.rejected == 1

@@ -51,6 +51,7 @@ def test_a_shuffled_window_tells_what_lies_before_its_furthest_record() -> None:
     changes = begin()
     assert [record for record, _ in changes.passed(info(), 31)] == [0, 20, 30]
     assert changes.passed(info(), 7) == []
+    assert changes.passed(info(), 35) == [(35, "rain ends")]
 
 
 def test_the_stream_that_follows_is_told_from_its_first_record_on() -> None:
