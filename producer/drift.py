@@ -8,7 +8,7 @@ description (`Change`), never in a record. The kinds of drift, abrupt, gradual a
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 from producer.conform import RecordCheck
 from producer.effects import EFFECTS, Effect, OnChoice, OnRecords
-from producer.source import MAX_SEED
+from producer.source import check_seed
 from producer.thinning import Thinning
 from protocol.change import MAX_CHANGES, Change
 from protocol.chunk import Column
@@ -51,8 +51,7 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UsageError(f"seed {self.seed} is out of range: give one from 0 to {MAX_SEED}")
+        check_seed(self.seed)
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -87,7 +86,7 @@ def _planned(given: object) -> Planned:
         raise UsageError(f"there is no change {given.get('change')!r}: give one of {', '.join(EFFECTS)}")
     when = {name: given[name] for name in WHEN if name in given}
     arguments = {name: value for name, value in given.items() if name not in (*WHEN, "change")}
-    known = {field.name: field.default is MISSING for field in fields(kind)}  # type: ignore[arg-type]  # dataclasses all
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # an effect is a dataclass
     if surplus := next((name for name in arguments if name not in known), None):
         raise UsageError(f"{kind.name} takes no {surplus!r}: it takes {', '.join((*known, *WHEN))}")
     if missing := next((name for name in (*known, "at") if name not in given), None):
@@ -152,10 +151,10 @@ class Drift:
             assert self._schema.label is not None
             if not len(self.thinning.coming(np.array([values[self._schema.label]]), given, number)):
                 return None
-        touched = {field for _, _, field, _ in self._on_records}
-        columns = {field: np.array([values[field]], self._schema[field].numpy_dtype) for field in touched}
+        fields_changed = {field for _, _, field, _ in self._on_records}
+        columns = {name: np.array([values[name]], self._schema[name].numpy_dtype) for name in fields_changed}
         self.change(number, 1, columns)
-        return values | {field: column[0] for field, column in columns.items()}
+        return values | {name: column[0] for name, column in columns.items()}
 
     def _key(self, purpose: int) -> int:
         """The seed of 64 bits for one purpose."""

@@ -48,13 +48,13 @@ class Passes:
 
     def indices(self, first: int, count: int) -> Indices:
         """The source's indices of `count` records from number `first` on; they may lie across passes."""
-        parts = [np.empty(0, np.int64)]
+        parts = []
         with self._lock:
             while count > 0:
                 number, row = self._place(first)
                 parts.append(self._order_of(number)[row : row + count])
                 first, count = first + len(parts[-1]), count - len(parts[-1])
-        return parts[1] if len(parts) == 2 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _place(self, record: int) -> tuple[int, int]:
         """(pass, row in it) of a record of the stream."""

@@ -15,6 +15,8 @@ from protocol.values import MAX_NUMBER
 
 #: Records that are looked at together: more would be looked at in vain where a change is near.
 LOOKED_AT = 4096
+#: A class of which a smaller share comes does not keep a stream going.
+SCARCE = 0.01
 
 
 class Thinning:
@@ -53,11 +55,12 @@ class Thinning:
         return last if last < MAX_NUMBER and self._shares(classes, last).min() == 1 else MAX_NUMBER
 
     def check_classes(self, labels: npt.NDArray[np.generic]) -> None:
-        """Raise `UsageError` where none of these classes comes at all times: a stream might stand still for ever."""
-        away = {each for _, shares, _ in self._changes for each, share in shares.items() if not share}
+        """Raise `UsageError` where none of these classes comes at all times: a stream might stand still."""
+        away = {each for _, shares, _ in self._changes for each, share in shares.items() if share < SCARCE}
         if away.issuperset(np.unique(labels).tolist()):
             raise UsageError(
-                "each class of the records is away at some time (appear, or a share of 0): let one of them come always"
+                f"each class of the records is away at some time (appear, or a share below {SCARCE}): let one of them "
+                "come always"
             )
 
     def _shares(self, labels: npt.NDArray[np.generic], number: int) -> npt.NDArray[np.float64]:

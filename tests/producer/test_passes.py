@@ -73,8 +73,8 @@ def test_it_is_no_matter_in_which_parts_passes_are_read(
         assert len(set(come.tolist())) == len(come), "no record comes twice in a pass"
         whole += come.tolist()
         assert passes.end(number + 1) == len(whole)
-    first = data.draw(st.integers(0, len(whole)))
-    count = data.draw(st.integers(0, len(whole) - first))
+    first = data.draw(st.integers(0, len(whole) - 1))
+    count = data.draw(st.integers(1, len(whole) - first))
     for each in (passes, Passes(source, seed=seed, thinning=thinning)):
         assert each.indices(first, count).tolist() == whole[first : first + count]
 
@@ -109,6 +109,6 @@ def test_what_is_never_over_says_so(plan: Plan) -> None:
 
 def test_a_stream_that_might_stand_still_is_refused() -> None:
     source = ColumnSource("labels", LABELS, {"label": np.array([0, 1])})
-    plan: Plan = [(Change(what="x", at=5), Appear(classes=[0])), (Change(what="y", at=9), Thin(share={1: 0}))]
+    plan: Plan = [(Change(what="x", at=5), Appear(classes=[0])), (Change(what="y", at=9), Thin(share={1: 0.001}))]
     with pytest.raises(UsageError, match=r"each class of the records is away at some time .*: let one of them come"):
         Passes(source, seed=0, thinning=Thinning(plan, LABELS, 0))
