@@ -21,7 +21,7 @@ from producer.source import check_seed
 from producer.thinning import Thinning
 from protocol.change import MAX_CHANGES, Change
 from protocol.chunk import Column
-from protocol.class_path import read_yaml
+from protocol.command_line import read_yaml
 from protocol.draws import drawn
 from protocol.errors import UsageError
 from protocol.schema import Schema

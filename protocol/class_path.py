@@ -8,9 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from protocol.command_line import located, program
+from protocol.command_line import located, program, read_yaml
 from protocol.errors import UsageError
 from protocol.values import shown
 
@@ -149,18 +147,6 @@ def _subclasses(base: type[Any] | None) -> Iterator[type[Any]]:
     for each in () if base is None else base.__subclasses__():
         yield each
         yield from _subclasses(each)
-
-
-def read_yaml(file: str | Path, option: str, mend: str) -> Any:
-    """What a YAML file holds; raises `UsageError`, with the mend, where it cannot be read."""
-    try:
-        return yaml.safe_load(Path(file).read_text())
-    except OSError as error:
-        raise UsageError(f"{option} {str(file)!r} cannot be read ({error.strerror}): {mend}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        what = f"line {mark.line + 1}: {problem}" if mark is not None else str(error)
-        raise UsageError(f"{option} {str(file)!r} is no YAML ({what}): {mend}") from error
 
 
 def _settings_in(file: str) -> dict[str, Any]:
