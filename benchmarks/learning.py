@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks import machine
 from protocol.command_line import ArgumentParser, run
@@ -26,7 +26,7 @@ Prints Markdown. What lies in --runs already is not trained again, so it may be 
 (make data). Leave the machine alone meanwhile: seconds are measured, too.
 
   python -m benchmarks.learning --only tutorial-1,demo --seeds 1
-  python -m benchmarks.learning --only '' --live docs/live.png"""
+  python -m benchmarks.learning --only '' --live docs/live.png --drift docs/drift.png"""
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 STOP_TIMEOUT_S: Final = 60.0
 
@@ -150,15 +150,13 @@ def markdown(learnt: dict[str, list[Learnt]]) -> Iterator[str]:
         yield f"| {' | '.join(map(str, (*cells, *figures, f'{seconds:.0f}', f'{cpu_s:.0f}', verdict)))} |"
 
 
-def learn_live(picture: Path, runs: Path, data: str) -> None:
-    """One pass at 2,000 records a second, drawn."""
-    from benchmarks.plots import draw_live
-
-    run_dir = runs / "live"
+def learn_live(settings: str, runs: Path, data: str, *options: str) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` of a run on one pass at 2,000 records a second; `options` are the producer's."""
+    run_dir = runs / Path(settings).stem
     run_dir.mkdir(parents=True, exist_ok=True)
-    with streaming(["--source.root", data, "--passes", "1"], 0, run_dir, rate=2000) as url:
-        train("live.yaml", url, 0, run_dir)
-    draw_live(list(read_lines(run_dir / "metrics.jsonl")), picture)
+    with streaming(["--source.root", data, "--passes", "1", *options], 0, run_dir, rate=2000) as url:
+        train(settings, url, 0, run_dir)
+    return list(read_lines(run_dir / "metrics.jsonl"))
 
 
 def build_parser() -> ArgumentParser:
@@ -170,6 +168,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--only", type=str, default="all", metavar="NAMES", help=f"rows: {names}")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each row")
     parser.add_argument("--live", type=str, default="", metavar="FILE", help="also train a live stream, into a PNG")
+    parser.add_argument("--drift", type=str, default="", metavar="FILE", help="the same of a stream that drifts")
     parser.add_argument("--runs", type=str, default="runs/learning", metavar="DIR", help="folder of the runs")
     parser.add_argument("--data", type=str, default="data", help="folder of FashionMNIST")
     return parser
@@ -188,7 +187,14 @@ def main(arguments: Sequence[str]) -> int:
             learnt[name].append(learn(name, seed, runs, config.data))
             print(f"{name}, seed {seed}: {learnt[name][-1]}", file=sys.stderr, flush=True)
     if config.live:
-        learn_live(Path(config.live), runs, config.data)
+        from benchmarks.plots import draw_live
+
+        draw_live(learn_live("live.yaml", runs, config.data), Path(config.live))
+    if config.drift:
+        from benchmarks.plots import draw_drift
+
+        changes = str(EXAMPLES / "changes.yaml")
+        draw_drift(learn_live("drift.yaml", runs, config.data, "--drift", changes), Path(config.drift))
     told = ", ".join(f"{name} {value}" for name, value in machine.describe("cpu").items())
     print(f"`{shlex.join(['python', '-m', 'benchmarks.learning', *arguments])}`: {told}.\n")
     print("\n".join(markdown(learnt)))

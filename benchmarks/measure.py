@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.cell import Numbers
 from benchmarks.processes import cpu_s, memory_bytes
-from producer.computed_log import pass_order
+from producer.passes import pass_order
 
 Columns = dict[str, npt.NDArray[Any]]
 Indices = npt.NDArray[np.int64]

@@ -1,11 +1,13 @@
 """The report's figures as pictures. The only module that needs matplotlib."""
 
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("Agg")
 
@@ -15,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmarks.report import number
 from benchmarks.results import Figure, Results
 from benchmarks.rows import age, delivered, training
+from protocol.change import Change
 
 SIZE: Final = (7.2, 4.4)
 DPI: Final = 160
@@ -143,6 +146,27 @@ def draw_live(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         _count_axis(axes.xaxis)
         axes.set(xlabel="samples seen, at 2,000 a second", ylabel="accuracy", title="A network on a live stream")
         axes.legend(loc="lower right")
+        figure.savefig(path, dpi=DPI * 0.7)
+        plt.close(figure)
+
+
+def draw_drift(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A run's `metrics.jsonl` as accuracy over samples, and behind it what share of the records each change is on."""
+    start = next(line for line in lines if line["kind"] == "start")
+    tested = [(line["samples"], line["prequential"]["accuracy_window"]) for line in lines if line.get("prequential")]
+    records = np.arange(max(samples for samples, _ in tested))
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+        for change, colour in zip(map(Change.from_wire, start["info"]["changes"]), itertools.cycle(THEIRS)):
+            height = axes.get_xaxis_transform()
+            share = change.share(records)
+            axes.fill_between(records, share, transform=height, color=colour, alpha=0.2, lw=0, label=change.what)
+        axes.plot(*zip(*tested, strict=True), color=OURS[0], label="newest 500 records, before they were trained")
+        axes.set_xlim(left=0)
+        axes.set_ylim(0.1, 0.95)
+        _count_axis(axes.xaxis)
+        axes.set(xlabel="samples seen, at 2,000 a second", ylabel="accuracy", title="A network on a stream that drifts")
+        axes.legend(loc="lower right", frameon=True)
         figure.savefig(path, dpi=DPI * 0.7)
         plt.close(figure)
 

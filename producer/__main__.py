@@ -31,6 +31,7 @@ Trainers may come and go; each sees every record.
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
+  python -m producer --drift examples/changes.yaml
   python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log
   python -m producer --source my_camera.Frames --source.device /dev/video0 --check
   python -m producer --inlet tcp://127.0.0.1:5556 --log.path pushed.log"""

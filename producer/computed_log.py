@@ -2,24 +2,20 @@
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 
 import numpy as np
 
+from producer.drift import Drift
 from producer.pace import Pace
-from producer.source import Indices, Source, content_digest, random_state
+from producer.passes import Passes
+from producer.source import Source, content_digest
 from protocol.chunk import Chunk, Column, Ragged
 from protocol.dealing import Dealing, Positions, stripe_for
 from protocol.errors import BeyondLogEnd, UsageError
 from protocol.log import Log
 from protocol.stream import StreamInfo
 
-#: Keeps the draws for the passes apart from those for a split (producer/source.py) under one seed.
-PASS_DRAW = 0x70617373
-#: Permutations that are kept: readers of several groups may be in different passes.
-KEPT_PERMUTATIONS = 8
-KEPT_PERMUTATION_BYTES = 64 << 20
 #: Where an endless stream ends after all: years away at any rate, and every number on the way is exact in a float.
 ENDLESS_RECORDS = 1 << 53
 #: Records of a ragged split whose mean size decides its stripe.
@@ -32,13 +28,14 @@ class ComputedLog(Log):
     Record g of the stream is record `order[g % N]` of the source, where `order` is the permutation of pass g // N.
     It is drawn from numpy's `RandomState` of (seed, pass), whose stream is frozen by policy, so every life and every
     release replays the same stream. `passes` 0 is endless; `shuffle=False` keeps the source's own order. Without a
-    `pace`, or with one of rate 0, the stream is there as fast as readers take.
+    `pace`, or with one of rate 0, the stream is there as fast as readers take. With a `drift`, a record is changed
+    as its number says, and where some are left out, passes are shorter.
 
     The log end of an endless stream without a pace lies one to two passes (at least two turns of all partitions) beyond
     what has been read so far, so that the lag that people see stays a number of records that means something.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is one word in a call)
         self,
         source: Source,
         dealing: Dealing,
@@ -47,6 +44,7 @@ class ComputedLog(Log):
         passes: int = 0,
         pace: Pace | None = None,
         shuffle: bool = True,
+        drift: Drift | None = None,
     ) -> None:
         if len(source) == 0:
             raise UsageError(f"{source.name} is empty: a stream needs at least one record")
@@ -54,23 +52,22 @@ class ComputedLog(Log):
             raise UsageError(f"{passes} passes are impossible: give a number, or 0 for an endless stream")
         self._source = source
         self._dealing = dealing
-        self._seed = seed
-        self._shuffle = shuffle
+        self._drift = drift
+        self._passes = Passes(source, seed=seed, shuffle=shuffle, thinning=drift.thinning if drift else None)
         self._per_pass = len(source)
         self._endless = passes == 0
-        self._records = passes * self._per_pass if passes else ENDLESS_RECORDS
+        self._records = self._passes.end(passes) if passes else ENDLESS_RECORDS
         self._pace = Pace(0) if pace is None else pace
         self._reached = 0
         self._seen = threading.local()  # the log end that each thread was last told, for `due_in_s`
         self._lock = threading.Lock()
-        self._orders: OrderedDict[int, Indices] = OrderedDict()
-        self._order_of(0)  # an impossible seed is the user's mistake and must be said at the start
         self.info = StreamInfo(
-            incarnation=incarnation(source, dealing, seed, shuffle=shuffle),
+            incarnation=incarnation(source, dealing, seed, shuffle=shuffle, drift=drift),
             schema=source.schema,
             dealing=dealing,
             splits={name: len(split) for name, split in source.splits().items()},
-            records_per_pass=self._per_pass,
+            records_per_pass=self._passes.end(1),
+            changes=drift.changes if drift else (),
             source=source.name,
         )
 
@@ -94,10 +91,13 @@ class ComputedLog(Log):
         count = min(max_records, self._dealing.stripe_end(offset) - offset, end - first)
         self._advance(first + count)
         first_time_ns, last_time_ns = self._pace.times_ns(first, first + count - 1)
+        columns = self._source.take(self._passes.indices(first, count))
+        if self._drift is not None:
+            self._drift.change(first, count, columns)
         return Chunk(
             partition=partition,
             offset=offset,
-            columns=self._source.take(self._indices(first, count)),
+            columns=columns,
             first_time_ns=first_time_ns,
             last_time_ns=last_time_ns,
         )
@@ -143,27 +143,6 @@ class ComputedLog(Log):
         with self._lock:
             self._reached = max(self._reached, records)
 
-    def _indices(self, first: int, count: int) -> Indices:
-        """The source's indices of `count` records from `first` on; a stripe may lie across passes."""
-        parts = []
-        while count > 0:
-            number, row = divmod(first, self._per_pass)
-            parts.append(self._order_of(number)[row : row + count])
-            first, count = first + len(parts[-1]), count - len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _order_of(self, number: int) -> Indices:
-        key = number if self._shuffle else 0
-        with self._lock:
-            if (order := self._orders.get(key)) is None:
-                order = pass_order(self._per_pass, self._seed, key) if self._shuffle else np.arange(self._per_pass)
-                self._orders[key] = order
-                kept = min(KEPT_PERMUTATIONS, max(2, KEPT_PERMUTATION_BYTES // order.nbytes))
-                while len(self._orders) > kept:
-                    self._orders.popitem(last=False)
-            self._orders.move_to_end(key)
-            return order
-
 
 def split_log(source: Source, stripe: int | None = None) -> ComputedLog:
     """A finite split: the source's own order, once, in one partition, complete from the start."""
@@ -179,13 +158,7 @@ def stripe_of(source: Source) -> int:
     return stripe_for(sum(_bytes(column) for column in columns.values()) // count)
 
 
-def pass_order(records: int, seed: int, number: int) -> Indices:
-    """The permutation of 0 to `records` - 1 that pass `number` goes through."""
-    draw = random_state(seed, PASS_DRAW, number & 0xFFFFFFFF, number >> 32)
-    return draw.permutation(records).astype(np.int64, copy=False)
-
-
-def incarnation(source: Source, dealing: Dealing, seed: int, *, shuffle: bool) -> str:
+def incarnation(source: Source, dealing: Dealing, seed: int, *, shuffle: bool, drift: Drift | None = None) -> str:
     """The identity of the log's content: `passes` and `rate` are no part of it, nor is any path."""
     return content_digest(
         "computed log",
@@ -194,6 +167,7 @@ def incarnation(source: Source, dealing: Dealing, seed: int, *, shuffle: bool) -
         dealing.partitions,
         dealing.stripe,
         f"seed {seed}" if shuffle else "in order",
+        *(drift.identity if drift else ()),
     )
 
 

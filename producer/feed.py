@@ -3,10 +3,12 @@
 import itertools
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
+from producer.drift import Drift, Schedule
 from producer.inference import infer_schema
 from producer.open_log import open_log
 from producer.source_kind import declared_schema, kind_of, record_of, records_of
@@ -16,24 +18,41 @@ from protocol.schema import Schema
 
 
 class Feed:
-    """Reads a live or replaying source in a thread of its own. `error` is what it died of, if it did.
+    """Reads a live or replaying source in a thread of its own, the only one that appends to its log. `error` is what it
+    died of, if it did.
 
-    A replaying source goes on at the number that the log has durably taken, records that were kept aside among them.
+    A replaying source goes on at the number that the log has durably taken, records that were kept aside among them. A
+    `drift` changes records, or leaves them out, as they come.
     """
 
-    def __init__(self, source: Any, partitions: int, settings: LogSettings, bad_records: BadRecords) -> None:
+    def __init__(
+        self,
+        source: Any,
+        partitions: int,
+        settings: LogSettings,
+        bad_records: BadRecords,
+        drift: Schedule | None = None,
+    ) -> None:
         self._name = name = type(source).__name__
         self.kind = kind_of(source)
         self._replays = self.kind == "replaying"
         self._on_disk = bool(settings.path)
+        changes = drift.changes if drift else ()
+        open_here = partial(open_log, partitions=partitions, settings=settings, source=name, changes=changes)
         # What a record is, a source may declare, and a folder may know already.
-        log = open_log(declared_schema(source), partitions, settings, source=name)
-        self._number = log.taken(name) if log is not None and self._replays else 0
-        self._records: Iterator[Any] = records_of(source, self._number)
+        log = open_here(declared_schema(source))
+        #: Records that the source gave in former lives; of a live source those that came into the log.
+        self._given = 0 if log is None else log.taken(name) if self._replays else log.records
+        self._records: Iterator[Any] = records_of(source, self._given)
         if log is None:
-            log = open_log(self._first_schema(), partitions, settings, source=name)
+            log = open_here(self._first_schema())
         assert log is not None
         self.log: AppendLog = log
+        try:
+            self._drift = Drift(drift, log.info.schema) if drift else None
+        except UsageError:
+            log.close()
+            raise
         self.bad_records = bad_records
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="headrace-feed", daemon=True)
@@ -45,7 +64,7 @@ class Feed:
             return "begins in the log"
         if not self._on_disk:
             return "covers the source from record 0 on; a restart is another stream (--log.path DIR goes on)"
-        return f"covers the source, which goes on at record {self._number:,}"
+        return f"covers the source, which goes on at record {self._given:,}"
 
     def start(self) -> None:
         """Begin to read."""
@@ -67,18 +86,23 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            for number, given in enumerate(self._records, self._number):
-                self._append(given, (self._name, number) if self._replays else None)
+            for number, given in enumerate(self._records, self._given):
+                self._append(given, number)
         except Exception as error:  # noqa: BLE001  (raised where it is served: a bug is as loud there)
             self.error = error
         else:
             self.log.end()
 
-    def _append(self, given: object, writer: Numbered | None) -> None:
+    def _append(self, given: object, number: int) -> None:
+        writer: Numbered | None = (self._name, number) if self._replays else None
         try:
             record = record_of(given)
             self.bad_records.check(record)
-            self.log.append(record, writer=writer)
+            drifted = record if self._drift is None else self._drift.record(record, number, self.log.records)
+            if drifted is not None:
+                self.log.append(drifted, writer=writer)
+            elif writer is not None:
+                self.log.pass_over(writer)
         except DataFault as fault:
             self.bad_records.take(given, fault)
             if writer is not None:

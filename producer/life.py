@@ -10,6 +10,7 @@ from producer.server import Server
 from producer.service import Service
 from producer.settings import ProducerSettings
 from producer.status import StatusLine
+from protocol.change import in_words
 from protocol.command_line import STOPPING
 
 
@@ -72,6 +73,8 @@ class Life:
             print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
         for name, size in info.splits.items():
             print(f"  split {name}: {size:,} records")
+        for change in info.changes:
+            print(f"  {change.what}: {in_words(change)}")
         sys.stdout.flush()
 
     def _say_status(self, now_s: float) -> None:

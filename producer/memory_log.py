@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from producer.append_log import AppendLog, LogSettings, check_size
 from producer.kept_stripes import KeptStripes
 from producer.writers import Writers
+from protocol.change import Change
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
 from protocol.errors import LogFull
@@ -23,18 +24,20 @@ class MemoryLog(AppendLog):
     Every log has an incarnation of its own, drawn at random.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is one word in a call)
         self,
         schema: Schema,
         dealing: Dealing,
         settings: LogSettings | None = None,
         *,
         source: str = "",
+        changes: tuple[Change, ...] = (),
         on_append: Callable[[], None] | None = None,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         settings = LogSettings() if settings is None else settings
-        info = StreamInfo(incarnation=secrets.token_hex(16), schema=schema, dealing=dealing, source=source)
+        identity = secrets.token_hex(16)
+        info = StreamInfo(incarnation=identity, schema=schema, dealing=dealing, changes=changes, source=source)
         check_size(info, settings)
         kept = KeptStripes(schema, dealing, settings.max_bytes)
         super().__init__(info, settings, kept, Writers(), on_append=on_append, wall_clock_ns=wall_clock_ns)

@@ -6,6 +6,7 @@ from pathlib import Path
 from producer.append_log import AppendLog, LogSettings, check_size
 from producer.disk_log import DiskLog
 from producer.memory_log import MemoryLog
+from protocol.change import Change
 from protocol.dealing import Dealing, stripe_for
 from protocol.errors import UsageError
 from protocol.log_folder import LogFolder
@@ -14,18 +15,29 @@ from protocol.schema import Schema
 from protocol.stream import StreamInfo
 
 
-def open_log(schema: Schema | None, partitions: int, settings: LogSettings, *, source: str) -> AppendLog | None:
+def open_log(
+    schema: Schema | None,
+    partitions: int,
+    settings: LogSettings,
+    *,
+    source: str,
+    changes: tuple[Change, ...] = (),
+) -> AppendLog | None:
     """A log for records of this schema; None where nobody knows yet what a record is.
 
-    A folder goes on with the log that it holds. Raises `UsageError` where that is of another schema or number of
-    partitions, or where another process writes it.
+    A folder goes on with the log that it holds. Raises `UsageError` where that is of another schema, number of
+    partitions or drift, or where another process writes it.
     """
     if settings.path:
-        return _on_disk(schema, partitions, settings, source)
-    return None if schema is None else MemoryLog(schema, _dealing(schema, partitions), settings, source=source)
+        return _on_disk(schema, partitions, settings, source, changes)
+    if schema is None:
+        return None
+    return MemoryLog(schema, _dealing(schema, partitions), settings, source=source, changes=changes)
 
 
-def _on_disk(schema: Schema | None, partitions: int, settings: LogSettings, source: str) -> DiskLog | None:
+def _on_disk(
+    schema: Schema | None, partitions: int, settings: LogSettings, source: str, changes: tuple[Change, ...]
+) -> DiskLog | None:
     path = Path(settings.path).expanduser()
     if schema is None and not LogFolder.exists(path):
         return None
@@ -38,11 +50,16 @@ def _on_disk(schema: Schema | None, partitions: int, settings: LogSettings, sour
         if info is None:
             assert schema is not None
             dealing = _dealing(schema, partitions)
-            info = StreamInfo(incarnation=secrets.token_hex(16), schema=schema, dealing=dealing, source=source)
+            identity = secrets.token_hex(16)
+            info = StreamInfo(incarnation=identity, schema=schema, dealing=dealing, changes=changes, source=source)
             check_size(info, settings)
             folder.create(STREAM, info)
         else:
             _check_same(info, schema, partitions, path)
+            if changes != info.changes:
+                raise UsageError(
+                    f"the log in {path} was begun with another drift: give the same one, or another folder"
+                )
         return DiskLog(folder, settings)
     except BaseException:
         folder.close()

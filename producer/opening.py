@@ -13,6 +13,7 @@ from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
+from producer.drift import Drift, Schedule, read_schedule
 from producer.feed import Feed
 from producer.inlet import InletSettings
 from producer.inlet_feed import InletFeed
@@ -65,6 +66,8 @@ def check_inlet(settings: ProducerSettings, *, source_given: bool) -> None:
     if source_given:
         raise UsageError("--inlet takes the place of --source: give one of them")
     _check_no_dataset(settings)
+    if settings.drift:
+        raise UsageError("--drift is for sources: what is pushed at an inlet stays as it is")
     if settings.until == "committed" and not settings.inlet_ends:
         raise UsageError("--until committed needs an end: give --inlet_ends true")
 
@@ -81,6 +84,7 @@ def _check_no_dataset(settings: ProducerSettings) -> None:
 
 def open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
     """A dataset as a simulated live stream."""
+    drift = _drift(settings)
     source = source_from(dataset, splits=settings.sizes, seed=settings.seed)
     stream = ComputedLog(
         source,
@@ -88,6 +92,7 @@ def open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
         seed=settings.seed,
         passes=settings.passes,
         pace=Pace(settings.rate),
+        drift=Drift(drift, source.schema) if drift else None,
     )
     splits = {name: split_log(split) for name, split in source.splits().items()}
     return Opened(logs={STREAM: stream, **splits}, feed=None, kind=f"{stream.info.records_per_pass:,} records a pass")
@@ -95,8 +100,12 @@ def open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
 
 def open_source(source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> Opened:
     """Records as they come."""
-    feed = Feed(source, settings.partitions, log, bad_records)
+    feed = Feed(source, settings.partitions, log, bad_records, _drift(settings))
     return Opened(logs={STREAM: feed.log}, feed=feed, kind=feed.kind, remarks=[f"promise: {feed.promise}"])
+
+
+def _drift(settings: ProducerSettings) -> Schedule | None:
+    return read_schedule(settings.drift, settings.seed) if settings.drift else None
 
 
 def open_inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> Opened:

@@ -30,12 +30,15 @@ class ProducerSettings:
     passes: int = 0
     """passes over a dataset; 0: endless"""
     seed: int = 0
-    """orders the passes"""
+    """orders the passes, and says on which records a drift falls"""
     validation: int | float = 0
     """records that a dataset without a validation split of its own holds out for it: a number, or a share below 1"""
     splits: dict[str, int | float] = field(default_factory=dict)
     """further splits by name, drawn one after the other, such as '{dark: 500, test: 0.2}'; shares are of all records
     that would be streamed without any"""
+    drift: str = ""
+    """a YAML file of changes to the stream by the number of a record, such as pictures that turn or a class that
+    appears; docs/sources.md says what there is. Held-out records stay as they are"""
     until: Literal["stopped", "committed"] = "stopped"
     """committed: end once the stream has ended and every group has committed all of it"""
     status_every_s: float = 10.0

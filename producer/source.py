@@ -183,9 +183,14 @@ def divided_indices(records: int, held_out: Sequence[int], seed: int) -> list[In
 
 def random_state(seed: int, *draw: int) -> np.random.RandomState:
     """The frozen generator of `seed` for one purpose, named by further words of 32 bits."""
+    check_seed(seed)
+    return np.random.RandomState(np.array([seed, *draw], np.uint32))
+
+
+def check_seed(seed: int) -> None:
+    """Raise `UsageError` for a seed that has not 32 bits."""
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"seed {seed} is out of range: give one from 0 to {MAX_SEED}")
-    return np.random.RandomState(np.array([seed, *draw], np.uint32))
 
 
 def content_digest(*parts: str | int | bytes | npt.NDArray[np.generic]) -> str:

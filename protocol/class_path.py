@@ -8,9 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from protocol.command_line import located, program
+from protocol.command_line import located, program, read_yaml
 from protocol.errors import UsageError
 from protocol.values import shown
 
@@ -159,14 +157,7 @@ def _subclasses(base: type[Any] | None) -> Iterator[type[Any]]:
 
 def _settings_in(file: str) -> dict[str, Any]:
     mend = "give a YAML file of settings, as --print_config prints them"
-    try:
-        settings = yaml.safe_load(Path(file).read_text())
-    except OSError as error:
-        raise UsageError(f"--config {file!r} cannot be read ({error.strerror}): {mend}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        what = f"line {mark.line + 1}: {problem}" if mark is not None else str(error)
-        raise UsageError(f"--config {file!r} is no YAML ({what}): {mend}") from error
+    settings = read_yaml(file, "--config", mend)
     if settings is None:
         return {}
     if not isinstance(settings, dict):

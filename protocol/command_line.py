@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
+import yaml
 from jsonargparse.typing import register_type
 
 from protocol.errors import HeadraceError, UsageError
@@ -92,6 +93,18 @@ def settings_of(kind: type[T], config: Any) -> T:
     """The settings of one component out of all that the command line was told: its own, and only those."""
     names: Sequence[str] = kind.__dataclass_fields__  # type: ignore[attr-defined]
     return kind(**{name: config[name] for name in names})
+
+
+def read_yaml(file: str | Path, option: str, mend: str) -> Any:
+    """What a YAML file holds; raises `UsageError`, with the mend, where it cannot be read."""
+    try:
+        return yaml.safe_load(Path(file).read_text())
+    except OSError as error:
+        raise UsageError(f"{option} {str(file)!r} cannot be read ({error.strerror}): {mend}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        what = f"line {mark.line + 1}: {problem}" if mark is not None else str(error)
+        raise UsageError(f"{option} {str(file)!r} is no YAML ({what}): {mend}") from error
 
 
 def program() -> str:

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from protocol.change import in_words
 from protocol.dealing import Positions, distance
 from protocol.messages import Description, GroupState
 from protocol.schema import Field, Schema
@@ -72,6 +73,8 @@ def info(url: str, said: Description) -> RenderableType:
     facts.add_row("splits", ", ".join(f"{plain(name)} {size:,}" for name, size in stream.splits.items()) or "none")
     dealing = f"{stream.dealing.partitions} partitions in stripes of {stream.dealing.stripe:,} records"
     facts.add_row("records", f"{distance(said.log_start, said.log_end):,} in {dealing}{', ended' * said.ended}")
+    for change in stream.changes:
+        facts.add_row("change", f"{plain(change.what)}: {in_words(change)}")
     partitions = columns(numbers=("partition", "log start", "log end"))
     for number, end in said.log_end.items():
         partitions.add_row(str(number), f"{said.log_start.get(number, 0):,}", f"{end:,}")
@@ -95,7 +98,7 @@ def as_json(url: str, said: Description) -> dict[str, Any]:
     ]
     facts = {"ended": said.ended, "uptime_s": said.uptime_s, "refused": said.refused, "rejected": said.rejected}
     wire = said.info.to_wire() | {"partitions": partitions}
-    return {"url": url, **wire, **facts, "groups": [asdict(each) for each in said.groups]}
+    return {"url": url, "changes": [], **wire, **facts, "groups": [asdict(each) for each in said.groups]}
 
 
 def _range(schema: Schema) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from protocol.change import MAX_CHANGES, Change
 from protocol.dealing import Dealing
 from protocol.errors import MalformedMessage
 from protocol.schema import MAX_NAME_LENGTH, Schema
-from protocol.values import mapping, number, shown, text
+from protocol.values import entries, mapping, number, shown, text
 
 MAX_SPLITS = 64
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -20,7 +21,8 @@ class StreamInfo:
 
     `incarnation` is the identity of the log's content. `splits` maps the finite sides of the stream (`validation`,
     `test`) to their number of records. `records_per_pass` is set where the stream goes over a finite dataset again
-    and again. `source` is for people.
+    and again; where changes leave records out and passes differ, it is the length of the first. `changes` is what the
+    producer knows of the stream's drift, never said in a record. `source` is for people.
     """
 
     incarnation: str
@@ -28,6 +30,7 @@ class StreamInfo:
     dealing: Dealing
     splits: Mapping[str, int] = field(default_factory=dict)
     records_per_pass: int | None = None
+    changes: tuple[Change, ...] = ()
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -36,9 +39,12 @@ class StreamInfo:
         for name in self.splits:
             if not SPLIT_NAME.fullmatch(name):  # it becomes a folder's name on the reader's side
                 raise ValueError(f"{shown(name)} is no name of a split: letters, digits, '_', '-' and '.' make one")
+        if len(self.changes) > MAX_CHANGES:
+            raise ValueError(f"a stream has at most {MAX_CHANGES} changes, not {len(self.changes)}")
 
     def to_wire(self) -> dict[str, Any]:
         """As a msgpack map (protocol/SPEC.md)."""
+        changes = {"changes": [change.to_wire() for change in self.changes]} if self.changes else {}
         return {
             "incarnation": self.incarnation,
             "schema": self.schema.to_wire(),
@@ -46,6 +52,7 @@ class StreamInfo:
             "stripe": self.dealing.stripe,
             "splits": dict(self.splits),
             "records_per_pass": self.records_per_pass,
+            **changes,
             "source": self.source,
         }
 
@@ -60,6 +67,7 @@ class StreamInfo:
                 dealing=Dealing(number(wire["partitions"]), number(wire["stripe"])),
                 splits={text(name, MAX_NAME_LENGTH): number(size) for name, size in splits.items()},
                 records_per_pass=None if per_pass is None else number(per_pass),
+                changes=tuple(map(Change.from_wire, entries(wire.get("changes", []), MAX_CHANGES))),
                 source=text(wire["source"]),
             )
         except (KeyError, TypeError, ValueError) as error:

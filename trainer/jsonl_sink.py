@@ -1,8 +1,8 @@
 """The run as `metrics.jsonl`: one JSON object a line, for programs.
 
-Every line has `kind` (start, report, validation, notice), `samples` and `time` (seconds since 1970, UTC); a number
-that is not finite is null. After a resume the file goes on from the checkpoint: what a killed life wrote beyond it
-is gone.
+Every line has `kind` (start, report, validation, notice, change), `samples` and `time` (seconds since 1970, UTC); a
+number that is not finite is null. After a resume the file goes on from the checkpoint: what a killed life wrote beyond
+it is gone.
 """
 
 import json
@@ -14,9 +14,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from trainer.report import Fact, Notice, Report, Sink, Start, ValidationReport
+from trainer.report import Changed, Fact, Notice, Report, Sink, Start, ValidationReport
 
-KINDS: Mapping[type, str] = {Start: "start", Report: "report", ValidationReport: "validation", Notice: "notice"}
+KINDS: Mapping[type, str] = {
+    Start: "start",
+    Report: "report",
+    ValidationReport: "validation",
+    Notice: "notice",
+    Changed: "change",
+}
 
 
 class JsonlSink(Sink):

@@ -13,6 +13,7 @@ import torch
 from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
 from trainer.augmentation import Augmentation
 from trainer.batch import Batch
+from trainer.changes import Changes
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
 from trainer.confusion import Confusion
@@ -87,10 +88,12 @@ class Training:
     stop_asked: str = ""
     #: Of the last step's gradients, where they were clipped: their norm before that.
     _gradient_norm: torch.Tensor | None = None
+    _changes: Changes = field(init=False)
     _room: Room = field(init=False)
     _skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
+        self._changes = Changes(self.loader.info, self.loader.position.trained)
         self._skipping = Skipping(self.loader, self.telemetry)
         self._room = Room(self.loader, self._save_for_room, self.telemetry.notice)
 
@@ -183,9 +186,16 @@ class Training:
         if is_test(batch, self.loader.info):
             self.prequential.add(outcome)
         self.telemetry.record(batch, columns)
+        if self.loader.info.changes:
+            self._tell_changes(batch)
         if self.samples == batch.count:  # the first of the run
             (first, *_) = micro_batches(batch, batch.count, self.accumulate)
             self.telemetry.graph(partial(graph_of, self.parts.model, self.parts.task, first, self.device))
+
+    def _tell_changes(self, batch: Batch) -> None:
+        info = self.loader.info
+        for record, words in self._changes.passed(info, batch.last_record(info.dealing)):
+            self.telemetry.changed(record, words, info.dealing.locate(record))
 
     def _enough(self) -> bool:
         return bool(self.stop_asked) or 0 < self.intervals.max_samples <= self.samples
@@ -342,6 +352,7 @@ class Training:
             "info": self.loader.info.to_wire(),  # what the records are, for whoever asks the model without a stream
             "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
             "prequential": self.prequential.state_dict(),
+            "changes": self._changes.state_dict(),
             "validated_at": self.validated_at,
             "stopping": self.stopping.state_dict(),
             "telemetry": self.telemetry.state_dict(),
@@ -364,6 +375,8 @@ class Training:
         self.reported.load_state_dict(state["windows"]["reported"], self.device)
         self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
         self.prequential.load_state_dict(state["prequential"], self.device)
+        if (changes := state.get("changes")) is not None:  # the last life may not have known of any
+            self._changes.load_state_dict(changes)
         self.validated_at = state["validated_at"]
         self.stopping.load_state_dict(state["stopping"])
         restore_generators(state["rng"], self.device)

@@ -106,6 +106,16 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Changed(Notice):
+    """Training has come to a change of the stream, as its producer has announced it."""
+
+    record: int
+    """Its number in the stream, and where that lies."""
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pictures:
     """Something to look at."""
 

@@ -6,9 +6,6 @@ All of it is drawn from the seed and a record's own number or id, so a run that 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from protocol.errors import UsageError
 
 MAX_WINDOW = 1 << 24
@@ -67,23 +64,3 @@ class SamplingSettings:
         differing = [f"{name} was {was}, is {now[name]}" for name, was in state.items() if now[name] != was]
         if differing:
             raise UsageError(f"the run was begun with other records: {'; '.join(differing)}: give these again")
-
-
-def drawn(seed: int, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """A number from 0 to less than 1 for each of `numbers`, evenly and without a pattern: splitmix64.
-
-    The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), whose n-th
-    value needs none before it.
-    """
-    with np.errstate(over="ignore"):
-        state = _mixed(np.array([seed], np.uint64) + _STEP) + _STEP * (numbers.astype(np.uint64) + np.uint64(1))
-        return np.asarray((_mixed(state) >> np.uint64(11)) * 2.0**-53, np.float64)
-
-
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-
-
-def _mixed(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

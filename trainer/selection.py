@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.chunk import Chunk
+from protocol.draws import drawn
 from protocol.errors import UsageError
 from protocol.schema import Field
 from protocol.stream import StreamInfo
 from protocol.subscription import Undecodable
 from trainer.labels import LabelCheck, Rejects
 from trainer.ledger import FATES, Fate
-from trainer.sampling import SamplingSettings, drawn
+from trainer.sampling import SamplingSettings
 
 ID = "id"
 CODE = {fate: code for code, fate in enumerate(FATES)}

@@ -20,7 +20,7 @@ from trainer.details import Details
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink
 from trainer.mistakes import Mistakes
-from trainer.report import Fact, Notice, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
+from trainer.report import Changed, Fact, Notice, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
 from trainer.tensorboard_sink import TensorBoardSink
 from trainer.terminal import open_terminal
 
@@ -187,6 +187,12 @@ class Telemetry:
     def notice(self, text: str) -> None:
         """Tell that something happened, in one line."""
         self._write(Notice(samples=self._samples, text=text))
+
+    def changed(self, record: int, words: str, place: tuple[int, int]) -> None:
+        """Tell that training has come to a change of the stream; `place` is the record's partition and offset."""
+        partition, offset = place
+        text = f"the stream changes at record {record:,}: {words}"
+        self._write(Changed(samples=self._samples, text=text, record=record, partition=partition, offset=offset))
 
     def waiting(self, text: str) -> None:
         """Tell what is waited for (`the producer at …`), about once a second; the next batch or `start` ends it."""

@@ -31,6 +31,8 @@ def describe(info: StreamInfo) -> str:
     if info.records_per_pass is not None:
         parts.append(f"{info.records_per_pass:,} a pass")
     parts += [f"{name} {size:,}" for name, size in info.splits.items()]
+    if info.changes:
+        parts.append(f"{len(info.changes)} changes" if len(info.changes) > 1 else "1 change")
     return one_line(", ".join(parts) or "a stream")
 
 

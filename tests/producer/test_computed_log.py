@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.computed_log import ComputedLog, pass_order, split_log
+from producer.computed_log import ComputedLog, split_log
 from producer.pace import NS_PER_S, Pace
+from producer.passes import pass_order
 from producer.source import ColumnSource, Indices, Subset, divide
 from protocol.chunk import Column, Ragged
 from protocol.dealing import Dealing, Positions, Turns
@@ -274,7 +275,7 @@ def test_readers_in_many_passes_do_not_grow_the_memory() -> None:
     log = ComputedLog(numbered(100), Dealing(2, 10))
     for offset in range(0, 50 * 100, 50):
         log.read(0, offset, 10)
-    assert len(log._orders) <= 8
+    assert len(log._passes._orders) <= 8
 
 
 def test_it_can_be_read_from_many_threads() -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from examples.clients.push import Writer
@@ -94,6 +95,10 @@ INLET = ("--inlet", "tcp://127.0.0.1:*")
     ("arguments", "said"),
     [
         (["--port", "3"], r"--port 3 .*--help"),
+        (
+            ["--drift", "nowhere.yaml", *PICTURES],
+            r"--drift 'nowhere.yaml' cannot be read .*: give a YAML list of changes",
+        ),
         (["--partitions", "many"], r"--partitions: many is no int .*--help"),
         (["--rate"], r"--rate: .*--help"),
         (["--until", "later"], r"--until: later is none of 'stopped', 'committed' .*--help"),
@@ -266,6 +271,34 @@ def test_a_stopped_producer_is_away_and_its_next_life_goes_on(
     assert received(seen) == seen[-1].final
     assert sum(seen[-1].final.values()) == 40_000
     assert Path(url.removeprefix("ipc://")).exists()
+
+
+DRIFT = """
+- {change: invert, at: 100, until: 300}
+- {change: noise, levels: 9, at: 200}
+- {change: thin, share: {1: 0.5}, at: 150, over: 100}
+"""
+
+
+def test_a_producer_that_is_killed_in_the_middle_of_a_drift_serves_the_same_records_again(
+    started: Programs, folder: Path, url: str
+) -> None:
+    (folder / "changes.yaml").write_text(DRIFT)
+    arguments = (*PICTURES, "--bind", url, "--partitions", "2", "--rate", "0", "--passes", "12")
+    lives, incarnations = [], set()
+    for records in (0, 230):
+        program = serving(started.start("producer", *arguments, "--drift", "changes.yaml", cwd=folder))
+        assert "\n  invert: from 100 to 299\n  noise {levels: 9}: from 200\n" in program.out
+        with open_reader(url) as reader:
+            info = reader.describe(timeout_s=60).info
+            asked = Subscription(split=STREAM, positions=info.dealing.ends(records))
+            chunks = [event for event in one_by_one(reader.read(asked)) if isinstance(event, Chunk)]
+        lives.append(np.concatenate([np.asarray(chunk.columns["image"]) for chunk in chunks]))
+        incarnations.add(info.incarnation)
+        program.signal(signal.SIGKILL)
+    assert len(incarnations) == 1
+    assert len(lives[0]) < 12 * 40 - 20
+    assert np.array_equal(lives[0][230:], lives[1])
 
 
 @pytest.mark.parametrize("source", [(*PICTURES, "--passes", "1", "--rate", "0"), CAMERA])

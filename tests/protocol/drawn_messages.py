@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from protocol.change import Change
 from protocol.chunk import to_frames
 from protocol.dealing import MAX_PARTITIONS, MAX_STRIPE, Dealing
 from protocol.messages import (
@@ -39,6 +40,17 @@ split_names = st.from_regex(SPLIT_NAME, fullmatch=True).filter(lambda name: len(
 texts = st.text(max_size=20)
 positions = st.dictionaries(st.integers(0, MAX_PARTITIONS - 1), numbers, max_size=5)
 seconds = st.floats(0, 1e12)
+
+
+@st.composite
+def _changes(draw: st.DrawFn) -> Change:
+    at, over = draw(st.integers(0, 300)), draw(st.integers(0, 250))
+    length = draw(st.none() | st.integers(max(1, over), 300))
+    again = 0 if length is None else draw(st.just(0) | st.integers(length, 400))
+    return Change(what="dusk", at=at, until=None if length is None else at + length, over=over, every=again)
+
+
+changes = _changes()
 infos = st.builds(
     StreamInfo,
     incarnation=texts,
@@ -46,6 +58,7 @@ infos = st.builds(
     dealing=st.builds(Dealing, st.integers(1, MAX_PARTITIONS), st.integers(1, MAX_STRIPE)),
     splits=st.dictionaries(split_names, numbers, max_size=3),
     records_per_pass=st.none() | numbers,
+    changes=st.lists(changes, max_size=3).map(tuple),
     source=texts,
 )
 groups = st.builds(

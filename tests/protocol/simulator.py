@@ -14,9 +14,10 @@ import numpy as np
 
 from producer.append_log import LogSettings, WhenFull
 from producer.block import Block
-from producer.computed_log import ComputedLog, pass_order
+from producer.computed_log import ComputedLog
 from producer.memory_log import MemoryLog
 from producer.pace import Pace
+from producer.passes import pass_order
 from producer.service import Service, ServiceSettings
 from producer.source import ColumnSource
 from protocol.codec import decode_reply, decode_request, encode

@@ -20,6 +20,7 @@ from PIL import Image
 from producer.memory_log import MemoryLog
 from producer.source import ColumnSource
 from protocol.__main__ import main
+from protocol.change import Change
 from protocol.chunk import Chunk, Ragged
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
@@ -100,7 +101,7 @@ def test_info_as_json_says_the_same_to_programs(log: MemoryLog, url: str, shown_
         {"partition": p, "log_start": start, "log_end": 20} for p, start in enumerate((4, 4, 0))
     ]
     assert (told["stripe"], told["splits"], told["records_per_pass"], told["ended"]) == (STRIPE, {}, None, False)
-    assert told["refused"] == 0
+    assert (told["refused"], told["changes"]) == (0, [])
     assert told["uptime_s"] >= 0
     assert [(each["name"], each["committed"]) for each in told["groups"]] == [("run-1", {"0": 4, "1": 4, "2": 0})]
 
@@ -115,6 +116,14 @@ def test_info_shows_the_splits_and_the_length_of_a_pass(shown_of: "Show") -> Non
     assert "a pass    60 records" in shown
     assert "splits    test 7" in shown
     assert sorted(int(row[2]) for row in rows(peeked)[:7]) == list(range(7))
+
+
+def test_info_shows_what_changes_and_when(shown_of: "Show") -> None:
+    drift = MemoryLog(PICTURES, Dealing(2, 4), source="Camera", changes=(Change(what="du\x1bsk", at=1000, until=2000),))
+    with serving(drift) as url:
+        shown, told = shown_of("info", url), json.loads(shown_of("info", url, "--json"))
+    assert "change    du sk: from 1,000 to 1,999" in shown
+    assert told["changes"] == [{"what": "du\x1bsk", "at": 1000, "until": 2000, "over": 0, "every": 0}]
 
 
 # --- peek --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from producer.computed_log import ComputedLog, split_log
 from producer.inlet import InletSettings
 from producer.source import ColumnSource
 from producer.writers import MAX_WRITERS
-from protocol import chunk, codec, dealing, records, schema, server_socket, stream, values
+from protocol import change, chunk, codec, dealing, records, schema, server_socket, stream, values
+from protocol.change import Change
 from protocol.chunk import Ragged
 from protocol.codec import TYPES, VERSION, decode_push, decode_reply, decode_request, encode
 from protocol.dealing import Dealing, Positions
@@ -119,10 +120,12 @@ def test_the_specification_has_every_field_of_a_group() -> None:
 
 
 def test_the_specification_has_the_keys_of_info_and_schema() -> None:
-    info, inside = tables(section("4. info"))
-    wire = StreamInfo(incarnation="", schema=Schema((Field("x", "int8"),)), dealing=Dealing(1, 1)).to_wire()
+    info, inside, told = tables(section("4. info"))
+    drift, one = Change(what="x", at=0), Schema((Field("x", "int8"),))
+    wire = StreamInfo(incarnation="", schema=one, dealing=Dealing(1, 1), changes=(drift,)).to_wire()
     assert list(info) == list(wire)
     assert list(inside) == list(wire["schema"])
+    assert list(told) == list(drift.to_wire())
 
 
 def test_the_specification_has_every_dtype() -> None:
@@ -163,6 +166,7 @@ def test_the_specification_has_the_version_and_the_limits() -> None:
         f"P, 1 to {dealing.MAX_PARTITIONS}",
         f"m, 1 to {dealing.MAX_STRIPE}",
         f"at most {stream.MAX_SPLITS};",
+        f"at most {change.MAX_CHANGES}; below",
         f"1 to {schema.MAX_FIELDS}, names of 1 to {schema.MAX_NAME_LENGTH} characters",
         f"at most {schema.MAX_CLASSES}, of at most {schema.MAX_NAME_LENGTH} characters",
         f"at most {schema.MAX_DIMENSIONS} dimensions",

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import pytest
 
-from producer.computed_log import pass_order
+from producer.passes import pass_order
 from protocol.dealing import Dealing
 from tests.trainer.counting import ELSEWHERE, IN_STEP, IN_VALIDATION, MOMENT_FILE, Moment
 from tests.trainer.lives import (

@@ -13,7 +13,7 @@ from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
 from trainer.jsonl_sink import JsonlSink, cut_back, read_lines
-from trainer.report import Fact, Notice, Progress, Report, Standing, Start, ValidationReport, Waiting
+from trainer.report import Changed, Fact, Notice, Progress, Report, Standing, Start, ValidationReport, Waiting
 
 INFO = StreamInfo(incarnation="x", schema=Schema((Field("x", "int64"),)), dealing=Dealing(1, 1))
 
@@ -55,6 +55,7 @@ def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path: 
         ValidationReport(samples=64, metrics={"loss": 0.4}, best=True),
         Notice(samples=64, text="the producer\nis away"),
         Waiting(text="x", waited_s=1.0),
+        Changed(samples=64, text="dusk begins", record=60, partition=3, offset=12),
     )
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["kind"], line["samples"], line["time"]) for line in lines] == [
@@ -62,6 +63,7 @@ def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path: 
         ("report", 64, 1000.0),
         ("validation", 64, 1000.0),
         ("notice", 64, 1000.0),
+        ("change", 64, 1000.0),
     ]
     assert lines[0]["info"] == INFO.to_wire()
     assert lines[1]["stream"] == {
@@ -74,6 +76,12 @@ def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path: 
     assert lines[1]["stages"] == {"step": 0.75, "source": 0.25}
     assert lines[2]["metrics"] == {"loss": 0.4}
     assert lines[3]["text"] == "the producer\nis away"
+    assert (lines[4]["text"], lines[4]["record"], lines[4]["partition"], lines[4]["offset"]) == (
+        "dusk begins",
+        60,
+        3,
+        12,
+    )
 
 
 def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:

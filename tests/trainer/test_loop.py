@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import plugin_event_accumulator  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from producer.computed_log import ComputedLog
+from producer.drift import Drift, read_schedule
+from producer.pace import Pace
 from producer.publisher import Publisher
 from producer.source import ColumnSource
 from protocol.dealing import Dealing
@@ -281,6 +284,38 @@ def test_what_cannot_be_trained_on_is_passed_over_and_counted_over_a_kill(nurser
     assert "batch 1 was skipped: its loss or a gradient is no number; 20 records so far" in said
     assert "a record was rejected and is in " in said
     assert f"skipped {ledger.totals()['skipped']}  rejected {len(rejected)}" in said
+
+
+def test_the_changes_of_a_stream_are_told_once_each_over_a_kill(nursery: Nursery, tmp_path: Path) -> None:
+    (tmp_path / "changes.yaml").write_text(
+        "[{change: invert, at: 300, until: 900}, {change: swap, classes: [1, 2], at: 700, over: 500}]"
+    )
+    source = NumberedPictures(padding=1, validation=0)
+    drift = Drift(read_schedule(tmp_path / "changes.yaml"), source.schema)
+    options = ["--batch_size", "32", "--checkpoint_every", "512"]
+    with serving(ComputedLog(source, Dealing(2, 64), passes=1, pace=Pace(2000), drift=drift)) as url:
+        life = begin(nursery, tmp_path, url, *options)
+        wait_until(lambda: "changes at record 700" in life.log.read_text(), "the change behind the checkpoint")
+        assert end(life, signal.SIGKILL) == -signal.SIGKILL
+        life = begin(nursery, tmp_path, url, *options)
+        assert wait(life) == 0, tail(life)
+    wanted = {
+        320: "the stream changes at record 300: invert begins",
+        704: "the stream changes at record 700: swap {classes: [1, 2]} begins, gradually over 500 records",
+        928: "the stream changes at record 900: invert ends",
+    }
+    told = facts(tmp_path, "change")
+    assert [(each["samples"], each["text"]) for each in told] == list(wanted.items())
+    assert [(each["record"], each["partition"], each["offset"]) for each in told] == [
+        (at, *Dealing(2, 64).locate(at)) for at in (300, 700, 900)
+    ]
+    events = plugin_event_accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    texts = [(each.step, each.tensor_proto.string_val[0].decode()) for each in events.Tensors("events/text_summary")]
+    for samples, text in wanted.items():
+        shown = text.replace("[", "\\[").replace("]", "\\]")
+        assert [step for step, said in texts if shown in said] == [samples]
+        assert f"samples {samples}  {text}" in life.log.read_text()
 
 
 def test_a_run_that_would_skip_everything_ends_with_its_last_good_checkpoint(nursery: Nursery, tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from protocol.errors import UsageError
-from trainer.sampling import SamplingSettings, drawn
+from trainer.sampling import SamplingSettings
 
 
 @pytest.mark.parametrize(
@@ -37,14 +36,3 @@ def test_a_run_that_was_begun_otherwise_says_all_that_differs() -> None:
 
 def test_a_seed_that_decides_nothing_may_be_another() -> None:
     SamplingSettings().check_same(SamplingSettings().state_dict(seed=3), seed=4)
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
-def test_numbers_are_drawn_evenly_and_each_without_the_others(seed: int) -> None:
-    numbers = np.arange(100_000, dtype=np.int64)
-    values = drawn(seed, numbers)
-    counts = np.histogram(values, bins=20, range=(0, 1))[0]
-    assert abs(counts - 5000).max() < 400  # 5.8 standard deviations
-    assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.02
-    assert np.array_equal(drawn(seed, numbers[7::13]), values[7::13])
-    assert abs(np.corrcoef(values, drawn(seed + 1, numbers))[0, 1]) < 0.02

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.change import Change
 from protocol.dealing import Dealing
 from protocol.schema import Field, Schema
 from protocol.stream import StreamInfo
@@ -55,6 +58,18 @@ def test_a_stream_is_described_by_classes_sizes_and_splits() -> None:
         source="FashionMNIST",
     )
     assert describe(info) == "FashionMNIST, 2 classes, 55,000 a pass, validation 5,000, test 10,000"
+
+
+def test_a_stream_that_drifts_says_how_many_changes_it_has() -> None:
+    info = StreamInfo(
+        incarnation="x",
+        schema=Schema((Field("x", "int64"),)),
+        dealing=Dealing(1, 1),
+        changes=(Change(what="dusk", at=5), Change(what="rain", at=9)),
+        source="Camera",
+    )
+    assert describe(info) == "Camera, 2 changes"
+    assert describe(replace(info, changes=info.changes[:1])) == "Camera, 1 change"
 
 
 def test_a_bare_stream_is_described_too() -> None:
