@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
 from protocol import show
+from protocol.beginning import EARLIEST, Beginning
 from protocol.command_line import ArgumentParser, run
 from protocol.contact_sheet import save_png, sheet_of
 from protocol.errors import AccessDenied, StreamTimeout, UsageError
@@ -51,7 +52,7 @@ PEEK = """The next records of a stream, as a table or (--image) as a contact she
 It joins no group: no training run sees fewer records because somebody looked.
 
   python -m protocol peek tcp://127.0.0.1:5555
-  python -m protocol peek tcp://127.0.0.1:5555 --records 20 --start latest
+  python -m protocol peek tcp://127.0.0.1:5555 --records 20 --since 10m
   python -m protocol peek tcp://127.0.0.1:5555 --image 16 --split test --out test.png"""
 RECORD = """Record a stream and its splits into a folder, until it ends, --records are there, or Ctrl-C. The same
 command goes on where it stopped. file://DIR is the recorded stream: it needs no producer, and trains like the live one.
@@ -195,8 +196,8 @@ def _peek_options(parser: ArgumentParser) -> None:
     text = "save a contact sheet of so many pictures instead"
     parser.add_argument("--image", metavar="N", type=int | None, default=None, help=text)
     parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
-    text = "the first records that the log holds, or the next that come"
-    parser.add_argument("--start", type=Literal["earliest", "latest"], default="earliest", help=text)
+    text = "earliest: what the log still holds; latest: what comes next; or from a time (2026-11-26T07:30, 10m ago) on"
+    parser.add_argument("--start", "--since", metavar="WHEN", type=str, default="earliest", help=text)
     parser.add_argument("--split", metavar="NAME", type=str, default=STREAM, help="a split instead of the stream")
 
 
@@ -206,7 +207,7 @@ def _peek(reader: Reader, options: Any, console: Console) -> int:
     wanted = Wanted(
         count=options.image or options.records,
         split=options.split,
-        latest=options.start == "latest",
+        beginning=Beginning.of(options.start),
         timeout_s=options.timeout,
     )
     said, chunks = next_records(reader, wanted)
@@ -225,7 +226,8 @@ def _peek(reader: Reader, options: Any, console: Console) -> int:
 
 def _nothing_came(said: Description, wanted: Wanted) -> str:
     if said.ended:
-        return f"nothing follows: the stream has ended{', look with --start earliest' if wanted.latest else ''}"
+        mend = "" if wanted.beginning == EARLIEST else ", look with --start earliest"
+        return f"nothing follows: the stream has ended{mend}"
     return f"no record came within {wanted.timeout_s:g} s: wait longer (--timeout), or see whether its source lives"
 
 

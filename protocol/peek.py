@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
+from protocol.beginning import EARLIEST, Beginning
 from protocol.chunk import Chunk, Ragged
-from protocol.dealing import Positions
 from protocol.errors import RecordsLost, UsageError
 from protocol.messages import STREAM, Description
 from protocol.reader import Reader
@@ -25,11 +25,11 @@ TRIES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which records: `count` of a split (the stream itself: "") from its log start, or its log end, on."""
+    """Which records: `count` of a split (the stream itself: "") from `beginning` on."""
 
     count: int
     split: str = STREAM
-    latest: bool = False
+    beginning: Beginning = EARLIEST
     timeout_s: float = 5.0
 
 
@@ -46,17 +46,17 @@ def next_records(reader: Reader, wanted: Wanted) -> tuple[Description, list[Chun
 
 def describe(reader: Reader, wanted: Wanted) -> Description:
     """What the stream or split is; raises `UsageError` where there is no such split."""
-    said = reader.describe(timeout_s=wanted.timeout_s)
+    said = reader.describe(time_ns=wanted.beginning.time_ns, timeout_s=wanted.timeout_s)
     if wanted.split == STREAM:
         return said
     if wanted.split not in said.info.splits:
         names = ", ".join(map(plain, said.info.splits)) or "none, so leave --split out"
         raise UsageError(f"the stream has no split {wanted.split!r}: there is {names}")
-    return reader.describe(wanted.split, timeout_s=wanted.timeout_s)
+    return reader.describe(wanted.split, time_ns=wanted.beginning.time_ns, timeout_s=wanted.timeout_s)
 
 
 def _read(reader: Reader, wanted: Wanted, said: Description) -> Iterator[Chunk]:
-    start: Positions = said.log_end if wanted.latest else said.log_start
+    start = wanted.beginning.positions(said)
     asked = Subscription(split=wanted.split, positions=start, incarnation=said.info.incarnation)
     missing, heard_s = wanted.count, time.monotonic()
     for events in reader.read(asked, idle_s=min(1.0, wanted.timeout_s)):

@@ -5,12 +5,14 @@ bytes before it, and the frames behind it: the same columns as on the wire.
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
 import numpy as np
+import numpy.typing as npt
 
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, Ragged, from_frames, to_frames
 from protocol.dealing import Positions
@@ -75,16 +77,23 @@ class StoredLog(Log):
             )
 
     def offset_at(self, partition: int, time_ns: int) -> int:
-        """Between the first and the last record of a chunk, times lie on a straight line."""
-        with self._folder.reading() as transaction, transaction.cursor(db=self._database) as cursor:
-            found = cursor.set_range(KEY.pack(partition, 0))
-            while found and KEY.unpack(cursor.key())[0] == partition:
-                chunk = self._chunk(cursor)
-                if chunk.last_time_ns >= time_ns:
-                    rows = (row for row in range(chunk.count) if chunk.time_ns(row) >= time_ns)
-                    return chunk.offset + next(rows)
-                found = cursor.next()
-            return self._of(transaction, "end")[partition]
+        """Times ascend in a partition; where a clock was set back, any place that fits may be found."""
+        with self._folder.reading() as transaction:
+            start, end = (self._of(transaction, which)[partition] for which in ("start", "end"))
+
+            def time_at(offset: int) -> int:
+                return next(self._parts(transaction, partition, offset, offset + 1)).first_time_ns
+
+            return start + bisect_left(range(start, end), time_ns, key=time_at)
+
+    def times_ns(self, partition: int, offset: int, end: int) -> npt.NDArray[np.int64]:
+        """Event times of the records from `offset` on and before `end`, [records], in nanoseconds since 1970.
+
+        As they were written: what `read` brings together has lost all but the first and the last.
+        """
+        with self._folder.reading() as transaction:
+            parts = self._parts(transaction, partition, offset, end)
+            return np.array([part.time_ns(row) for part in parts for row in range(part.count)], np.int64)
 
     def chunks(self) -> Iterator[Chunk]:
         """Everything that is kept, by partition and offset, in memory of its own; there may be gaps."""

@@ -39,6 +39,11 @@ def moment_ns(value: Any) -> int:
     return int(value)
 
 
+def moment_or_none(value: Any) -> int | None:
+    """An event time, or nothing."""
+    return None if value is None else moment_ns(value)
+
+
 def text(value: Any, most: int = MAX_TEXT_LENGTH) -> str:
     """A text of at most `most` characters."""
     if not isinstance(value, str):

@@ -28,6 +28,7 @@ from protocol.values import MAX_NUMBER
 from tests.protocol.drawn_columns import chunks, schemas
 
 numbers = st.integers(0, MAX_NUMBER)
+moments = st.integers(-MAX_NUMBER, MAX_NUMBER)
 split_names = st.from_regex(SPLIT_NAME, fullmatch=True).filter(lambda name: len(name) <= 20)
 texts = st.text(max_size=20)
 positions = st.dictionaries(st.integers(0, MAX_PARTITIONS - 1), numbers, max_size=5)
@@ -68,7 +69,7 @@ def chunk_messages(draw: st.DrawFn) -> ChunkMessage:
 
 
 REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
-    Describe: st.builds(Describe, request=numbers, split=texts),
+    Describe: st.builds(Describe, request=numbers, split=texts, time_ns=st.none() | moments),
     Subscribe: st.builds(
         Subscribe,
         session=numbers,
@@ -96,6 +97,7 @@ REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
         uptime_s=seconds,
         refused=numbers,
         groups=st.lists(groups, max_size=3).map(tuple),
+        at=st.none() | positions,
     ),
     Welcome: st.builds(Welcome, session=numbers, info=infos, log_end=positions),
     ChunkMessage: chunk_messages(),

@@ -36,6 +36,7 @@ KINDS: dict[Any, str] = {
     StreamInfo: "info",
     tuple[GroupState, ...]: "groups",
 }
+MOMENTS: dict[Any, str] = {values.moment_ns: "moment", values.moment_or_none: "moment or nil"}
 
 
 # --- golden bytes -------------------------------------------------------------------------------------------------
@@ -90,7 +91,7 @@ def described(kind: type[Any]) -> dict[str, str]:
     rows = {}
     for each in fields(kind):
         if each.metadata.get("wire", True):
-            word = "moment" if each.metadata.get("read") is values.moment_ns else KINDS[each.type]
+            word = MOMENTS.get(each.metadata.get("read"), KINDS[each.type])
             rows[each.name] = word if each.default is MISSING else f"{word}, optional"
     return rows
 

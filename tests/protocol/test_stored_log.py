@@ -79,7 +79,8 @@ def test_what_was_put_is_read_whole_and_in_part(folder: Path) -> None:
         assert (part.offset, part.count, part.first_time_ns, part.last_time_ns) == (6, 1, 200, 200)
         assert isinstance(part.columns["id"], np.ndarray)
         assert part.columns["id"].tolist() == [8]
-        assert log.offset_at(1, 201) == 7
+        assert [log.offset_at(1, time_ns) for time_ns in (0, 100, 101, 201, 300, 301)] == [5, 5, 6, 7, 7, 8]
+        assert log.times_ns(1, 6, 8).tolist() == [200, 300]
         empty = StoredLog(opened, "test")
         assert (empty.begun, empty.ended, empty.log_end()) == (False, False, {0: 0, 1: 0})
 
