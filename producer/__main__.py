@@ -15,6 +15,8 @@ from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
 from producer.feed import Feed
 from producer.pace import Pace
+from producer.replay import ReplaySettings, replayed
+from producer.replayed_log import ReplayedLog
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.status import StatusLine
@@ -95,6 +97,10 @@ def build_parser(arguments: Sequence[str]) -> tuple[ArgumentParser, type[Any]]:
     text = "listen without keys where other machines can reach it"
     parser.add_argument("--insecure", action="store_true", help=text)
     parser.add_class_arguments(BadRecordSettings, None)
+    recorded = parser.add_argument_group("A recording in place of a source")
+    recorded.add_class_arguments(ReplaySettings, None, as_group=False, skip={"loop"})
+    text = "begin again at the end, for ever: a stream of its own, whose positions go on growing"
+    recorded.add_argument("--loop", action="store_true", help=text)
     kept = parser.add_argument_group("How much a live stream keeps, and what happens when that is full")
     kept.add_class_arguments(LogSettings, "log", as_group=False)
     return parser, source
@@ -107,6 +113,14 @@ def main(arguments: Sequence[str]) -> int:
     parser, source = build_parser(arguments)
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
+    replay = settings_of(ReplaySettings, config)
+    if replay.replay:
+        _check_replay(arguments, settings, replay)
+        _allow_connections()
+        _serve(replayed(replay), None, settings, BadRecords(BadRecordSettings()))
+        return 0
+    if replay != ReplaySettings():
+        raise UsageError("--pace, --start, --end, --partition and --loop are of a recording: give --replay DIR as well")
     if settings.until == "committed" and settings.passes == 0 and not _live(source):
         raise UsageError("--until committed needs an end: give --passes N")
     if _live(source) and (settings.passes or settings.sizes):
@@ -125,6 +139,23 @@ def main(arguments: Sequence[str]) -> int:
     made = parser.make(config)
     bad_records = BadRecords(bad)
     logs, feed = _logs(made.source, settings, log, bad_records)
+    _serve(logs, feed, settings, bad_records)
+    return 0
+
+
+def _check_replay(arguments: Sequence[str], settings: ProducerSettings, replay: ReplaySettings) -> None:
+    plain = ProducerSettings()
+    ours = ("partitions", "rate", "passes", "seed", "validation", "splits")
+    if class_path_in(arguments, "source") or any(getattr(settings, name) != getattr(plain, name) for name in ours):
+        raise UsageError(
+            "--replay serves what was recorded, at its own --pace: leave out --source, --partitions, --rate, --passes, "
+            "--seed, --validation and --splits"
+        )
+    if settings.until == "committed" and replay.loop:
+        raise UsageError("--until committed needs an end: leave out --loop")
+
+
+def _serve(logs: dict[str, Log], feed: Feed | None, settings: ProducerSettings, bad_records: BadRecords) -> None:
     service = Service(logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
     # From here on there is an address to release: a signal waits until the server can be told.
@@ -132,7 +163,6 @@ def main(arguments: Sequence[str]) -> int:
     socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
     server = Server(service, socket)
     _Life(server, feed, settings).live()
-    return 0
 
 
 def _allow_connections() -> None:
@@ -217,6 +247,8 @@ class _Life:
         if info.schema.label is not None and info.schema.label_range is not None:
             low, high = info.schema.label_range
             print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
+        if isinstance(self._service.stream, ReplayedLog):
+            print(f"  replay: {self._service.stream.plan}")
         for name, size in info.splits.items():
             print(f"  split {name}: {size:,} records")
         sys.stdout.flush()
