@@ -57,7 +57,7 @@ class RecordedPart:
         return self._stored.read(*self._place(number), min(most, self.end - number))
 
     def times_ns(self, number: int) -> npt.NDArray[np.int64]:
-        """Event times from this record on, as far as its stripe and the part reach, [records], nanoseconds since 1970."""
+        """Event times from this record on, as far as its stripe and the part reach, [records], in nanoseconds."""
         partition, offset = self._place(number)
         end = min(self.info.dealing.stripe_end(offset), offset + self.end - number)
         return self._stored.times_ns(partition, offset, end)

@@ -238,12 +238,14 @@ def _record_options(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=str, help="where the recording goes, or goes on")
     text = "how many records the recording is to have; 0: until the stream ends"
     parser.add_argument("--records", metavar="N", type=int, default=0, help=text)
+    text = "compress a new recording, which needs the package zstandard to be read, too"
+    parser.add_argument("--zstd", action="store_true", help=text)
 
 
 def _record(reader: Reader, options: Any, console: Console) -> int:
     if options.records < 0:
         raise UsageError("--records is 0 or more")
-    with LogFolder(Path(options.folder).expanduser(), write=True) as folder:
+    with LogFolder(Path(options.folder).expanduser(), write=True, zstd=options.zstd) as folder:
         recording = Recording(reader, folder, timeout_s=options.timeout)
         recording.record_splits()
         said_s = time.monotonic()

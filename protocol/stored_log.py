@@ -1,13 +1,14 @@
 """One log in a folder: chunks by (partition, offset), each a value, and where the log starts and ends.
 
 A value is a msgpack list (count, event times of the first and the last record, bytes of each frame), its length as two
-bytes before it, and the frames behind it: the same columns as on the wire.
+bytes before it, and the frames behind it: the same columns as on the wire, in a compressed folder as one zstd frame.
 """
 
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import msgpack
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, Ragged, from_frames, to_frames
 from protocol.dealing import Positions
-from protocol.errors import BeyondLogEnd, RecordsLost, UsageError
+from protocol.errors import BeyondLogEnd, PeerError, RecordsLost, StreamError, UsageError
 from protocol.log import Log
 from protocol.log_folder import LogFolder, Transaction
 from protocol.schema import Schema
@@ -82,7 +83,9 @@ class StoredLog(Log):
             start, end = (self._of(transaction, which)[partition] for which in ("start", "end"))
 
             def time_at(offset: int) -> int:
-                return next(self._parts(transaction, partition, offset, offset + 1)).first_time_ns
+                for part in self._parts(transaction, partition, offset, offset + 1):
+                    return part.first_time_ns
+                raise StreamError(f"{self._folder.path} is damaged: partition {partition} has no offset {offset}")
 
             return start + bisect_left(range(start, end), time_ns, key=time_at)
 
@@ -109,6 +112,8 @@ class StoredLog(Log):
         frames = to_frames(self.info.schema, chunk.columns)
         sizes = [memoryview(frame).nbytes for frame in frames]
         head = msgpack.packb([chunk.count, chunk.first_time_ns, chunk.last_time_ns, *sizes])
+        if self._folder.zstd is not None:
+            frames = [self._folder.zstd.pack(b"".join(frames))]
         key, value = KEY.pack(chunk.partition, chunk.offset), b"".join([HEAD.pack(len(head)), head, *frames])
         transaction.put(key, value, db=self._database)
 
@@ -155,19 +160,24 @@ class StoredLog(Log):
 
     def _chunk(self, cursor: Any) -> Chunk:
         (partition, offset), value = KEY.unpack(cursor.key()), memoryview(cursor.value())
-        at = HEAD.size + HEAD.unpack_from(value)[0]
-        count, first_time_ns, last_time_ns, *sizes = msgpack.unpackb(value[HEAD.size : at])
-        frames = []
-        for size in sizes:
-            frames.append(value[at : at + size])
-            at += size
-        return Chunk(
-            partition=partition,
-            offset=offset,
-            columns=from_frames(self.info.schema, count, frames, MAX_CHUNK_BYTES),
-            first_time_ns=first_time_ns,
-            last_time_ns=last_time_ns,
-        )
+        try:
+            at = HEAD.size + HEAD.unpack_from(value)[0]
+            count, first_time_ns, last_time_ns, *sizes = msgpack.unpackb(value[HEAD.size : at])
+            body = value[at:]
+            if self._folder.zstd is not None:
+                body = memoryview(self._folder.zstd.unpack(body, sum(sizes)))
+            ends = list(accumulate(sizes, initial=0))
+            frames = [body[begin:end] for begin, end in pairwise(ends)]
+            return Chunk(
+                partition=partition,
+                offset=offset,
+                columns=from_frames(self.info.schema, count, frames, MAX_CHUNK_BYTES),
+                first_time_ns=first_time_ns,
+                last_time_ns=last_time_ns,
+            )
+        except (struct.error, ValueError, TypeError, msgpack.UnpackException, PeerError) as error:
+            place = f"partition {partition} from offset {offset} on"
+            raise StreamError(f"{self._folder.path} is damaged: {place} cannot be read ({error})") from error
 
 
 def _joined(schema: Schema, parts: Sequence[Columns]) -> dict[str, Column]:
