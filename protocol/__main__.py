@@ -16,14 +16,17 @@ from rich.live import Live
 from protocol import show
 from protocol.beginning import EARLIEST, Beginning
 from protocol.command_line import ArgumentParser, run
-from protocol.contact_sheet import save_png, sheet_of
+from protocol.contact_sheet import contact_sheet, pictures_in, save_png
+from protocol.drawn_pictures import drawn
 from protocol.errors import AccessDenied, StreamTimeout, UsageError
+from protocol.field_summary import summary
 from protocol.keygen import make_keys
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM, Description
 from protocol.open_reader import open_reader
 from protocol.peek import Wanted, next_records, pictures_of, table
 from protocol.reader import Reader
+from protocol.record_lines import record_lines
 from protocol.recording import Recording
 from protocol.subscription import ReaderSettings
 
@@ -48,8 +51,9 @@ what it has committed, until it commits more or is dropped.
 
   python -m protocol groups tcp://127.0.0.1:5555
   python -m protocol groups tcp://127.0.0.1:5555 --drop default-1a2b3c4d"""
-PEEK = """The next records of a stream, as a table or (--image) as a contact sheet of its pictures with their labels.
-It joins no group: no training run sees fewer records because somebody looked.
+PEEK = """The next records of a stream: a table, with the range of each field and how often each class comes; JSON
+lines (--json); or (--image) a contact sheet of its pictures with their labels. It joins no group: no training run sees
+fewer records because somebody looked.
 
   python -m protocol peek tcp://127.0.0.1:5555
   python -m protocol peek tcp://127.0.0.1:5555 --records 20 --since 10m
@@ -193,7 +197,8 @@ def _groups(reader: Reader, options: Any, console: Console) -> int:
 
 def _peek_options(parser: ArgumentParser) -> None:
     parser.add_argument("--records", metavar="N", type=int, default=8, help="how many records the table shows")
-    text = "save a contact sheet of so many pictures instead"
+    parser.add_argument("--json", action="store_true", help="print one JSON object a record")
+    text = "save a contact sheet of so many pictures instead, and show it on a terminal"
     parser.add_argument("--image", metavar="N", type=int | None, default=None, help=text)
     parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
     text = "earliest: what the log still holds; latest: what comes next; or from a time (2026-11-26T07:30, 10m ago) on"
@@ -214,11 +219,19 @@ def _peek(reader: Reader, options: Any, console: Console) -> int:
     count = sum(chunk.count for chunk in chunks)
     if not count:
         raise UsageError(_nothing_came(said, wanted))
+    schema = said.info.schema
+    if options.json:
+        for line in record_lines(schema, chunks):
+            print(line)
+        return 0
     if options.image:
-        save_png(sheet_of(said.info.schema, pictures_of(said.info.schema, chunks)), Path(options.out))
+        pictures, labels = pictures_in(schema, pictures_of(schema, chunks))
+        save_png(contact_sheet(pictures, labels), Path(options.out))
+        if console.is_terminal:
+            console.print(drawn(pictures, labels, console.width))
         print(f"{count} pictures are in {options.out}")
     else:
-        console.print(table(said.info.schema, chunks))
+        console.print(table(schema, chunks), "", summary(schema, chunks), sep="\n")
     if count < wanted.count:
         print(f"only {count} of {wanted.count} records: {'the end' if said.ended else 'no more came in time'}")
     return 0

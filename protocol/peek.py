@@ -15,7 +15,7 @@ from protocol.errors import RecordsLost, UsageError
 from protocol.messages import STREAM, Description
 from protocol.reader import Reader
 from protocol.schema import Field, Schema
-from protocol.show import columns, plain, shape
+from protocol.show import class_name, columns, plain, shape, text_of
 from protocol.subscription import Subscription
 
 TEXT_LIMIT = 200
@@ -94,20 +94,17 @@ def _cell(schema: Schema, field: Field, chunk: Chunk, row: int) -> str:
     value = column[row]
     if field.shape:
         return _summary(value)
-    if field.name == schema.label and value.dtype.kind in "iu" and 0 <= value < len(schema.class_names):
-        return f"{value} {plain(schema.class_names[int(value)])}"
+    if field.name == schema.label and value.dtype.kind in "iu":
+        return class_name(schema, int(value))
     return str(value.item())
 
 
 def _array_or_text(values: npt.NDArray[Any]) -> str:
-    if values.dtype == np.uint8 and values.ndim == 1:
-        try:
-            text = plain(values.tobytes().decode())
-        except UnicodeDecodeError:
-            pass
-        else:
-            return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
-    return f"{list(values.shape)} {_summary(values)}"
+    text = text_of(values)
+    if text is None:
+        return f"{list(values.shape)} {_summary(values)}"
+    shown = plain(text)
+    return shown if len(shown) <= TEXT_LIMIT else shown[: TEXT_LIMIT - 1] + "…"
 
 
 def _summary(values: npt.NDArray[Any]) -> str:

@@ -128,6 +128,13 @@ def test_peek_shows_the_next_records_in_stream_order(url: str, shown_of: "Show")
     assert [(int(row[0]), int(row[1])) for row in shown] == [Dealing(3, STRIPE).locate(n) for n in range(10)]
 
 
+def test_peek_gives_programs_a_line_of_json_a_record(url: str, shown_of: "Show") -> None:
+    lines = [json.loads(line) for line in shown_of("peek", url, "--records", "3", "--json").splitlines()]
+    assert [(line["offset"], line["fields"]["id"], line["fields"]["label"]) for line in lines] == [
+        (0, 0, 0), (1, 1, 1), (2, 2, 2)
+    ]
+
+
 def test_peek_shows_what_came_since_a_time(log: MemoryLog, url: str, shown_of: "Show") -> None:
     log.append_columns(pictures(2, first=RECORDS), times_ns=4 * 10**18)
     assert [int(row[2]) for row in rows(shown_of("peek", url, "--since", "2096-10-01", "--records", "2"))] == [
