@@ -13,6 +13,7 @@ from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.computed_log import ComputedLog, split_log, stripe_of
 from producer.dataset_source import source_from
+from producer.exposed import families
 from producer.feed import Feed
 from producer.pace import Pace
 from producer.replay import ReplaySettings, replayed
@@ -24,11 +25,13 @@ from protocol.class_path import add_class, class_path_in, import_class, say_clas
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
+from protocol.exposition import Exposition
 from protocol.log import Log
 from protocol.messages import STREAM
 from protocol.server_socket import ServerSocket
 
 VALIDATION = "validation"
+PAGE_EVERY_S = 1.0
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
 
 DESCRIPTION = """Serve a stream over ZeroMQ.
@@ -70,6 +73,8 @@ class ProducerSettings:
     """committed: end once the stream has ended and every group has committed all of it"""
     status_every_s: float = 10.0
     """seconds between two status lines; 0: none"""
+    metrics: str = ""
+    """serve metrics for Prometheus at http://[HOST]:PORT/metrics, such as :9100; without HOST for this machine alone"""
 
     def __post_init__(self) -> None:
         if min(self.rate, self.passes, self.validation, self.status_every_s) < 0:
@@ -160,9 +165,10 @@ def _serve(logs: dict[str, Log], feed: Feed | None, settings: ProducerSettings, 
     service.bad_records = bad_records
     # From here on there is an address to release: a signal waits until the server can be told.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    page = Exposition(settings.metrics) if settings.metrics else None
     socket = ServerSocket(settings.bind, keys=settings.keys, insecure=settings.insecure)
     server = Server(service, socket)
-    _Life(server, feed, settings).live()
+    _Life(server, feed, settings, page).live()
 
 
 def _allow_connections() -> None:
@@ -196,10 +202,12 @@ def _logs(
 class _Life:
     """One life of the producer, from the first line on the screen to the last."""
 
-    def __init__(self, server: Server, feed: Feed | None, settings: ProducerSettings) -> None:
+    def __init__(self, server: Server, feed: Feed | None, settings: ProducerSettings, page: Exposition | None) -> None:
         self._server, self._feed, self._settings = server, feed, settings
         self._service = server.service
         self._status = StatusLine(settings.status_every_s, time.monotonic())
+        self._page = page
+        self._page_due_s = 0.0
         self._stopped_by = ""
 
     def live(self) -> None:
@@ -217,6 +225,8 @@ class _Life:
                 print(f"stopped by {self._stopped_by}; trainers wait for the next life", flush=True)
         finally:
             self._server.close()
+            if self._page is not None:
+                self._page.close()
             for log in self._service.logs.values():
                 log.close()
 
@@ -230,6 +240,9 @@ class _Life:
             raise self._feed.error
         if self._settings.status_every_s > 0 and self._status.due(now_s):
             self._say_status(now_s)
+        if self._page is not None and now_s >= self._page_due_s:
+            self._page_due_s = now_s + PAGE_EVERY_S
+            self._page.show(families(self._service, now_s))
         if self._settings.until == "committed" and self._done():
             print("the stream was committed to its end", flush=True)
             self._server.stop()
@@ -249,6 +262,8 @@ class _Life:
             print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
         if isinstance(self._service.stream, ReplayedLog):
             print(f"  replay: {self._service.stream.plan}")
+        if self._page is not None:
+            print(f"  metrics: http://{self._page.address}/metrics")
         for name, size in info.splits.items():
             print(f"  split {name}: {size:,} records")
         sys.stdout.flush()

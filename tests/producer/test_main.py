@@ -97,6 +97,7 @@ CAMERA = ("--source", "sources.Camera")
         (["--until", "later"], r"--until: later is none of 'stopped', 'committed' .*--help"),
         (["--partitions", "0"], r"--partitions: .*1 to 4096"),
         (["--rate", "-1"], r"--rate.* 0 or more"),
+        (["--metrics", "here", *PICTURES], r"'here' is no place for metrics: use \[HOST\]:PORT"),
         (["--replay", "nowhere"], r"nowhere holds no log: give the folder of a recording"),
         (["--replay", "nowhere", *CAMERA], r"--replay serves what was recorded, at its own --pace: leave out --source"),
         (["--replay", "nowhere", "--rate", "5"], r"--replay serves .* leave out .*--rate"),

@@ -131,7 +131,9 @@ def test_peek_shows_the_next_records_in_stream_order(url: str, shown_of: "Show")
 def test_peek_gives_programs_a_line_of_json_a_record(url: str, shown_of: "Show") -> None:
     lines = [json.loads(line) for line in shown_of("peek", url, "--records", "3", "--json").splitlines()]
     assert [(line["offset"], line["fields"]["id"], line["fields"]["label"]) for line in lines] == [
-        (0, 0, 0), (1, 1, 1), (2, 2, 2)
+        (0, 0, 0),
+        (1, 1, 1),
+        (2, 2, 2),
     ]
 
 

@@ -153,6 +153,8 @@ def step(run_dir: Path, samples: int) -> Path:
         (["train", "--seed", "-1"], r"--seed is from 0 to"),
         (["train", "--keep", "0"], r"keep 0 checkpoints: at least 1"),
         (["train", "--early_stop", "-1"], r"early_stop -1: give"),
+        (["train", "--metrics", ":9100"], r"for Prometheus give --prometheus \[HOST\]:PORT"),
+        (["train", "--prometheus", "here"], r"'here' is no place for metrics"),
         (["train", "--start", "middle"], r"'middle' is no start: give earliest, latest, a time"),
         (["train", "--device", "tpu"], r"'tpu' names no device: give auto, cpu"),
         (["train", "--stream", "somewhere"], r"'somewhere' is no stream: use tcp://HOST:PORT"),
