@@ -24,6 +24,7 @@ from protocol.keygen import make_keys
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM, Description
 from protocol.open_reader import open_reader
+from protocol.parquet_command import from_parquet, from_parser, to_parquet, to_parser
 from protocol.peek import Wanted, next_records, pictures_of, table
 from protocol.reader import Reader
 from protocol.record_lines import record_lines
@@ -79,8 +80,8 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, connect, obey."""
     config = _parser().parse_args(list(arguments))
     options = config[config.subcommand]
-    if config.subcommand == "keygen":
-        print("\n".join(make_keys(Path(options.folder), options.names, options.rights)))
+    if config.subcommand in OFFLINE:
+        print(OFFLINE[config.subcommand].obey(options))
         return 0
     if not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout:g}: give a number of seconds above 0")
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> ArgumentParser:
-    usage = "python -m protocol info|lag|groups|peek|record URL [options], or keygen DIR"
+    usage = "python -m protocol info|lag|groups|peek|record URL [options], or keygen|to-parquet|from-parquet [options]"
     parser = ArgumentParser(prog="python -m protocol", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     for name, command in COMMANDS.items():
@@ -110,7 +111,8 @@ def _parser() -> ArgumentParser:
         text = "folder of this client's keys, where the producer has some (keygen makes them)"
         own.add_argument("--keys", metavar="DIR", type=str, default="", help=text)
         commands.add_subcommand(name, own, help=command.summary)
-    commands.add_subcommand("keygen", _keygen_parser(), help="make keys for a producer and its clients")
+    for name, offline in OFFLINE.items():
+        commands.add_subcommand(name, offline.parser(), help=offline.summary)
     return parser
 
 
@@ -123,6 +125,10 @@ def _keygen_parser() -> ArgumentParser:
     text = "what they may do: read, commit, or read,commit, which training needs"
     parser.add_argument("--rights", type=str, default="read,commit", help=text)
     return parser
+
+
+def _keygen(options: Any) -> str:
+    return "\n".join(make_keys(Path(options.folder), options.names, options.rights))
 
 
 # --- info --------------------------------------------------------------------------------------------------------
@@ -287,6 +293,22 @@ COMMANDS: Mapping[str, Command] = {
     "groups": Command("the training runs; forget one", GROUPS, _groups_options, _groups),
     "record": Command("keep the stream in a folder", RECORD, _record_options, _record),
     "peek": Command("the next records, or a contact sheet of them", PEEK, _peek_options, _peek),
+}
+
+
+@dataclass(frozen=True)
+class Offline:
+    """What is done without a stream: what help says of it, its command line, and the doing, which returns a text."""
+
+    summary: str
+    parser: Callable[[], ArgumentParser]
+    obey: Callable[[Any], str]
+
+
+OFFLINE: Mapping[str, Offline] = {
+    "keygen": Offline("make keys for a producer and its clients", _keygen_parser, _keygen),
+    "to-parquet": Offline("write a recording as Parquet", to_parser, to_parquet),
+    "from-parquet": Offline("make a recording of a Parquet file", from_parser, from_parquet),
 }
 
 if __name__ == "__main__":

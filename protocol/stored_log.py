@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, Ragged, from_frames, to_frames
-from protocol.dealing import Positions
+from protocol.dealing import Positions, Turns
 from protocol.errors import BeyondLogEnd, PeerError, RecordsLost, StreamError, UsageError
 from protocol.log import Log
 from protocol.log_folder import LogFolder, Transaction
@@ -97,6 +97,14 @@ class StoredLog(Log):
         with self._folder.reading() as transaction:
             parts = self._parts(transaction, partition, offset, end)
             return np.array([part.time_ns(row) for part in parts for row in range(part.count)], np.int64)
+
+    def in_order(self) -> Iterator[Chunk]:
+        """Everything that there is now, in stream order, in memory of its own."""
+        turns, end = Turns(self.info.dealing, self.log_start()), self.log_end()
+        while left := end[turns.partition] - turns.positions[turns.partition]:
+            chunk = self.read(turns.partition, turns.positions[turns.partition], left)
+            yield chunk
+            turns.move(chunk.count)
 
     def chunks(self) -> Iterator[Chunk]:
         """Everything that is kept, by partition and offset, in memory of its own; there may be gaps."""
