@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from producer.service import Service
 from protocol.dealing import Positions, distance
-from protocol.exposition import Family
+from protocol.exposition import Family, Values
 
 
 def families(service: Service, now_s: float) -> Sequence[Family]:
@@ -12,11 +12,11 @@ def families(service: Service, now_s: float) -> Sequence[Family]:
     start, end, groups = service.stream.log_start(), service.stream.log_end(), service.group_states(now_s)
 
     def of_groups(name: str, text: str, values: Sequence[float]) -> Family:
-        by_name = {(group.name,): value for group, value in zip(groups, values, strict=True)}
+        by_name: Values = {(group.name,): value for group, value in zip(groups, values, strict=True)}
         return Family("gauge", f"headrace_group_{name}", text, by_name, ("group",))
 
     def of_partitions(which: str, text: str, positions: Positions) -> Family:
-        by_number = {(str(partition),): float(offset) for partition, offset in positions.items()}
+        by_number: Values = {(str(partition),): float(offset) for partition, offset in positions.items()}
         return Family("gauge", f"headrace_log_{which}_offset", text, by_number, ("partition",))
 
     return (

@@ -46,8 +46,8 @@ def replayed(settings: ReplaySettings) -> dict[str, Log]:
         part.cut(part.first if first is None else first, part.end if end is None else end)
         if not part.records:
             raise UsageError(f"{settings.replay} has no record to replay from --start to --end: {there}")
-        stream = ReplayedLog(part, pace=settings.pace, loop=settings.loop)
-        return {STREAM: stream} | {split: ReplayedLog(RecordedPart(folder, split)) for split in stream.info.splits}
+        logs: dict[str, Log] = {split: ReplayedLog(RecordedPart(folder, split)) for split in part.info.splits}
+        return logs | {STREAM: ReplayedLog(part, pace=settings.pace, loop=settings.loop)}
     except BaseException:
         folder.close()
         raise

@@ -1,7 +1,7 @@
 """A recording as a log: its log end moves as it did when the records were made, faster, slower, or at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -94,7 +94,7 @@ class ReplayedLog(Log):
         number = turn * self._part.records + self._part.number_at(time_ns - turn * self._period_ns)
         return self._dealing.ends(min(number - self._part.first + self._first, self._end()))
 
-    def reach(self, positions: Positions) -> None:
+    def reach(self, positions: Mapping[int, int]) -> None:
         """What readers have had is released, and the rest follows from now on."""
         last = max((self._dealing.record(p, offset - 1) for p, offset in positions.items() if offset > 0), default=-1)
         if self._reached <= last < self._records:

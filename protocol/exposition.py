@@ -10,17 +10,22 @@ from typing import Any, Literal, Self
 from protocol.errors import UsageError
 
 HOST = "127.0.0.1"
+MAX_PORT = 65535
 EXAMPLE = "use [HOST]:PORT, for example :9100 (of this machine alone) or 0.0.0.0:9100"
+
+
+#: By label, `{(): 3.0}` where there is none.
+Values = Mapping[tuple[str, ...], float]
 
 
 @dataclass(frozen=True)
 class Family:
-    """One metric: its name without `_total`, what it is, and its values by label (`{(): 3.0}` where it has none)."""
+    """One metric: its name without `_total`, what it is, and its values."""
 
     kind: Literal["counter", "gauge"]
     name: str
     text: str
-    values: Mapping[tuple[str, ...], float]
+    values: Values
     labels: tuple[str, ...] = ()
 
     @classmethod
@@ -42,9 +47,7 @@ class Exposition:
     """
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        if not port.isdecimal() or int(port) > 65535:
-            raise UsageError(f"{address!r} is no place for metrics: {EXAMPLE}")
+        host, port = place(address)
         try:
             import prometheus_client
             from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -54,11 +57,10 @@ class Exposition:
         self._kinds: Mapping[str, Any] = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
         registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
-        registry.register(self)  # type: ignore[arg-type]  (anything that has `collect` is a collector)
+        # Whatever has `collect` is a collector; its class can be imported only where the package is.
+        registry.register(self)  # type: ignore[arg-type]
         try:
-            self._server, self._thread = prometheus_client.start_http_server(
-                int(port), host.strip("[]") or HOST, registry
-            )
+            self._server, self._thread = prometheus_client.start_http_server(port, host, registry)
         except OSError as error:
             raise UsageError(f"metrics cannot be served at {address} ({error.strerror}): {EXAMPLE}") from error
         self.address = "{}:{}".format(*self._server.server_address[:2])
@@ -84,3 +86,11 @@ class Exposition:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def place(address: str) -> tuple[str, int]:
+    """Host and port of [HOST]:PORT; raises `UsageError`."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > MAX_PORT:
+        raise UsageError(f"{address!r} is no place for metrics: {EXAMPLE}")
+    return host.strip("[]") or HOST, int(port)

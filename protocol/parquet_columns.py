@@ -4,7 +4,7 @@ A field of fixed shape becomes lists of fixed size within each other, a ragged o
 `binary`. Parquet knows no complex numbers: they have one dimension more, of two floats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from protocol.chunk import Column, Ragged
 from protocol.errors import UsageError
 from protocol.schema import DTYPES, Field
 
-COMPLEX = {"complex64": np.dtype("<f4"), "complex128": np.dtype("<f8")}
+COMPLEX: Mapping[str, np.dtype[Any]] = {"complex64": np.dtype("<f4"), "complex128": np.dtype("<f8")}
 
 
 def arrow_type(field: Field) -> pa.DataType:
@@ -56,9 +56,7 @@ def from_arrow(field: Field, array: pa.Array) -> Column:
 
 def field_of(name: str, kind: pa.DataType) -> Field:
     """The field that a column of another program's is; raises `UsageError` where it is none."""
-    if any(check(kind) for check in (pa.types.is_binary, pa.types.is_large_binary)):
-        return Field(name, "uint8", (None,))
-    if any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string)):
+    if any(kind == each for each in (pa.binary(), pa.large_binary(), pa.string(), pa.large_string())):
         return Field(name, "uint8", (None,))
     if pa.types.is_fixed_size_binary(kind):
         return Field(name, "uint8", (kind.byte_width,))
@@ -67,10 +65,11 @@ def field_of(name: str, kind: pa.DataType) -> Field:
     while pa.types.is_fixed_size_list(leaf) or (not shape and _is_list(leaf)):
         shape.append(leaf.list_size if pa.types.is_fixed_size_list(leaf) else None)
         leaf = leaf.value_type
-    if str(_numpy_name(leaf)) not in DTYPES:
+    dtype = _numpy_name(leaf)
+    if dtype not in DTYPES:
         mend = "cast it to numbers, text, bytes or lists of one size within each other, or leave it out (--columns)"
         raise UsageError(f"column {name!r} is {kind}, which no record holds: {mend}")
-    return Field(name, str(_numpy_name(leaf)), tuple(shape))
+    return Field(name, dtype, tuple(shape))
 
 
 def _is_bytes(field: Field) -> bool:
@@ -81,10 +80,11 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _numpy_name(kind: pa.DataType) -> str | None:
+def _numpy_name(kind: pa.DataType) -> str:
+    """The dtype of numbers; "" of anything else."""
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return None
-    return np.dtype(kind.to_pandas_dtype()).name
+        return ""
+    return str(np.dtype(kind.to_pandas_dtype()).name)
 
 
 def _sizes(field: Field) -> Sequence[int]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from torch import Tensor, nn
 
-from protocol.exposition import Exposition
+from protocol.exposition import Exposition, place
 from trainer.batch import Batch
 from trainer.confusion import Confusion
 from trainer.details import Details
@@ -43,6 +43,10 @@ class TelemetrySettings:
     """Whether to write TensorBoard's event files, into the run directory's `tensorboard`."""
     prometheus: str = ""
     """serve metrics for Prometheus at http://[HOST]:PORT/metrics, such as :9101; without HOST for this machine alone"""
+
+    def __post_init__(self) -> None:
+        if self.prometheus:
+            place(self.prometheus)
 
 
 def open_telemetry(run_dir: Path, settings: TelemetrySettings) -> "Telemetry":

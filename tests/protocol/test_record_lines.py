@@ -3,7 +3,7 @@ import json
 import numpy as np
 from hypothesis import given
 
-from protocol.chunk import Chunk, Ragged
+from protocol.chunk import Chunk, Columns, Ragged
 from protocol.record_lines import record_lines
 from protocol.schema import Field, Schema
 from tests.protocol.drawn_columns import chunks
@@ -19,7 +19,7 @@ def test_a_record_is_a_line_with_its_place_its_time_and_its_fields() -> None:
             Field("tokens", "int8", (None,)),
         )
     )
-    columns = {
+    columns: Columns = {
         "x": np.array([[0.5, np.nan], [np.inf, 2]], np.float32),
         "z": np.array([1 + 2j, 0], np.complex64),
         "on": np.array([True, False]),
