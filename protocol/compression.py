@@ -14,10 +14,10 @@ class Zstd:
         except ImportError as error:
             raise UsageError("a compressed recording needs zstandard: pip install 'headrace[zstd]'") from error
         self._package: Any = zstandard
-        self._packer, self._unpacker = zstandard.ZstdCompressor(), zstandard.ZstdDecompressor()
+        self._packer, self._unpacker = zstandard.ZstdCompressor(write_checksum=True), zstandard.ZstdDecompressor()
 
     def pack(self, data: bytes) -> bytes:
-        """One zstd frame, which tells its content's size."""
+        """One zstd frame, which tells its content's size and checks it."""
         return bytes(self._packer.compress(data))
 
     def unpack(self, packed: bytes | memoryview, nbytes: int) -> bytes:

@@ -58,7 +58,7 @@ class Exposition:
         registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         # Whatever has `collect` is a collector; its class can be imported only where the package is.
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         try:
             self._server, self._thread = prometheus_client.start_http_server(port, host, registry)
         except OSError as error:

@@ -177,10 +177,15 @@ def test_a_folder_says_itself_whether_it_is_compressed(tmp_path: Path, monkeypat
     for write in (True, False):
         with LogFolder(tmp_path / "packed", write=write) as folder:
             assert folder.zstd is not None
-    with lmdb.open(str(tmp_path / "packed"), max_dbs=8) as environment, environment.begin() as transaction:
+    with lmdb.open(str(tmp_path / "packed"), max_dbs=8) as environment, environment.begin(write=True) as transaction:
         assert transaction.get(b"format", db=environment.open_db(b"about", txn=transaction)) == b"headrace log 1 zstd"
-        (value,) = (value for _, value in transaction.cursor(db=environment.open_db(b"records ", txn=transaction)))
+        cursor = transaction.cursor(db=environment.open_db(b"records ", txn=transaction))
+        cursor.first()
+        value = cursor.value()
         assert value[2 + struct.unpack("<H", value[:2])[0] :][:4] == b"\x28\xb5\x2f\xfd"
+        cursor.replace(cursor.key(), value[:-6] + bytes([value[-6] ^ 1]) + value[-5:])
+    with LogFolder(tmp_path / "packed") as folder, pytest.raises(StreamError, match="is damaged: partition 1"):
+        StoredLog(folder, STREAM).read(1, 5, 1)
     LogFolder(tmp_path / "plain", write=True).close()
     with pytest.raises(UsageError, match="was begun without zstd: go on without it"):
         LogFolder(tmp_path / "plain", write=True, zstd=True)
