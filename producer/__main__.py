@@ -38,12 +38,14 @@ DESCRIPTION = """Serve a stream over ZeroMQ.
 
 A dataset (any class with __len__ and __getitem__) is served as a simulated live stream: pass after pass in a seeded
 order, at --rate records a second. Any other iterable of records (mappings of field names to values) is live: it is
-served as it comes, from memory or (--log.path) from a log on disk. Trainers may come and go; each sees every record.
+served as it comes, from memory or (--log.path) from a log on disk. A recording (--replay) is served again, at the pace
+at which it was made. Trainers may come and go; each sees every record.
 
   python -m producer
   python -m producer --rate 0 --passes 6 --until committed --source.root data
   python -m producer --source torchvision.datasets.CIFAR10 --source.root data --validation 0.1
-  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log"""
+  python -m producer --source my_camera.Frames --source.device /dev/video0 --log.path frames.log
+  python -m producer --replay recordings/monday --pace 10"""
 
 
 @dataclass(frozen=True, kw_only=True)

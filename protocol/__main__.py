@@ -13,21 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from protocol import show
-from protocol.beginning import EARLIEST, Beginning
+from protocol import peek_command, show
 from protocol.command_line import ArgumentParser, run
-from protocol.contact_sheet import contact_sheet, pictures_in, save_png
-from protocol.drawn_pictures import drawn
 from protocol.errors import AccessDenied, StreamTimeout, UsageError
-from protocol.field_summary import summary
 from protocol.keygen import make_keys
 from protocol.log_folder import LogFolder
-from protocol.messages import STREAM, Description
 from protocol.open_reader import open_reader
 from protocol.parquet_command import from_parquet, from_parser, to_parquet, to_parser
-from protocol.peek import Wanted, next_records, pictures_of, table
 from protocol.reader import Reader
-from protocol.record_lines import record_lines
 from protocol.recording import Recording
 from protocol.subscription import ReaderSettings
 
@@ -52,13 +45,6 @@ what it has committed, until it commits more or is dropped.
 
   python -m protocol groups tcp://127.0.0.1:5555
   python -m protocol groups tcp://127.0.0.1:5555 --drop default-1a2b3c4d"""
-PEEK = """The next records of a stream: a table, with the range of each field and how often each class comes; JSON
-lines (--json); or (--image) a contact sheet of its pictures with their labels. It joins no group: no training run sees
-fewer records because somebody looked.
-
-  python -m protocol peek tcp://127.0.0.1:5555
-  python -m protocol peek tcp://127.0.0.1:5555 --records 20 --since 10m
-  python -m protocol peek tcp://127.0.0.1:5555 --image 16 --split test --out test.png"""
 RECORD = """Record a stream and its splits into a folder, until it ends, --records are there, or Ctrl-C. The same
 command goes on where it stopped. file://DIR is the recorded stream: it needs no producer, and trains like the live one.
 
@@ -198,58 +184,6 @@ def _groups(reader: Reader, options: Any, console: Console) -> int:
     return 0
 
 
-# --- peek --------------------------------------------------------------------------------------------------------
-
-
-def _peek_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--records", metavar="N", type=int, default=8, help="how many records the table shows")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a record")
-    text = "save a contact sheet of so many pictures instead, and show it on a terminal"
-    parser.add_argument("--image", metavar="N", type=int | None, default=None, help=text)
-    parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
-    text = "earliest: what the log still holds; latest: what comes next; or from a time (2026-11-26T07:30, 10m ago) on"
-    parser.add_argument("--start", "--since", metavar="WHEN", type=str, default="earliest", help=text)
-    parser.add_argument("--split", metavar="NAME", type=str, default=STREAM, help="a split instead of the stream")
-
-
-def _peek(reader: Reader, options: Any, console: Console) -> int:
-    if options.records < 1 or (options.image is not None and options.image < 1):
-        raise UsageError("--records and --image are at least 1")
-    wanted = Wanted(
-        count=options.image or options.records,
-        split=options.split,
-        beginning=Beginning.of(options.start),
-        timeout_s=options.timeout,
-    )
-    said, chunks = next_records(reader, wanted)
-    count = sum(chunk.count for chunk in chunks)
-    if not count:
-        raise UsageError(_nothing_came(said, wanted))
-    schema = said.info.schema
-    if options.json:
-        for line in record_lines(schema, chunks):
-            print(line)
-        return 0
-    if options.image:
-        pictures, labels = pictures_in(schema, pictures_of(schema, chunks))
-        save_png(contact_sheet(pictures, labels), Path(options.out))
-        if console.is_terminal:
-            console.print(drawn(pictures, labels, console.width))
-        print(f"{count} pictures are in {options.out}")
-    else:
-        console.print(table(schema, chunks), "", summary(schema, chunks), sep="\n")
-    if count < wanted.count:
-        print(f"only {count} of {wanted.count} records: {'the end' if said.ended else 'no more came in time'}")
-    return 0
-
-
-def _nothing_came(said: Description, wanted: Wanted) -> str:
-    if said.ended:
-        mend = "" if wanted.beginning == EARLIEST else ", look with --start earliest"
-        return f"nothing follows: the stream has ended{mend}"
-    return f"no record came within {wanted.timeout_s:g} s: wait longer (--timeout), or see whether its source lives"
-
-
 # --- record ------------------------------------------------------------------------------------------------------
 
 
@@ -292,7 +226,12 @@ COMMANDS: Mapping[str, Command] = {
     "lag": Command("how far each training run is behind", LAG, _lag_options, _lag),
     "groups": Command("the training runs; forget one", GROUPS, _groups_options, _groups),
     "record": Command("keep the stream in a folder", RECORD, _record_options, _record),
-    "peek": Command("the next records, or a contact sheet of them", PEEK, _peek_options, _peek),
+    "peek": Command(
+        "the next records, or a contact sheet of them",
+        peek_command.DESCRIPTION,
+        peek_command.add_options,
+        peek_command.peek,
+    ),
 }
 
 
