@@ -121,8 +121,10 @@ def main(arguments: Sequence[str]) -> int:
     config = parser.parse_args(list(arguments))
     settings = settings_of(ProducerSettings, config)
     replay = settings_of(ReplaySettings, config)
+    log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
     if replay.replay:
-        _check_replay(arguments, settings, replay)
+        live = class_path_in(arguments, "source") or (log, bad) != (LogSettings(), BadRecordSettings())
+        _check_replay(replay, settings, live=bool(live))
         _allow_connections()
         _serve(replayed(replay), None, settings, BadRecords(BadRecordSettings()))
         return 0
@@ -134,7 +136,6 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(
             "--passes, --validation and --splits are for datasets: a live source gives its records once, as they come"
         )
-    log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
     if log.path and not _live(source):
         raise UsageError("--log.path is for live sources: a dataset needs no log, it replays for ever")
     if not _live(source) and (bad.on_bad_record != "stop" or bad.reject_nan):
@@ -150,13 +151,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check_replay(arguments: Sequence[str], settings: ProducerSettings, replay: ReplaySettings) -> None:
+def _check_replay(replay: ReplaySettings, settings: ProducerSettings, *, live: bool) -> None:
+    """A recording has its own of all that `live` sources and datasets are told."""
     plain = ProducerSettings()
-    ours = ("partitions", "rate", "passes", "seed", "validation", "splits")
-    if class_path_in(arguments, "source") or any(getattr(settings, name) != getattr(plain, name) for name in ours):
+    told = ("partitions", "rate", "passes", "seed", "validation", "splits")
+    if live or any(getattr(settings, name) != getattr(plain, name) for name in told):
         raise UsageError(
             "--replay serves what was recorded, at its own --pace: leave out --source, --partitions, --rate, --passes, "
-            "--seed, --validation and --splits"
+            "--seed, --validation, --splits, --log and what is said of bad records"
         )
     if settings.until == "committed" and replay.loop:
         raise UsageError("--until committed needs an end: leave out --loop")

@@ -35,6 +35,8 @@ DATA_FILE: Final = "data.mdb"
 WRITER: Final = "writer"
 #: Whoever only looks whether there is a writer holds the lock for a moment.
 LOCK_PATIENCE_S: Final = 2.0
+#: More than the pages that one transaction gives up again: so short may the file of a writer be that was killed.
+GIVEN_UP_BYTES: Final = 16 << 20
 #: Longer than a writer needs between a commit and making the file as long as that says.
 WRITTEN_S: Final = 0.1
 
@@ -74,9 +76,9 @@ class LogFolder:
                 )
             if write:
                 self._environment.reader_check()  # those that were killed while they read
+            self._check_length(tolerated=GIVEN_UP_BYTES if write else 0)
+            if write:
                 self._lengthen()
-            else:
-                self._check_length()
             self._about = self._database(b"about")
             self._groups = self._database(b"groups")
             self._check_format(zstd=zstd)
@@ -189,10 +191,10 @@ class LogFolder:
             file = self.path / DATA_FILE
             os.truncate(file, file.stat().st_size + missing)
 
-    def _check_length(self) -> None:
-        if self._missing_bytes() > 0:
+    def _check_length(self, *, tolerated: int) -> None:
+        if self._missing_bytes() > tolerated:
             time.sleep(WRITTEN_S)  # a writer may be at it
-        if (missing := self._missing_bytes()) > 0:
+        if (missing := self._missing_bytes()) > tolerated:
             raise UsageError(f"{self.path} was cut short by {missing:,} bytes or more: copy it again, or record anew")
 
     def _database(self, name: bytes) -> Database:

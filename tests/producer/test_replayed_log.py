@@ -81,7 +81,7 @@ def part(recording: Path) -> Iterator[RecordedPart]:
     part.close()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     gaps_ns=st.lists(st.integers(-SECOND_NS, 5 * SECOND_NS), min_size=1, max_size=60),
     first=st.integers(0, 30),

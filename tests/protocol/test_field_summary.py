@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -71,6 +71,7 @@ def test_a_bar_is_as_long_as_its_share_to_an_eighth(share: float) -> None:
     assert abs(long - max(1, share * BAR_WIDTH * 8)) <= 0.5
 
 
+@settings(max_examples=25)
 @given(chunks())
 @pytest.mark.filterwarnings("error")
 def test_any_records_can_be_summed_up(drawn: tuple[Schema, Chunk]) -> None:

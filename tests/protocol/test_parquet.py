@@ -70,7 +70,7 @@ def logs(draw: st.DrawFn) -> tuple[StreamInfo, int, list[Chunk]]:
     return StreamInfo(incarnation="i", schema=schema, dealing=dealing, source="s"), begin, chunks
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(drawn=logs())
 def test_a_recording_comes_back_bit_for_bit(drawn: tuple[StreamInfo, int, list[Chunk]]) -> None:
     info, first, chunks = drawn
@@ -210,6 +210,7 @@ def test_a_file_that_is_none_a_folder_that_is_taken_and_a_package_that_is_missin
         main(["to-parquet", log, str(file)])
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=30))
 def test_rows_are_parted_into_straight_lines(steps: list[int]) -> None:
     times_ns = np.cumsum(np.repeat(steps, 3))

@@ -1,7 +1,7 @@
 import json
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 
 from protocol.chunk import Chunk, Columns, Ragged
 from protocol.record_lines import record_lines
@@ -37,6 +37,7 @@ def test_a_record_is_a_line_with_its_place_its_time_and_its_fields() -> None:
     assert second["fields"] == {"x": [None, 2.0], "z": [0.0, 0.0], "on": False, "text": [255], "tokens": [-1, 4]}
 
 
+@settings(max_examples=25)
 @given(chunks())
 def test_any_record_is_valid_json(drawn: tuple[Schema, Chunk]) -> None:
     schema, chunk = drawn
