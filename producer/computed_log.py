@@ -103,9 +103,12 @@ class ComputedLog(Log):
         )
 
     def offset_at(self, partition: int, time_ns: int) -> int:
+        return self.at(time_ns)[partition]
+
+    def at(self, time_ns: int) -> Positions:
         record, end = self._pace.first_record_at(time_ns), self._end(self._pace.now())
         # The first offset at or after a record is where the partition would end if the record were not dealt yet.
-        return self._dealing.ends(end if record < 0 else min(record, end))[partition]
+        return self._dealing.ends(end if record < 0 else min(record, end))
 
     def reach(self, positions: Mapping[int, int]) -> None:
         """Moves the log end to the least number of records that covers these positions.

@@ -4,7 +4,9 @@ import signal
 import sys
 import time
 from types import FrameType
+from typing import Final
 
+from producer.exposed import families
 from producer.opening import Opened
 from producer.server import Server
 from producer.service import Service
@@ -12,15 +14,24 @@ from producer.settings import ProducerSettings
 from producer.status import StatusLine
 from protocol.change import in_words
 from protocol.command_line import STOPPING
+from protocol.exposition import Exposition
+
+PAGE_EVERY_S: Final = 1.0
 
 
 class Life:
-    """Serves what was `opened` until it is stopped or, if asked, committed. Signals are blocked until it lives."""
+    """Serves what was `opened` until it is stopped or, if asked, committed. Signals are blocked until it lives.
 
-    def __init__(self, server: Server[Service], opened: Opened, settings: ProducerSettings) -> None:
+    `page` shows Prometheus how it goes.
+    """
+
+    def __init__(
+        self, server: Server[Service], opened: Opened, settings: ProducerSettings, page: Exposition | None
+    ) -> None:
         self._server, self._opened, self._settings = server, opened, settings
         self._service, self._feed = server.service, opened.feed
         self._status = StatusLine(settings.status_every_s, time.monotonic())
+        self._page, self._page_due_s = page, 0.0
         self._stopped_by = ""
 
     def live(self) -> None:
@@ -40,6 +51,8 @@ class Life:
             if self._feed is not None:
                 self._feed.stop()
             self._server.close()
+            if self._page is not None:
+                self._page.close()
             for log in self._service.logs.values():
                 log.close()
 
@@ -53,6 +66,9 @@ class Life:
             raise self._feed.error
         if self._settings.status_every_s > 0 and self._status.due(now_s):
             self._say_status(now_s)
+        if self._page is not None and now_s >= self._page_due_s:
+            self._page_due_s = now_s + PAGE_EVERY_S
+            self._page.show(families(self._service, now_s))
         if self._settings.until == "committed" and self._done():
             print("the stream was committed to its end", flush=True)
             self._server.stop()
@@ -71,6 +87,8 @@ class Life:
         if info.schema.label is not None and info.schema.label_range is not None:
             low, high = info.schema.label_range
             print(f"  labels: {low} to {high}  {', '.join(info.schema.class_names)}")
+        if self._page is not None:
+            print(f"  metrics: http://{self._page.address}/metrics")
         for name, size in info.splits.items():
             print(f"  split {name}: {size:,} records")
         for change in info.changes:

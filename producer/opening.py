@@ -1,4 +1,4 @@
-"""Opening what is to be served: a dataset, a source that gives records as they come, or what others push.
+"""Opening what is to be served: a dataset, a source that gives records as they come, what others push, a recording.
 
 What does not go together is said before anything is opened.
 """
@@ -20,8 +20,9 @@ from producer.inlet_feed import InletFeed
 from producer.intake import Intake
 from producer.open_log import open_log
 from producer.pace import Pace
+from producer.replay import ReplaySettings, replayed
 from producer.settings import ProducerSettings
-from producer.source_kind import Kind
+from producer.source_kind import Kind, kind_of
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
@@ -61,15 +62,34 @@ def check_source(kind: Kind, settings: ProducerSettings, log: LogSettings, bad: 
         )
 
 
-def check_inlet(settings: ProducerSettings, *, source_given: bool) -> None:
+def check_inlet(settings: ProducerSettings, *, source_told: bool) -> None:
     """The same for an inlet."""
-    if source_given:
+    if source_told:
         raise UsageError("--inlet takes the place of --source: give one of them")
     _check_no_dataset(settings)
     if settings.drift:
         raise UsageError("--drift is for sources: what is pushed at an inlet stays as it is")
     if settings.until == "committed" and not settings.inlet_ends:
         raise UsageError("--until committed needs an end: give --inlet_ends true")
+
+
+def check_replay(replay: ReplaySettings, settings: ProducerSettings, *, others_told: bool) -> None:
+    """The same for a recording; `others_told` says that something was told of sources or logs."""
+    if not replay.replay:
+        if replay != ReplaySettings():
+            raise UsageError(
+                "--pace, --start, --end, --partition and --loop are of a recording: give --replay DIR as well"
+            )
+        return
+    plain = ProducerSettings()
+    told = ("partitions", "rate", "passes", "seed", "validation", "splits", "drift", "inlet")
+    if others_told or any(getattr(settings, name) != getattr(plain, name) for name in told):
+        raise UsageError(
+            "--replay serves what was recorded, at its own --pace: leave out --source, --inlet, --partitions, --rate, "
+            "--passes, --seed, --validation, --splits, --drift, --log and what is said of bad records"
+        )
+    if settings.until == "committed" and replay.loop:
+        raise UsageError("--until committed needs an end: leave out --loop")
 
 
 def _check_no_dataset(settings: ProducerSettings) -> None:
@@ -82,8 +102,15 @@ def _check_no_dataset(settings: ProducerSettings) -> None:
 # --- opening it --------------------------------------------------------------------------------------------------
 
 
-def open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
-    """A dataset as a simulated live stream."""
+def open_source(source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> Opened:
+    """A dataset as a simulated live stream; or records as they come."""
+    if kind_of(source) == "dataset":
+        return _open_dataset(source, settings)
+    feed = Feed(source, settings.partitions, log, bad_records, _drift(settings))
+    return Opened(logs={STREAM: feed.log}, feed=feed, kind=feed.kind, remarks=[f"promise: {feed.promise}"])
+
+
+def _open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
     drift = _drift(settings)
     source = source_from(dataset, splits=settings.sizes, seed=settings.seed)
     stream = ComputedLog(
@@ -96,12 +123,6 @@ def open_dataset(dataset: Any, settings: ProducerSettings) -> Opened:
     )
     splits = {name: split_log(split) for name, split in source.splits().items()}
     return Opened(logs={STREAM: stream, **splits}, feed=None, kind=f"{stream.info.records_per_pass:,} records a pass")
-
-
-def open_source(source: Any, settings: ProducerSettings, log: LogSettings, bad_records: BadRecords) -> Opened:
-    """Records as they come."""
-    feed = Feed(source, settings.partitions, log, bad_records, _drift(settings))
-    return Opened(logs={STREAM: feed.log}, feed=feed, kind=feed.kind, remarks=[f"promise: {feed.promise}"])
 
 
 def _drift(settings: ProducerSettings) -> Schedule | None:
@@ -125,6 +146,12 @@ def open_inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRec
     feed = InletFeed(writers, intake, InletSettings(ends=settings.inlet_ends))
     remarks = [f"inlet: {feed.address}"]
     return Opened(logs={STREAM: feed.wait_for_log()}, feed=feed, kind="live", remarks=remarks, socket=readers)
+
+
+def open_replay(replay: ReplaySettings) -> Opened:
+    """A recording, as it was recorded."""
+    stream, splits = replayed(replay)
+    return Opened(logs={STREAM: stream, **splits}, feed=None, kind="a recording", remarks=[f"replay: {stream.plan}"])
 
 
 def open_socket(settings: ProducerSettings) -> ServerSocket:

@@ -186,6 +186,7 @@ class Service(Served[Request]):
                 refused=self.refused.total(),
                 rejected=self.bad_records.rejected,
                 groups=self.group_states(now_s),
+                at=None if asked.time_ns is None else log.at(asked.time_ns),
             ),
         )
 

@@ -43,6 +43,8 @@ class ProducerSettings:
     """committed: end once the stream has ended and every group has committed all of it"""
     status_every_s: float = 10.0
     """seconds between two status lines; 0: none"""
+    metrics: str = ""
+    """serve metrics for Prometheus at http://[HOST]:PORT/metrics, such as :9100; without HOST for this machine alone"""
 
     def __post_init__(self) -> None:
         if min(self.rate, self.passes, self.validation, self.status_every_s) < 0:

@@ -6,20 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
-from protocol import show
+from protocol import peek_command, show
 from protocol.command_line import ArgumentParser, run
-from protocol.contact_sheet import save_png, sheet_of
 from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.keygen import make_keys
 from protocol.log_folder import LogFolder
-from protocol.messages import STREAM, Description
 from protocol.open_reader import open_reader
-from protocol.peek import Wanted, next_records, pictures_of, table
+from protocol.parquet_command import from_parquet, from_parser, to_parquet, to_parser
 from protocol.reader import Reader
 from protocol.recording import Recording
 from protocol.subscription import ReaderSettings
@@ -45,12 +43,6 @@ what it has committed, until it commits more or is dropped.
 
   python -m protocol groups tcp://127.0.0.1:5555
   python -m protocol groups tcp://127.0.0.1:5555 --drop default-1a2b3c4d"""
-PEEK = """The next records of a stream, as a table or (--image) as a contact sheet of its pictures with their labels.
-It joins no group: no training run sees fewer records because somebody looked.
-
-  python -m protocol peek tcp://127.0.0.1:5555
-  python -m protocol peek tcp://127.0.0.1:5555 --records 20 --start latest
-  python -m protocol peek tcp://127.0.0.1:5555 --image 16 --split test --out test.png"""
 RECORD = """Record a stream and its splits into a folder, until it ends, --records are there, or Ctrl-C. The same
 command goes on where it stopped. file://DIR is the recorded stream: it needs no producer, and trains like the live one.
 
@@ -73,8 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     """Parse, connect, obey."""
     config = _parser().parse_args(list(arguments))
     options = config[config.subcommand]
-    if config.subcommand == "keygen":
-        print("\n".join(make_keys(Path(options.folder), options.names, options.rights)))
+    if config.subcommand in OFFLINE:
+        print(OFFLINE[config.subcommand].obey(options))
         return 0
     if not options.timeout > 0:
         raise UsageError(f"--timeout {options.timeout:g}: give a number of seconds above 0")
@@ -90,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> ArgumentParser:
-    usage = "python -m protocol info|lag|groups|peek|record URL [options], or keygen DIR"
+    usage = "python -m protocol info|lag|groups|peek|record URL [options], or keygen|to-parquet|from-parquet [options]"
     parser = ArgumentParser(prog="python -m protocol", usage=usage, description=DESCRIPTION)
     commands = parser.add_subcommands(required=True)
     for name, command in COMMANDS.items():
@@ -101,7 +93,8 @@ def _parser() -> ArgumentParser:
         text = "folder of this client's keys, where the producer has some (keygen makes them)"
         own.add_argument("--keys", metavar="DIR", type=str, default="", help=text)
         commands.add_subcommand(name, own, help=command.summary)
-    commands.add_subcommand("keygen", _keygen_parser(), help="make keys for a producer and its clients")
+    for name, offline in OFFLINE.items():
+        commands.add_subcommand(name, offline.parser(), help=offline.summary)
     return parser
 
 
@@ -114,6 +107,10 @@ def _keygen_parser() -> ArgumentParser:
     text = "what they may do: read,commit, which training needs; read, to look; push, into an inlet; or other of them"
     parser.add_argument("--rights", type=str, default="read,commit", help=text)
     return parser
+
+
+def _keygen(options: Any) -> str:
+    return "\n".join(make_keys(Path(options.folder), options.names, options.rights))
 
 
 # --- info --------------------------------------------------------------------------------------------------------
@@ -183,48 +180,6 @@ def _groups(reader: Reader, options: Any, console: Console) -> int:
     return 0
 
 
-# --- peek --------------------------------------------------------------------------------------------------------
-
-
-def _peek_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--records", metavar="N", type=int, default=8, help="how many records the table shows")
-    text = "save a contact sheet of so many pictures instead"
-    parser.add_argument("--image", metavar="N", type=int | None, default=None, help=text)
-    parser.add_argument("--out", metavar="FILE", type=str, default="peek.png", help="where the contact sheet goes")
-    text = "the first records that the log holds, or the next that come"
-    parser.add_argument("--start", type=Literal["earliest", "latest"], default="earliest", help=text)
-    parser.add_argument("--split", metavar="NAME", type=str, default=STREAM, help="a split instead of the stream")
-
-
-def _peek(reader: Reader, options: Any, console: Console) -> int:
-    if options.records < 1 or (options.image is not None and options.image < 1):
-        raise UsageError("--records and --image are at least 1")
-    wanted = Wanted(
-        count=options.image or options.records,
-        split=options.split,
-        latest=options.start == "latest",
-        timeout_s=options.timeout,
-    )
-    said, chunks = next_records(reader, wanted)
-    count = sum(chunk.count for chunk in chunks)
-    if not count:
-        raise UsageError(_nothing_came(said, wanted))
-    if options.image:
-        save_png(sheet_of(said.info.schema, pictures_of(said.info.schema, chunks)), Path(options.out))
-        print(f"{count} pictures are in {options.out}")
-    else:
-        console.print(table(said.info.schema, chunks))
-    if count < wanted.count:
-        print(f"only {count} of {wanted.count} records: {'the end' if said.ended else 'no more came in time'}")
-    return 0
-
-
-def _nothing_came(said: Description, wanted: Wanted) -> str:
-    if said.ended:
-        return f"nothing follows: the stream has ended{', look with --start earliest' if wanted.latest else ''}"
-    return f"no record came within {wanted.timeout_s:g} s: wait longer (--timeout), or see whether its source lives"
-
-
 # --- record ------------------------------------------------------------------------------------------------------
 
 
@@ -232,12 +187,14 @@ def _record_options(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=str, help="where the recording goes, or goes on")
     text = "how many records the recording is to have; 0: until the stream ends"
     parser.add_argument("--records", metavar="N", type=int, default=0, help=text)
+    text = "compress a new recording, which needs the package zstandard to be read, too"
+    parser.add_argument("--zstd", action="store_true", help=text)
 
 
 def _record(reader: Reader, options: Any, console: Console) -> int:
     if options.records < 0:
         raise UsageError("--records is 0 or more")
-    with LogFolder(Path(options.folder).expanduser(), write=True) as folder:
+    with LogFolder(Path(options.folder).expanduser(), write=True, zstd=options.zstd) as folder:
         recording = Recording(reader, folder, timeout_s=options.timeout)
         recording.record_splits()
         said_s = time.monotonic()
@@ -265,7 +222,28 @@ COMMANDS: Mapping[str, Command] = {
     "lag": Command("how far each training run is behind", LAG, _lag_options, _lag),
     "groups": Command("the training runs; forget one", GROUPS, _groups_options, _groups),
     "record": Command("keep the stream in a folder", RECORD, _record_options, _record),
-    "peek": Command("the next records, or a contact sheet of them", PEEK, _peek_options, _peek),
+    "peek": Command(
+        "the next records, or a contact sheet of them",
+        peek_command.DESCRIPTION,
+        peek_command.add_options,
+        peek_command.peek,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Offline:
+    """What is done without a stream: what help says of it, its command line, and the doing, which returns a text."""
+
+    summary: str
+    parser: Callable[[], ArgumentParser]
+    obey: Callable[[Any], str]
+
+
+OFFLINE: Mapping[str, Offline] = {
+    "keygen": Offline("make keys for a producer and its clients", _keygen_parser, _keygen),
+    "to-parquet": Offline("write a recording as Parquet", to_parser, to_parquet),
+    "from-parquet": Offline("make a recording of a Parquet file", from_parser, from_parquet),
 }
 
 if __name__ == "__main__":

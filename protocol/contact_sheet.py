@@ -35,16 +35,26 @@ def class_labels(schema: Schema, labels: Sequence[int]) -> list[str]:
     return [" ".join(names[label].split()) if 0 <= label < len(names) else str(label) for label in labels]
 
 
-def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]], sheet_width: int = SHEET_WIDTH) -> Sheet:
-    """The contact sheet of records in columns; raises `UsageError` where the schema has no pictures."""
+def pictures_in(
+    schema: Schema, columns: Mapping[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.uint8], list[str] | None]:
+    """The pictures of records in columns and, where the schema has classes, their labels.
+
+    Raises `UsageError` where the schema has no pictures.
+    """
     field = picture_field(schema)
     if field is None:
         described = ", ".join(f"{each.name} {each.dtype} {list(each.shape)}" for each in schema.fields)
         raise UsageError(f"no pictures to show: a picture is uint8 [1 or 3, height, width], the fields are {described}")
     label = None if schema.label is None else schema[schema.label]
     if label is None or label.shape or "int" not in label.dtype:
-        return contact_sheet(columns[field.name], sheet_width=sheet_width)
-    return contact_sheet(columns[field.name], class_labels(schema, columns[label.name].tolist()), sheet_width)
+        return columns[field.name], None
+    return columns[field.name], class_labels(schema, columns[label.name].tolist())
+
+
+def sheet_of(schema: Schema, columns: Mapping[str, npt.NDArray[Any]], sheet_width: int = SHEET_WIDTH) -> Sheet:
+    """The contact sheet of records in columns; raises `UsageError` where the schema has no pictures."""
+    return contact_sheet(*pictures_in(schema, columns), sheet_width)
 
 
 def contact_sheet(
@@ -71,7 +81,7 @@ def contact_sheet(
     pen = draw.Draw(sheet)
     for index, picture in enumerate(pictures):
         x, y = MARGIN + index % across * step_x, MARGIN + index // across * step_y
-        sheet.paste(_resized(picture, height, width), (x, y))
+        sheet.paste(resized(picture, height, width), (x, y))
         for number, line in enumerate(lines[index] if lines else ()):
             middle = x + width / 2, y + height + LINE_HEIGHT * (number + 0.5)
             pen.text(middle, fitted(line, width, font), fill=INK, font=font, anchor="mm")
@@ -104,7 +114,8 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
     return height * factor, width * factor
 
 
-def _resized(picture: npt.NDArray[np.uint8], height: int, width: int) -> Any:
+def resized(picture: npt.NDArray[np.uint8], height: int, width: int) -> Any:
+    """A picture [1 or 3, h, w] as Pillow's, of this size."""
     image, _, _ = pillow()
     pixels = np.ascontiguousarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0))
     smaller = height < picture.shape[1]

@@ -33,7 +33,12 @@ class FileReader(Reader):
         self._path = Path(url.removeprefix(FILE)).expanduser()
 
     def describe(
-        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+        self,
+        split: str = STREAM,
+        *,
+        time_ns: int | None = None,
+        timeout_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> Description:
         del timeout_s, on_wait
         with LogFolder(self._path) as folder:
@@ -48,6 +53,7 @@ class FileReader(Reader):
                 uptime_s=0.0,
                 refused=0,
                 groups=(),
+                at=None if time_ns is None else log.at(time_ns),
             )
 
     def read(

@@ -51,6 +51,10 @@ class Log(ABC):
     def offset_at(self, partition: int, time_ns: int) -> int:
         """The first offset whose event time is not before `time_ns`; the log end where there is none."""
 
+    def at(self, time_ns: int) -> Positions:
+        """The same of every partition."""
+        return {partition: self.offset_at(partition, time_ns) for partition in range(self.info.dealing.partitions)}
+
     def trim(self, positions: Mapping[int, int]) -> None:  # noqa: B027  (a log that keeps nothing has nothing to trim)
         """Everything before these positions may be forgotten."""
 

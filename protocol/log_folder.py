@@ -8,6 +8,7 @@ process nor a power loss damages the folder. Errors of LMDB are translated here.
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,14 @@ from typing import Any, Final, Self
 import lmdb
 import msgpack
 
+from protocol.compression import Zstd
 from protocol.errors import LogFull, StreamError, UsageError
 from protocol.folder_lock import FolderLock, is_held
 from protocol.log import KeptGroup
 from protocol.stream import MAX_SPLITS, StreamInfo
 
 FORMAT: Final = b"headrace log 1"
+COMPRESSED: Final = FORMAT + b" zstd"
 #: What a transaction may need beyond the records: pages that the former state still holds.
 HEADROOM_BYTES: Final = 1 << 30
 #: Address space, neither memory nor disk: nobody knows how long a recording will be.
@@ -32,6 +35,10 @@ DATA_FILE: Final = "data.mdb"
 WRITER: Final = "writer"
 #: Whoever only looks whether there is a writer holds the lock for a moment.
 LOCK_PATIENCE_S: Final = 2.0
+#: More than the pages that one transaction gives up again: so short may the file of a writer be that was killed.
+GIVEN_UP_BYTES: Final = 16 << 20
+#: Longer than a writer needs between a commit and making the file as long as that says.
+WRITTEN_S: Final = 0.1
 
 #: Less than this is no room for a transaction.
 FULL_DISK_BYTES: Final = 1 << 20
@@ -43,10 +50,11 @@ Database = Any
 class LogFolder:
     """An open folder. One process at a time may write it (`write`); one process may have it open only once (LMDB).
 
-    `max_bytes` of records need to fit; 0 is a recording's, which nothing bounds but the disk.
+    `max_bytes` of records need to fit; 0 is a recording's, which nothing bounds but the disk. A new folder is
+    compressed if `zstd` says so; one that is there says itself how it was begun.
     """
 
-    def __init__(self, path: Path, *, write: bool = False, max_bytes: int = 0) -> None:
+    def __init__(self, path: Path, *, write: bool = False, max_bytes: int = 0, zstd: bool = False) -> None:
         if not write and not self.exists(path):
             raise UsageError(f"{path} holds no log: give the folder of a recording or of a producer's --log.path")
         self.path = path
@@ -54,6 +62,8 @@ class LogFolder:
         self._lock = self._locked() if write else None
         self._records: dict[str, Database] = {}
         self._environment: Any = None
+        #: How the columns are packed; None where they lie as they are.
+        self.zstd: Zstd | None = None
         try:
             with _translated(path):
                 self._environment = lmdb.open(
@@ -66,10 +76,13 @@ class LogFolder:
                 )
             if write:
                 self._environment.reader_check()  # those that were killed while they read
+            self._check_length(tolerated=GIVEN_UP_BYTES if write else 0)
+            if write:
+                self._lengthen()
             self._about = self._database(b"about")
             self._groups = self._database(b"groups")
             self._writers = self._database(b"writers") if write else None  # folders of before have none
-            self._check_format()
+            self._check_format(zstd=zstd)
             if write:
                 for folder in (path, path.resolve().parent):
                     _sync(folder)  # the files' names as well
@@ -80,7 +93,8 @@ class LogFolder:
     @staticmethod
     def exists(path: Path) -> bool:
         """Whether there is something to open."""
-        return (path / DATA_FILE).is_file()
+        file = path / DATA_FILE
+        return file.is_file() and file.stat().st_size > 0
 
     def close(self) -> None:
         """Release the folder."""
@@ -111,8 +125,10 @@ class LogFolder:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Everything or nothing; synced when it is left. Raises `LogFull` where the disk has no room."""
-        with _translated(self.path), self._environment.begin(write=True) as transaction:
-            yield transaction
+        with _translated(self.path):
+            with self._environment.begin(write=True) as transaction:
+                yield transaction
+            self._lengthen()
 
     # --- what is in it -------------------------------------------------------------------------------------------
 
@@ -175,19 +191,44 @@ class LogFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             return FolderLock(self.path, WRITER, mend="stop it, or give another folder", patience_s=LOCK_PATIENCE_S)
 
+    def _missing_bytes(self) -> int:
+        """How much shorter the file is than the pages that LMDB has given out."""
+        pages = self._environment.info()["last_pgno"] + 1
+        return int(pages * self._environment.stat()["psize"]) - (self.path / DATA_FILE).stat().st_size
+
+    def _lengthen(self) -> None:
+        """Pages at the end that a transaction gave up again are never written: without them nobody could tell a file
+        that was cut short, which ends the process that reads it (SIGBUS).
+        """
+        if (missing := self._missing_bytes()) > 0:
+            file = self.path / DATA_FILE
+            os.truncate(file, file.stat().st_size + missing)
+
+    def _check_length(self, *, tolerated: int) -> None:
+        if self._missing_bytes() > tolerated:
+            time.sleep(WRITTEN_S)  # a writer may be at it
+        if (missing := self._missing_bytes()) > tolerated:
+            raise UsageError(f"{self.path} was cut short by {missing:,} bytes or more: copy it again, or record anew")
+
     def _database(self, name: bytes) -> Database:
         with _translated(self.path):
             return self._environment.open_db(name, create=self._writes)
 
-    def _check_format(self) -> None:
+    def _check_format(self, *, zstd: bool) -> None:
         with self.reading() as transaction:
             found = transaction.get(b"format", db=self._about)
             found = None if found is None else bytes(found)
         if found is None and self._writes:
+            found = COMPRESSED if zstd else FORMAT
+            self.zstd = Zstd() if zstd else None  # before anything is written that nobody here could read
             with self.writing() as transaction:
-                transaction.put(b"format", FORMAT, db=self._about)
-        elif found != FORMAT:
+                transaction.put(b"format", found, db=self._about)
+        elif found not in (FORMAT, COMPRESSED):
             raise UsageError(f"{self.path} is {found!r} and not {FORMAT!r}: it was written by another release")
+        elif found == COMPRESSED:
+            self.zstd = Zstd()
+        elif zstd:
+            raise UsageError(f"{self.path} was begun without zstd: go on without it, or give another folder")
 
 
 def _key(kind: bytes, split: str) -> bytes:

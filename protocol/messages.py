@@ -20,10 +20,11 @@ STREAM = ""
 
 @dataclass(frozen=True, kw_only=True)
 class Describe:
-    """What is this stream (or this split of it), and who reads it?"""
+    """What is this stream (or this split of it), and who reads it? With `time_ns`: and where does that moment lie?"""
 
     request: int
     split: str
+    time_ns: int | None = field(default=None, metadata={"read": moment_or_none})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,10 @@ class GroupState:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The answer to `Describe`. `refused` counts messages of peers, `rejected` records that the log did not let in."""
+    """The answer to `Describe`. `refused` counts messages of peers, `rejected` records that the log did not let in.
+
+    `at` has the first offset of each partition from the `time_ns` on that was asked for, if one was.
+    """
 
     request: int
     info: StreamInfo
@@ -158,6 +162,7 @@ class Description:
     refused: int
     groups: tuple[GroupState, ...]
     rejected: int = 0
+    at: Positions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
+from protocol.beginning import EARLIEST, Beginning
 from protocol.chunk import Chunk, Ragged
-from protocol.dealing import Positions
 from protocol.errors import RecordsLost, UsageError
 from protocol.messages import STREAM, Description
 from protocol.reader import Reader
 from protocol.schema import Field, Schema
-from protocol.show import columns, plain, shape
+from protocol.show import class_name, columns, plain, shape, text_of
 from protocol.subscription import Subscription
 
 TEXT_LIMIT = 200
@@ -25,11 +25,11 @@ TRIES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which records: `count` of a split (the stream itself: "") from its log start, or its log end, on."""
+    """Which records: `count` of a split (the stream itself: "") from `beginning` on."""
 
     count: int
     split: str = STREAM
-    latest: bool = False
+    beginning: Beginning = EARLIEST
     timeout_s: float = 5.0
 
 
@@ -46,17 +46,17 @@ def next_records(reader: Reader, wanted: Wanted) -> tuple[Description, list[Chun
 
 def describe(reader: Reader, wanted: Wanted) -> Description:
     """What the stream or split is; raises `UsageError` where there is no such split."""
-    said = reader.describe(timeout_s=wanted.timeout_s)
+    said = reader.describe(time_ns=wanted.beginning.time_ns, timeout_s=wanted.timeout_s)
     if wanted.split == STREAM:
         return said
     if wanted.split not in said.info.splits:
         names = ", ".join(map(plain, said.info.splits)) or "none, so leave --split out"
         raise UsageError(f"the stream has no split {wanted.split!r}: there is {names}")
-    return reader.describe(wanted.split, timeout_s=wanted.timeout_s)
+    return reader.describe(wanted.split, time_ns=wanted.beginning.time_ns, timeout_s=wanted.timeout_s)
 
 
 def _read(reader: Reader, wanted: Wanted, said: Description) -> Iterator[Chunk]:
-    start: Positions = said.log_end if wanted.latest else said.log_start
+    start = wanted.beginning.positions(said)
     asked = Subscription(split=wanted.split, positions=start, incarnation=said.info.incarnation)
     missing, heard_s = wanted.count, time.monotonic()
     for events in reader.read(asked, idle_s=min(1.0, wanted.timeout_s)):
@@ -94,20 +94,17 @@ def _cell(schema: Schema, field: Field, chunk: Chunk, row: int) -> str:
     value = column[row]
     if field.shape:
         return _summary(value)
-    if field.name == schema.label and value.dtype.kind in "iu" and 0 <= value < len(schema.class_names):
-        return f"{value} {plain(schema.class_names[int(value)])}"
+    if field.name == schema.label and value.dtype.kind in "iu":
+        return class_name(schema, int(value))
     return str(value.item())
 
 
 def _array_or_text(values: npt.NDArray[Any]) -> str:
-    if values.dtype == np.uint8 and values.ndim == 1:
-        try:
-            text = plain(values.tobytes().decode())
-        except UnicodeDecodeError:
-            pass
-        else:
-            return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
-    return f"{list(values.shape)} {_summary(values)}"
+    text = text_of(values)
+    if text is None:
+        return f"{list(values.shape)} {_summary(values)}"
+    shown = plain(text)
+    return shown if len(shown) <= TEXT_LIMIT else shown[: TEXT_LIMIT - 1] + "…"
 
 
 def _summary(values: npt.NDArray[Any]) -> str:

@@ -20,9 +20,17 @@ class Reader(ABC):
 
     @abstractmethod
     def describe(
-        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+        self,
+        split: str = STREAM,
+        *,
+        time_ns: int | None = None,
+        timeout_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> Description:
-        """What the stream (or a split of it) is. Waits for a producer; raises `StreamTimeout` after `timeout_s`."""
+        """What the stream (or a split of it) is, and with `time_ns` (`at`) where that moment lies in it.
+
+        Waits for a producer; raises `StreamTimeout` after `timeout_s`.
+        """
 
     @abstractmethod
     def read(

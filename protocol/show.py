@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -28,6 +30,21 @@ def shape(each: Field) -> str:
     """Dtype and shape of a field: `uint8 [1, 28, 28]`, `int64`, `uint8 [any]`."""
     sizes = ", ".join("any" if size is None else str(size) for size in each.shape)
     return f"{each.dtype} [{sizes}]" if each.shape else each.dtype
+
+
+def class_name(schema: Schema, label: int) -> str:
+    """A label with the name of its class, where it has one: `3 Dress`."""
+    return f"{label} {plain(schema.class_names[label])}" if 0 <= label < len(schema.class_names) else str(label)
+
+
+def text_of(values: npt.NDArray[Any]) -> str | None:
+    """The text that a ragged field's elements are; None where they are no UTF-8."""
+    if values.dtype != np.uint8 or values.ndim != 1:
+        return None
+    try:
+        return values.tobytes().decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def clock(seconds: float) -> str:

@@ -1,20 +1,23 @@
 """One log in a folder: chunks by (partition, offset), each a value, and where the log starts and ends.
 
 A value is a msgpack list (count, event times of the first and the last record, bytes of each frame), its length as two
-bytes before it, and the frames behind it: the same columns as on the wire.
+bytes before it, and the frames behind it: the same columns as on the wire, in a compressed folder as one zstd frame.
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import msgpack
 import numpy as np
+import numpy.typing as npt
 
 from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, Ragged, from_frames, to_frames
-from protocol.dealing import Positions
-from protocol.errors import BeyondLogEnd, RecordsLost, UsageError
+from protocol.dealing import Positions, Turns
+from protocol.errors import BeyondLogEnd, PeerError, RecordsLost, StreamError, UsageError
 from protocol.log import Log
 from protocol.log_folder import LogFolder, Transaction
 from protocol.schema import Schema
@@ -75,16 +78,33 @@ class StoredLog(Log):
             )
 
     def offset_at(self, partition: int, time_ns: int) -> int:
-        """Between the first and the last record of a chunk, times lie on a straight line."""
-        with self._folder.reading() as transaction, transaction.cursor(db=self._database) as cursor:
-            found = cursor.set_range(KEY.pack(partition, 0))
-            while found and KEY.unpack(cursor.key())[0] == partition:
-                chunk = self._chunk(cursor)
-                if chunk.last_time_ns >= time_ns:
-                    rows = (row for row in range(chunk.count) if chunk.time_ns(row) >= time_ns)
-                    return chunk.offset + next(rows)
-                found = cursor.next()
-            return self._of(transaction, "end")[partition]
+        """Times ascend in a partition; where a clock was set back, any place that fits may be found."""
+        with self._folder.reading() as transaction:
+            start, end = (self._of(transaction, which)[partition] for which in ("start", "end"))
+
+            def time_at(offset: int) -> int:
+                for part in self._parts(transaction, partition, offset, offset + 1):
+                    return part.first_time_ns
+                raise StreamError(f"{self._folder.path} is damaged: partition {partition} has no offset {offset}")
+
+            return start + bisect_left(range(start, end), time_ns, key=time_at)
+
+    def times_ns(self, partition: int, offset: int, end: int) -> npt.NDArray[np.int64]:
+        """Event times of the records from `offset` on and before `end`, [records], in nanoseconds since 1970.
+
+        As they were written: what `read` brings together has lost all but the first and the last.
+        """
+        with self._folder.reading() as transaction:
+            parts = self._parts(transaction, partition, offset, end)
+            return np.array([part.time_ns(row) for part in parts for row in range(part.count)], np.int64)
+
+    def in_order(self) -> Iterator[Chunk]:
+        """Everything that there is now, in stream order, in memory of its own."""
+        turns, end = Turns(self.info.dealing, self.log_start()), self.log_end()
+        while left := end[turns.partition] - turns.positions[turns.partition]:
+            chunk = self.read(turns.partition, turns.positions[turns.partition], left)
+            yield chunk
+            turns.move(chunk.count)
 
     def chunks(self) -> Iterator[Chunk]:
         """Everything that is kept, by partition and offset, in memory of its own; there may be gaps."""
@@ -100,6 +120,8 @@ class StoredLog(Log):
         frames = to_frames(self.info.schema, chunk.columns)
         sizes = [memoryview(frame).nbytes for frame in frames]
         head = msgpack.packb([chunk.count, chunk.first_time_ns, chunk.last_time_ns, *sizes])
+        if self._folder.zstd is not None:
+            frames = [self._folder.zstd.pack(b"".join(frames))]
         key, value = KEY.pack(chunk.partition, chunk.offset), b"".join([HEAD.pack(len(head)), head, *frames])
         transaction.put(key, value, db=self._database)
 
@@ -146,19 +168,24 @@ class StoredLog(Log):
 
     def _chunk(self, cursor: Any) -> Chunk:
         (partition, offset), value = KEY.unpack(cursor.key()), memoryview(cursor.value())
-        at = HEAD.size + HEAD.unpack_from(value)[0]
-        count, first_time_ns, last_time_ns, *sizes = msgpack.unpackb(value[HEAD.size : at])
-        frames = []
-        for size in sizes:
-            frames.append(value[at : at + size])
-            at += size
-        return Chunk(
-            partition=partition,
-            offset=offset,
-            columns=from_frames(self.info.schema, count, frames, MAX_CHUNK_BYTES),
-            first_time_ns=first_time_ns,
-            last_time_ns=last_time_ns,
-        )
+        try:
+            at = HEAD.size + HEAD.unpack_from(value)[0]
+            count, first_time_ns, last_time_ns, *sizes = msgpack.unpackb(value[HEAD.size : at])
+            body = value[at:]
+            if self._folder.zstd is not None:
+                body = memoryview(self._folder.zstd.unpack(body, sum(sizes)))
+            ends = list(accumulate(sizes, initial=0))
+            frames = [body[begin:end] for begin, end in pairwise(ends)]
+            return Chunk(
+                partition=partition,
+                offset=offset,
+                columns=from_frames(self.info.schema, count, frames, MAX_CHUNK_BYTES),
+                first_time_ns=first_time_ns,
+                last_time_ns=last_time_ns,
+            )
+        except (struct.error, ValueError, TypeError, msgpack.UnpackException, PeerError) as error:
+            place = f"partition {partition} from offset {offset} on"
+            raise StreamError(f"{self._folder.path} is damaged: {place} cannot be read ({error})") from error
 
 
 def _joined(schema: Schema, parts: Sequence[Columns]) -> dict[str, Column]:

@@ -107,9 +107,14 @@ class ZmqReader(Reader):
             raise UsageError(text) from error
 
     def describe(
-        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+        self,
+        split: str = STREAM,
+        *,
+        time_ns: int | None = None,
+        timeout_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> Description:
-        reply = self._ask(lambda request: Describe(request=request, split=split), timeout_s, on_wait)
+        reply = self._ask(lambda request: Describe(request=request, split=split, time_ns=time_ns), timeout_s, on_wait)
         assert isinstance(reply, Description)
         return reply
 

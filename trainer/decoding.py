@@ -145,9 +145,14 @@ class DecodedReader(Reader):
         self._piece_rows = FIRST_ROWS
 
     def describe(
-        self, split: str = STREAM, *, timeout_s: float | None = None, on_wait: OnWait | None = None
+        self,
+        split: str = STREAM,
+        *,
+        time_ns: int | None = None,
+        timeout_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> Description:
-        said = self._reader.describe(split, timeout_s=timeout_s, on_wait=on_wait)
+        said = self._reader.describe(split, time_ns=time_ns, timeout_s=timeout_s, on_wait=on_wait)
         return replace(said, info=self._decoding.info(said.info))
 
     def read(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from protocol.beginning import Beginning
 from protocol.dealing import Positions
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
@@ -47,12 +48,12 @@ class StreamLoader:
 
     `num_workers` 0 reads in a thread; worker processes need the usual `if __name__ == "__main__"` guard. `keys` is a
     client's folder of keys, for a producer that has some; its client needs the rights to read and to commit. `group`
-    names the run for the producer (unique by default). `start` is 'earliest' or 'latest', where there is no state to
-    resume. `connect_timeout_s` bounds the wait for a producer (None waits for ever; `on_wait` is called each second
-    with the seconds waited). After `idle_timeout_s` without a record `on_timeout` says whether iteration should
-    'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a second while no batch is ready. A record whose
-    label is outside the schema's range raises `DataFault`; with `quarantine` it is kept in this file, is in no batch,
-    and counts as rejected.
+    names the run for the producer (unique by default). `start` is 'earliest', 'latest', a time ('2026-11-26T07:30') or
+    a time ago ('10m'), where there is no state to resume. `connect_timeout_s` bounds the wait for a producer (None
+    waits for ever; `on_wait` is called each second with the seconds waited). After `idle_timeout_s` without a record
+    `on_timeout` says whether iteration should 'raise' `StreamTimeout` or 'end'. `on_idle` is called at least once a
+    second while no batch is ready. A record whose label is outside the schema's range raises `DataFault`; with
+    `quarantine` it is kept in this file, is in no batch, and counts as rejected.
 
     Raises `StreamReplaced`, `RecordsLost` or `BeyondLogEnd` where the stream cannot go on from the positions, and
     `AccessDenied` where the producer does not let this client in or gives it too few rights. With `on_loss` 'continue'
@@ -93,14 +94,12 @@ class StreamLoader:
         check_url(url)
         if batch_size < 1 or num_workers < 0:
             raise UsageError("batch_size is at least 1 and num_workers at least 0")
-        if start not in ("earliest", "latest"):
-            raise UsageError("start is 'earliest' or 'latest'")
         if on_loss not in get_args(OnLoss):
             raise UsageError(f"on_loss is one of {', '.join(get_args(OnLoss))}, not {on_loss!r}")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
         self.reading = Reading(url=url, keys=keys, decoders=decode, collate=collate or Pad())
         self.group = group or f"group-{new_token():016x}"
-        self._start, self._on_loss = start, on_loss
+        self._start, self._on_loss = Beginning.of(start), on_loss
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
         self._connect_timeout_s, self._on_wait, self._pin_memory = connect_timeout_s, on_wait, pin_memory
         self._stages = stages or Stages()
@@ -123,7 +122,9 @@ class StreamLoader:
         if self._description is not None:
             return self._description
         with self.reading.open() as reader:
-            description = reader.describe(timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
+            description = reader.describe(
+                time_ns=self._start.time_ns, timeout_s=self._connect_timeout_s, on_wait=self._on_wait
+            )
         self._begin(description, self._resumed, durable=self._resumed is not None)
         return description
 
@@ -134,7 +135,8 @@ class StreamLoader:
 
     def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> None:
         info = description.info
-        position = RunPosition(description, start=self._start, resumed=resumed, on_loss=self._on_loss)
+        start = self._start.positions(description) if resumed is None else description.log_start
+        position = RunPosition(description, start=start, resumed=resumed, on_loss=self._on_loss)
         self._sampler = Sampler(
             info,
             self._sampling,

@@ -28,18 +28,23 @@ OnLoss = Literal["stop", "continue"]
 class RunPosition:
     """The positions that the weights have seen, and the ledger that accounts for them.
 
-    A new run starts at the log's start ('earliest') or end ('latest'); a `resumed` state goes on where it was. Where
-    that belongs to another stream, the new one is read from its first record on: if the former was trained to its end,
-    or `on_loss` is 'continue', which counts the rest as lost. Else raises `StreamReplaced`.
+    A new run starts at `start`; a `resumed` state goes on where it was. Where that belongs to another stream, the new
+    one is read from its first record on: if the former was trained to its end, or `on_loss` is 'continue', which counts
+    the rest as lost. Else raises `StreamReplaced`.
     """
 
     def __init__(
-        self, description: Description, *, start: str, resumed: Mapping[str, Any] | None, on_loss: OnLoss = "stop"
+        self,
+        description: Description,
+        *,
+        start: Positions,
+        resumed: Mapping[str, Any] | None,
+        on_loss: OnLoss = "stop",
     ) -> None:
         self._info, self.on_loss = description.info, on_loss
         #: Batches over all lives, those that were skipped among them.
         self.batches = 0
-        self._turns = Turns(self._info.dealing, description.log_start if start == "earliest" else description.log_end)
+        self._turns = Turns(self._info.dealing, start)
         self.ledger = Ledger(self.trained)
         #: What was trained of a shuffled window that the positions have not passed.
         self.ahead = NOTHING_AHEAD

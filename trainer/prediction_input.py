@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from protocol.beginning import Beginning
 from protocol.chunk import Chunk
 from protocol.errors import AccessDenied, DataFault, StreamTimeout, UsageError, ranges
 from protocol.messages import STREAM
@@ -36,8 +36,8 @@ class InputSettings:
     """make pictures of another size fit, as Pillow resizes them; else they are refused"""
     keys: str = ""
     """folder of this client's keys, for a stream whose producer has some; the right to read is enough"""
-    start: Literal["earliest", "latest"] = "earliest"
-    """where a stream is read from"""
+    start: str = "earliest"
+    """where a stream is read from: earliest, latest, a time (2026-11-26T07:30) or a time ago (10m, 2h, 1d)"""
     connect_timeout: float = 60.0
     """seconds to wait for a stream's producer; 0: for ever"""
     idle_timeout: float = 0.0
@@ -46,6 +46,7 @@ class InputSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UsageError("--batch_size is at least 1")
+        Beginning.of(self.start)
         if self.connect_timeout < 0 or self.idle_timeout < 0:
             raise UsageError("--connect_timeout and --idle_timeout are 0 or more")
 
@@ -151,16 +152,18 @@ def _stream(
     url: str, fields: Sequence[Field], settings: InputSettings, decoders: Sequence[Decoder]
 ) -> Iterator[Records]:
     """Records as they come. Read without a group: nothing of them is held back, and nobody waits for this reader."""
+    start = Beginning.of(settings.start)
     with open_decoded(url, decoders, keys=settings.keys) as reader:
         try:
-            said = reader.describe(timeout_s=settings.connect_timeout or None)
+            said = reader.describe(time_ns=start.time_ns, timeout_s=settings.connect_timeout or None)
         except StreamTimeout as error:
             raise UsageError(f"{error}: start a producer, or wait longer (--connect_timeout)") from error
         except AccessDenied as error:
             raise UsageError(str(error)) from error
         _check_same(url, said.info.schema, fields)
-        begin = said.log_start if settings.start == "earliest" else said.log_end
-        asked = Subscription(split=STREAM, positions=begin, incarnation=said.info.incarnation, pass_lost=True)
+        asked = Subscription(
+            split=STREAM, positions=start.positions(said), incarnation=said.info.incarnation, pass_lost=True
+        )
         heard_s = time.monotonic()
         for events in reader.read(asked, idle_s=IDLE_S):
             for event in events:

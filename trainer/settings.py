@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from protocol.beginning import Beginning
 from protocol.errors import UsageError
 from protocol.open_reader import check_url
 from trainer.position import OnLoss
@@ -22,7 +23,7 @@ class TrainSettings:
     resume: str = "auto"
     """auto: go on from the newest checkpoint if there is one; never: begin anew; PATH: from that checkpoint"""
     start: str = "earliest"
-    """where a new run begins to read: earliest or latest"""
+    """where a new run begins to read: earliest, latest, a time (2026-11-26T07:30) or a time ago (10m, 2h, 1d)"""
     batch_size: int = 64
     """records of one optimizer step"""
     workers: int = 0
@@ -61,7 +62,6 @@ class TrainSettings:
             raise UsageError("--report_every is at least 1")
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"--seed is from 0 to {MAX_SEED}")
-        if self.start not in ("earliest", "latest"):
-            raise UsageError(f"--start is earliest or latest, not {self.start!r}")
+        Beginning.of(self.start)
         if self.on_loss not in get_args(OnLoss):
             raise UsageError(f"--on_loss is one of {', '.join(get_args(OnLoss))}, not {self.on_loss!r}")

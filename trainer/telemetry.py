@@ -14,12 +14,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from torch import Tensor, nn
 
+from protocol.exposition import Exposition, place
 from trainer.batch import Batch
 from trainer.confusion import Confusion
 from trainer.details import Details
 from trainer.history import History
 from trainer.jsonl_sink import JsonlSink
 from trainer.mistakes import Mistakes
+from trainer.prometheus_sink import PrometheusSink
 from trainer.report import Changed, Fact, Notice, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
 from trainer.tensorboard_sink import TensorBoardSink
 from trainer.terminal import open_terminal
@@ -39,14 +41,22 @@ class TelemetrySettings:
     """`live` redraws a view of the run, `plain` prints one line a report; `auto` is live on a terminal, else plain."""
     tensorboard: bool = True
     """Whether to write TensorBoard's event files, into the run directory's `tensorboard`."""
+    prometheus: str = ""
+    """serve metrics for Prometheus at http://[HOST]:PORT/metrics, such as :9101; without HOST for this machine alone"""
+
+    def __post_init__(self) -> None:
+        if self.prometheus:
+            place(self.prometheus)
 
 
 def open_telemetry(run_dir: Path, settings: TelemetrySettings) -> "Telemetry":
-    """The telemetry of a run: display, `metrics.jsonl`, TensorBoard. No file is touched before `start`."""
+    """The telemetry of a run: display, `metrics.jsonl`, TensorBoard, Prometheus. No file is touched before `start`."""
     history = History()
     sinks: list[Sink] = [*open_terminal(settings.display, history), JsonlSink(run_dir / "metrics.jsonl")]
     if settings.tensorboard:
         sinks.append(TensorBoardSink(tensorboard_dir(run_dir), history))
+    if settings.prometheus:
+        sinks.append(PrometheusSink(Exposition(settings.prometheus)))
     return Telemetry(sinks, history)
 
 

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 #: What a validation says under these names is said by its task.
 TAKEN = ("loss", "accuracy", "count")
+#: What a producer takes as `--metrics`.
+ADDRESS = re.compile(r"[\w.\[\]]*:\d+")
 
 
 def add_metrics(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     """`--metrics`: a list of class paths with typed arguments. Only who gives one waits for torchmetrics' import."""
     kind: object = str
+    if "--metrics" in arguments[:-1] and ADDRESS.fullmatch(arguments[arguments.index("--metrics") + 1]):
+        raise UsageError("--metrics names classes of torchmetrics here: for Prometheus give --prometheus [HOST]:PORT")
     if class_path_in(arguments, "metrics") is not None or any(each.startswith("--metrics") for each in arguments):
         from torchmetrics import Metric
 

@@ -36,6 +36,7 @@ from protocol.values import MAX_NUMBER
 from tests.protocol.drawn_columns import chunks, schemas
 
 numbers = st.integers(0, MAX_NUMBER)
+moments = st.integers(-MAX_NUMBER, MAX_NUMBER)
 split_names = st.from_regex(SPLIT_NAME, fullmatch=True).filter(lambda name: len(name) <= 20)
 texts = st.text(max_size=20)
 positions = st.dictionaries(st.integers(0, MAX_PARTITIONS - 1), numbers, max_size=5)
@@ -88,7 +89,7 @@ def chunk_messages(draw: st.DrawFn) -> ChunkMessage:
 
 
 REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
-    Describe: st.builds(Describe, request=numbers, split=texts),
+    Describe: st.builds(Describe, request=numbers, split=texts, time_ns=st.none() | moments),
     Subscribe: st.builds(
         Subscribe,
         session=numbers,
@@ -105,15 +106,15 @@ REQUESTS: dict[type[Request], st.SearchStrategy[Request]] = {
     Drop: st.builds(Drop, request=numbers, group=texts),
     Bye: st.builds(Bye, session=numbers),
 }
-moments = st.none() | st.integers(-MAX_NUMBER, MAX_NUMBER)
+moments_or_none = st.none() | st.integers(-MAX_NUMBER, MAX_NUMBER)
 frames = st.lists(st.binary(max_size=20), max_size=3).map(tuple)
 PUSHES: dict[type[Push], st.SearchStrategy[Push]] = {
     Hello: st.builds(Hello, session=numbers, writer=texts, schema=st.none() | schemas),
     RecordsMessage: st.builds(
-        RecordsMessage, session=numbers, number=numbers, count=numbers, time_ns=moments, frames=frames
+        RecordsMessage, session=numbers, number=numbers, count=numbers, time_ns=moments_or_none, frames=frames
     ),
     ColumnsMessage: st.builds(
-        ColumnsMessage, session=numbers, number=numbers, count=numbers, time_ns=moments, frames=frames
+        ColumnsMessage, session=numbers, number=numbers, count=numbers, time_ns=moments_or_none, frames=frames
     ),
     Done: st.builds(Done, session=numbers, number=numbers),
 }
@@ -128,6 +129,7 @@ REPLIES: dict[type[Reply], st.SearchStrategy[Reply]] = {
         uptime_s=seconds,
         refused=numbers,
         groups=st.lists(groups, max_size=3).map(tuple),
+        at=st.none() | positions,
     ),
     Welcome: st.builds(Welcome, session=numbers, info=infos, log_end=positions),
     ChunkMessage: chunk_messages(),

@@ -86,7 +86,7 @@ EXPIRED: Final = Refusal(
     log_start={0: 4, 1: 4},
 )
 MESSAGES: Final[dict[str, Message]] = {
-    "describe": Describe(request=7, split=""),
+    "describe": Describe(request=7, split="", time_ns=1700000000000000000),
     "description": Description(
         request=7,
         info=INFO,
@@ -100,6 +100,7 @@ MESSAGES: Final[dict[str, Message]] = {
                 name="run", durable=True, readers=1, silent_s=0.25, committed={0: 0, 1: 0}, trained={0: 4, 1: 0}
             ),
         ),
+        at={0: 8, 1: 4},
     ),
     "subscribe": Subscribe(
         session=1234567890123456789,

@@ -84,6 +84,21 @@ def test_a_recording_that_was_left_goes_on_where_it_stopped(tmp_path: Path) -> N
         assert reader.describe().ended, "nobody is there who could add anything"
 
 
+def test_a_moment_lies_where_its_first_record_is_on_the_wire_as_in_a_recording(tmp_path: Path) -> None:
+    log = open_log(ID, 3, LogSettings(), source="")
+    assert log is not None
+    log.append_columns({"id": np.arange(20_000)}, times_ns=10 * np.arange(20_000))
+    log.end()
+    record(log, tmp_path)
+    with serving(log) as server, open_reader(server.address) as live, open_reader(f"file://{tmp_path}") as recorded:
+        for time_ns, first in ((-1, 0), (0, 0), (51_200, 5_120), (51_201, 5_121), (123_450, 12_345), (200_000, 20_000)):
+            for reader in (live, recorded):
+                said = reader.describe(time_ns=time_ns)
+                assert said.at == log.info.dealing.ends(first)
+                assert everything(reader, said.at) == list(range(first, 20_000))
+        assert live.describe().at is recorded.describe().at is None
+
+
 def test_a_recording_begins_where_the_log_does(tmp_path: Path) -> None:
     log = open_log(ID, 2, LogSettings(), source="")
     assert log is not None

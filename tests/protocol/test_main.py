@@ -137,6 +137,24 @@ def test_peek_shows_the_next_records_in_stream_order(url: str, shown_of: "Show")
     assert [(int(row[0]), int(row[1])) for row in shown] == [Dealing(3, STRIPE).locate(n) for n in range(10)]
 
 
+def test_peek_gives_programs_a_line_of_json_a_record(url: str, shown_of: "Show") -> None:
+    lines = [json.loads(line) for line in shown_of("peek", url, "--records", "3", "--json").splitlines()]
+    assert [(line["offset"], line["fields"]["id"], line["fields"]["label"]) for line in lines] == [
+        (0, 0, 0),
+        (1, 1, 1),
+        (2, 2, 2),
+    ]
+
+
+def test_peek_shows_what_came_since_a_time(log: MemoryLog, url: str, shown_of: "Show") -> None:
+    log.append_columns(pictures(2, first=RECORDS), times_ns=4 * 10**18)
+    assert [int(row[2]) for row in rows(shown_of("peek", url, "--since", "2096-10-01", "--records", "2"))] == [
+        RECORDS,
+        RECORDS + 1,
+    ]
+    assert len(rows(shown_of("peek", url, "--since", "2h"))) == 8
+
+
 def test_peek_shows_eight_records_unless_it_is_told_otherwise(url: str, shown_of: "Show") -> None:
     assert len(rows(shown_of("peek", url))) == 8
 
@@ -361,6 +379,7 @@ def test_no_producer_there_is_one_line_with_the_url_and_the_mend(command: str, t
         (["peek", "--image", "3", "--out", "/nowhere/sheet.png"], "/nowhere/sheet.png"),
         (["peek", "--start", "latest", "--timeout", "0.1"], "no record came within 0.1 s"),
         (["groups", "--drop", "run-9"], "no group 'run-9'"),
+        (["peek", "--since", "yesterday"], "'yesterday' is no start: give earliest, latest, a time"),
         (["info", "--timeout", "0"], "--timeout 0"),
         (["info", "--timeout", "nan"], "--timeout"),
         (["record", "somewhere", "--records", "-1"], "--records is 0 or more"),

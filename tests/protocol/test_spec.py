@@ -41,7 +41,6 @@ KINDS: dict[Any, str] = {
     Schema | None: "schema or nil",
 }
 
-
 #: What bears these readers is a number to Python.
 MOMENTS: dict[Any, str] = {values.moment_ns: "moment", values.moment_or_none: "moment or nil"}
 

@@ -27,7 +27,7 @@ def accounting() -> Accounting:
     description = Description(
         request=0, info=info, log_start=START, log_end={0: 1000}, ended=False, uptime_s=0.0, refused=0, groups=()
     )
-    accounting = Accounting(RunPosition(description, start="earliest", resumed=None), HandedOut(SIZE))
+    accounting = Accounting(RunPosition(description, start=START, resumed=None), HandedOut(SIZE))
     accounting.handed_out.copy(0, 2 * SIZE + 2)
     accounting.position.ledger.receive(0, 2 * SIZE + 2)
     for number in (1, 2):

@@ -166,7 +166,12 @@ class Given(Reader):
         self.events, self.stays = events, 0
 
     def describe(
-        self, split: str = "", *, timeout_s: float | None = None, on_wait: OnWait | None = None
+        self,
+        split: str = "",
+        *,
+        time_ns: int | None = None,
+        timeout_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> Description:
         raise NotImplementedError
 

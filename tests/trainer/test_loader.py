@@ -189,6 +189,22 @@ def test_a_run_may_start_with_what_comes_next() -> None:
         loader.commit(loader.state_dict())
 
 
+def test_a_run_may_start_at_a_time_and_then_goes_on_where_it_was() -> None:
+    log = MemoryLog(Schema((Field("id", "int64"),)), Dealing(2, 8))
+    log.append_columns({"id": np.arange(30)}, times_ns=10**18 + 10**9 * np.arange(30))
+    log.end()
+    with serving(log) as url:
+        loader = StreamLoader(url, batch_size=4, start="2001-09-09T01:46:53Z")  # 13 s after 10⁹ s since 1970
+        first = next(iter(loader))
+        assert first["id"].tolist() == [13, 14, 15, 16]
+        loader.mark_trained(first)
+        resumed = StreamLoader(url, batch_size=4, start="2001-09-09T01:46:53Z")
+        resumed.load_state_dict(loader.state_dict())
+        assert ids(resumed) == list(range(17, 30))
+    with pytest.raises(UsageError, match="'noon' is no start"):
+        StreamLoader(url, batch_size=4, start="noon")
+
+
 def test_a_producer_that_is_not_there_is_waited_for_no_longer_than_was_said() -> None:
     waited: list[float] = []
     loader = StreamLoader("tcp://127.0.0.1:1", batch_size=8, connect_timeout_s=1, on_wait=waited.append)

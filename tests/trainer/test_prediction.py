@@ -138,12 +138,13 @@ def test_what_a_stream_gives_is_what_its_records_are(trained_run: Path, predicto
     with serving(log) as url:
         predict(trained_run, tmp_path / "all.jsonl", url)
         predict(trained_run, tmp_path / "none.csv", url, start="latest", idle_timeout=0.3)
+        predict(trained_run, tmp_path / "future.csv", url, start="2099-01-01", idle_timeout=0.3)
     for row in rows(tmp_path / "all.jsonl"):
         partition, offset = map(int, row["source"].split(":"))
         image = np.asarray(log.read(partition, offset, 1).columns["image"])
         assert list(row["probabilities"].values()) == pytest.approx(predictor(image).probabilities[0], abs=1e-6)
     assert len(rows(tmp_path / "all.jsonl")) == 40
-    assert (tmp_path / "none.csv").read_text() == ""
+    assert (tmp_path / "none.csv").read_text() == (tmp_path / "future.csv").read_text() == ""
 
 
 def test_a_silent_stream_is_left_after_the_idle_time_out(trained_run: Path, tmp_path: Path) -> None:
