@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.inference import is_integer
+from producer.source import Indices
 from protocol.contact_sheet import picture_field
 from protocol.draws import drawn_bits
 from protocol.errors import UsageError
 from protocol.schema import Schema
 
-Indices = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from benchmarks.learning import Learnt, main, markdown
-from benchmarks.plots import draw_live
+from benchmarks.plots import draw_drift, draw_live
+from protocol.change import Change
 from protocol.errors import UsageError
 
 
@@ -39,3 +40,15 @@ def test_a_live_run_is_drawn(tmp_path: Path) -> None:
     ]
     draw_live(lines, tmp_path / "live.png")
     assert 1000 < (tmp_path / "live.png").stat().st_size < 80_000
+
+
+def test_a_run_on_a_stream_that_drifts_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="it draws")
+    changes = [Change(what="dusk", at=200, until=400, over=100).to_wire(), Change(what="rain", at=900).to_wire()]
+    lines: list[dict[str, Any]] = [
+        {"kind": "start", "info": {"changes": changes}},
+        {"kind": "report", "samples": 500, "prequential": {"accuracy_window": 0.8}},
+        {"kind": "report", "samples": 1000, "prequential": {"accuracy_window": 0.4}},
+    ]
+    draw_drift(lines, tmp_path / "drift.png")
+    assert 1000 < (tmp_path / "drift.png").stat().st_size < 80_000

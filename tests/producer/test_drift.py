@@ -75,7 +75,7 @@ def whole(drift: Schedule | None, records: int = 300) -> dict[str, Any]:
     return read(log_of(drift), 0, records, iter(lambda: 8, 0))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.integers(0, 250), st.sampled_from([1, 2, 8, 32]), st.data())
 def test_a_record_is_the_same_however_it_is_read_and_after_every_restart(
     everything: Schedule, first: int, stripe: int, data: st.DataObject
