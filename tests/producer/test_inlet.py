@@ -212,7 +212,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
 
 
 TestAgainstAPlainList = AgainstAPlainList.TestCase
-TestAgainstAPlainList.settings = settings(max_examples=20, stateful_step_count=20)
+TestAgainstAPlainList.settings = settings(max_examples=15, stateful_step_count=15)
 
 
 # --- credit, and a log that is full ------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def opened(folder: Path, schema: Schema = SCHEMA, **how: Any) -> DiskLog:
     return log
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_whatever_part_is_written_the_numbers_are_those_of_its_records(data: st.DataObject) -> None:
     writers, given_by = Writers({}), list[str]()  # the writer of each record of the log
@@ -112,7 +112,7 @@ def test_a_log_that_is_full_knows_of_each_writer_what_it_has_written_and_no_more
 def test_after_a_kill_the_numbers_are_those_of_the_records_that_are_there(tmp_path: Path, seed: int) -> None:
     drawn = random.Random(seed)
     found: list[tuple[int, int]] = []
-    for _ in range(3):
+    for _ in range(2):
         life = subprocess.Popen(
             [sys.executable, "-m", "tests.producer.two_writers", str(tmp_path), str(drawn.random())],
             stdout=subprocess.PIPE,
