@@ -71,7 +71,8 @@ data: $(VENV)/.train
 # Nothing fails for want of another language: the tests of what cannot be installed are skipped.
 clients:
 	@printf '#include <zmq.h>\n#include <msgpack.h>\n' | cc -fsyntax-only -x c - 2>/dev/null \
-	  || { apt-get update -qq && apt-get install -qq -y libzmq3-dev libmsgpack-dev; } >/dev/null 2>&1 \
+	  || { apt-get update -qq && apt-get install -qq -y libzmq3-dev \
+	       && { apt-get install -qq -y libmsgpack-c-dev || apt-get install -qq -y libmsgpack-dev; }; } >/dev/null 2>&1 \
 	  || echo "libzmq3-dev and libmsgpack-dev cannot be installed here: the clients in C are not tested"
 	@[ -d examples/clients/node_modules/zeromq ] || npm install --prefix examples/clients --no-save --no-package-lock \
 	  --ignore-scripts --silent zeromq@6 @msgpack/msgpack@3 >/dev/null 2>&1 \

@@ -21,8 +21,9 @@ class BadRecordSettings:
     """What happens to a live stream's records that are not what its schema says."""
 
     on_bad_record: Literal["stop", "quarantine"] = "stop"
-    """What a live record that does not fit the schema does: `stop` ends the feed with the reason; `quarantine` keeps
-    it aside, counts it and goes on. It gets no offset: for the stream it was never there."""
+    """What a live record that does not fit the schema does: `stop` ends the feed with the reason (an inlet refuses
+    the writer); `quarantine` keeps it aside, counts it and goes on. It gets no offset: for the stream it was never
+    there."""
     reject_nan: bool = False
     """Whether a NaN or an infinity in a field of floats makes a record a bad one."""
     quarantine: str = FILE

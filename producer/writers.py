@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-#: The name of a writer, and its number of a record (of the first, where there are several); the first is 0.
+#: The name of a writer, of 1 to 128 bytes, and its number of a record (of the first of several); it begins at 0.
 Numbered = tuple[str, int]
 
 #: Whoever opens a log may name as many as they like.

@@ -63,7 +63,8 @@ int main(int count, char **arguments) {
             msgpack_unpacked_init(&message);
             msgpack_unpack_next(&message, zmq_msg_data(&frame), zmq_msg_size(&frame), NULL);
             uint64_t of = get_number(&message.data, "session");
-            if (of == session || (of == 0 && is(get(&message.data, "type"), "refusal"))) hear(&message.data, writer), heard = now_s();
+            if (of == session || (of == 0 && is(get(&message.data, "type"), "refusal")))
+                hear(&message.data, writer), heard = now_s();
             if (due != before) moved = heard;
             msgpack_unpacked_destroy(&message), zmq_msg_close(&frame);
         }

@@ -28,7 +28,7 @@ function fail(text) {
 async function hello() {
   session = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
   greeted = false;
-  asked = heard = Date.now();
+  asked = heard = moved = Date.now();
   await say("hello", { writer, schema: schema ? JSON.parse(schema) : null });
 }
 

@@ -39,23 +39,27 @@ static uint32_t turn(const uint64_t *positions) { /* section 6: whose record is 
 
 static void positions(msgpack_packer *to, const char *key, const uint64_t *of) {
     text(to, key), msgpack_pack_array(to, partitions);
-    for (uint32_t p = 0; p < partitions; p++) msgpack_pack_array(to, 2), msgpack_pack_uint64(to, p), msgpack_pack_uint64(to, of[p]);
+    for (uint32_t p = 0; p < partitions; p++)
+        msgpack_pack_array(to, 2), msgpack_pack_uint64(to, p), msgpack_pack_uint64(to, of[p]);
 }
 
 static void say(const char *type, uint64_t request) {
     msgpack_sbuffer header;
     msgpack_packer to;
-    if (!strcmp(type, "describe")) begin(&to, &header, type, 2), number(&to, "request", request), text(&to, "split"), text(&to, "");
+    if (!strcmp(type, "describe"))
+        begin(&to, &header, type, 2), number(&to, "request", request), text(&to, "split"), text(&to, "");
     else if (!strcmp(type, "bye")) begin(&to, &header, type, 1), number(&to, "session", session);
     else if (!strcmp(type, "credit")) { /* section 7: two stripes of each partition are a window */
         uint64_t until[PARTITIONS];
         memcpy(until, received, sizeof until);
-        for (uint32_t more = 0; more < 2 * partitions; more++) { uint32_t p = turn(until); until[p] = (until[p] / stripe + 1) * stripe; }
+        for (uint32_t more = 0, p; more < 2 * partitions; more++)
+            p = turn(until), until[p] = (until[p] / stripe + 1) * stripe;
         begin(&to, &header, type, 4), number(&to, "session", session), positions(&to, "until", until);
         text(&to, "trained"), msgpack_pack_array(&to, 0), text(&to, "durable"), msgpack_pack_false(&to);
     } else {
         begin(&to, &header, type, 8), number(&to, "session", session = drawn()), positions(&to, "positions", received);
-        text(&to, "split"), text(&to, ""), text(&to, "group"), msgpack_pack_nil(&to), text(&to, "durable"), msgpack_pack_false(&to);
+        text(&to, "split"), text(&to, ""), text(&to, "group"), msgpack_pack_nil(&to);
+        text(&to, "durable"), msgpack_pack_false(&to);
         text(&to, "incarnation"), msgpack_pack_nil(&to), text(&to, "committed"), msgpack_pack_nil(&to);
         text(&to, "trained"), msgpack_pack_array(&to, 0);
     }
@@ -99,15 +103,18 @@ int main(int count, char **arguments) {
         zmq_msg_t frames[2 * FIELDS + 1];
         msgpack_unpacked message;
         int more = 1, got = 0;
-        if (now_s() - heard > (welcome ? 4 : 1)) welcome = 0, heard = now_s(), say(stripe ? "subscribe" : "describe", drawn());
+        if (now_s() - heard > (welcome ? 4 : 1))
+            welcome = 0, heard = now_s(), say(stripe ? "subscribe" : "describe", drawn());
         zmq_pollitem_t item = {dealer, 0, ZMQ_POLLIN, 0};
         if (!zmq_poll(&item, 1, 500)) { if (welcome) say("credit", 0); continue; }
-        for (; more; more = zmq_msg_more(&frames[got++])) zmq_msg_init(&frames[got]), zmq_msg_recv(&frames[got], dealer, 0);
+        for (; more; more = zmq_msg_more(&frames[got++]))
+            zmq_msg_init(&frames[got]), zmq_msg_recv(&frames[got], dealer, 0);
         msgpack_unpacked_init(&message);
         msgpack_unpack_next(&message, zmq_msg_data(&frames[0]), zmq_msg_size(&frames[0]), NULL);
         const msgpack_object *said = &message.data, *type = get(said, "type");
         uint64_t p = get_number(said, "partition"), offset = get_number(said, "offset");
-        if (is(type, "description") && !stripe) describe(get(said, "info")), reached(get(said, "log_start"), 1), say("subscribe", 0);
+        if (is(type, "description") && !stripe)
+            describe(get(said, "info")), reached(get(said, "log_start"), 1), say("subscribe", 0);
         else if (session && get_number(said, "session") == session) {
             int lost = (is(type, "chunk") && (offset > received[p] || p != turn(received)))
                        || (is(type, "status") && !reached(get(said, "next"), 0)) || is(get(said, "code"), "no_session");

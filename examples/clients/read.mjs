@@ -1,4 +1,4 @@
-// Reads a stream from its beginning to its end (protocol/SPEC.md, sections 1 to 7): a JSON object a line for each record.
+// Reads a stream from its beginning to its end (protocol/SPEC.md, sections 1 to 7): each record as a line of JSON.
 //
 //   npm install zeromq @msgpack/msgpack
 //   node read.mjs tcp://127.0.0.1:5555
@@ -39,7 +39,8 @@ for (let request; answer.request === undefined || answer.request !== request; [a
 }
 const { schema, stripe, incarnation } = answer.info;
 const received = new Map(answer.log_start);
-const turn = (positions) => pairs(positions).map(([p, o]) => [Math.floor(o / stripe), p]).sort(([a, p], [b, q]) => a - b || p - q)[0][1];
+const turn = (positions) => // section 6: whose record is the next in stream order
+  pairs(positions).map(([p, o]) => [Math.floor(o / stripe), p]).sort(([a, p], [b, q]) => a - b || p - q)[0][1];
 const none = { group: null, durable: false, trained: [], committed: null };
 let session, welcome, heard;
 
@@ -66,10 +67,13 @@ for (;;) {
   if (header.type === "refusal" && header.code !== "no_session") throw new Error(header.text);
   if (header.type === "refusal") await subscribe();
   else if (header.type === "welcome") welcome = true;
-  else if (header.type === "chunk" && welcome && (header.offset > here || partition !== turn(received))) await subscribe(); // lost
-  else if (header.type === "chunk" && welcome) {
+  else if (header.type === "chunk" && welcome && (header.offset > here || partition !== turn(received))) {
+    await subscribe(); // one was lost
+  } else if (header.type === "chunk" && welcome) {
     const rows = [...records(schema.fields, header.count, columns)];
-    rows.slice(here - header.offset).forEach((record, row) => console.log(JSON.stringify({ partition, offset: here + row, record })));
+    rows.slice(here - header.offset).forEach((record, row) => {
+      console.log(JSON.stringify({ partition, offset: here + row, record }));
+    });
     received.set(partition, Math.max(here, header.offset + header.count));
   } else if (header.type === "status" && header.next.some(([p, offset]) => offset > received.get(p))) await subscribe();
   else if (header.type === "end" && header.final.every(([p, offset]) => offset === received.get(p))) break;

@@ -20,7 +20,9 @@ static uint64_t drawn(void) { /* a random number, for a session or a request */
 
 static void text(msgpack_packer *to, const char *value) { msgpack_pack_str_with_body(to, value, strlen(value)); }
 
-static void number(msgpack_packer *to, const char *key, uint64_t value) { text(to, key), msgpack_pack_uint64(to, value); }
+static void number(msgpack_packer *to, const char *key, uint64_t value) {
+    text(to, key), msgpack_pack_uint64(to, value);
+}
 
 /* A header whose map has `fields` entries beside `v` and `type`; the caller packs them. */
 static void begin(msgpack_packer *to, msgpack_sbuffer *header, const char *type, int fields) {

@@ -212,7 +212,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
 
 
 TestAgainstAPlainList = AgainstAPlainList.TestCase
-TestAgainstAPlainList.settings = settings(max_examples=20, stateful_step_count=20)
+TestAgainstAPlainList.settings = settings(max_examples=15, stateful_step_count=15)
 
 
 # --- credit, and a log that is full ------------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_with_a_quarantine_it_is_kept_aside_and_its_number_is_taken(tmp_path: Pa
     bench = Bench(bad=BadRecordSettings(on_bad_record="quarantine", quarantine=str(file)))
     labelled = Schema((Field("label", "int64"),), label="label", label_range=(0, 9))
     bench.hello(schema=labelled)
-    labels = np.array([1, 12, 3])
+    labels = np.array([1, 3, 12])
     message = columns(0, schema=labelled, label=labels) if in_columns else maps(0, *({"label": int(n)} for n in labels))
     assert taken(bench.say(A, message))[:2] == (3, 3)
     assert bench.pushed("label") == [1, 3]

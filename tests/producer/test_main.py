@@ -151,8 +151,6 @@ INLET = ("--inlet", "tcp://127.0.0.1:*")
         ([*PICTURES, "--bind", "tcp://127.0.0.1:70000"], r"70000.*--bind"),
         ([*PICTURES, "--bind", "ipc:///nowhere/at/all"], r"ipc:///nowhere/at/all.*--bind"),
         ([*INLET, *PICTURES], r"--inlet takes the place of --source: give one of them"),
-        ([*INLET, "--source.root", "data"], r"--inlet takes the place of --source"),
-        ([*INLET, "--passes", "3"], r"--passes, .* are for datasets"),
         ([*INLET, "--until", "committed"], r"--until committed needs an end: give --inlet_ends true"),
         ([*CAMERA, "--inlet_ends", "true"], r"--inlet_ends .*: give --inlet as well"),
         ([*INLET, "--bind", "somewhere"], r"'somewhere'.*with --bind"),

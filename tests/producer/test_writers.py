@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,10 @@ from producer.memory_log import MemoryLog
 from producer.open_log import open_log
 from producer.writers import Writers, numbers_at
 from protocol.dealing import Dealing
+from protocol.log_folder import LogFolder
+from protocol.messages import STREAM
 from protocol.schema import Field, Schema
+from protocol.stored_log import StoredLog
 from tests.producer.two_writers import SCHEMA, let_in
 from tests.programs import ROOT, wait_until
 
@@ -31,7 +35,7 @@ def opened(folder: Path, schema: Schema = SCHEMA, **how: Any) -> DiskLog:
     return log
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_whatever_part_is_written_the_numbers_are_those_of_its_records(data: st.DataObject) -> None:
     writers, given_by = Writers({}), list[str]()  # the writer of each record of the log
@@ -109,10 +113,26 @@ def test_a_log_that_is_full_knows_of_each_writer_what_it_has_written_and_no_more
     again.close()
 
 
+def test_a_folder_of_before_has_no_writers_and_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append({"n": 0, "writer": 0})
+    log.close()
+    with lmdb.open(str(tmp_path), max_dbs=8) as before, before.begin(write=True) as transaction:
+        transaction.drop(before.open_db(b"writers", transaction))
+    with LogFolder(tmp_path) as folder:
+        assert StoredLog(folder, STREAM).log_end() == {0: 1, 1: 0}
+    log = opened(tmp_path)
+    assert (log.records, log.taken("a")) == (1, 0)
+    log.append({"n": 1, "writer": 0}, writer=("a", 0))
+    log.flush(timeout_s=30)
+    assert log.durable_of("a") == 1
+    log.close()
+
+
 def test_after_a_kill_the_numbers_are_those_of_the_records_that_are_there(tmp_path: Path, seed: int) -> None:
     drawn = random.Random(seed)
     found: list[tuple[int, int]] = []
-    for _ in range(3):
+    for _ in range(2):
         life = subprocess.Popen(
             [sys.executable, "-m", "tests.producer.two_writers", str(tmp_path), str(drawn.random())],
             stdout=subprocess.PIPE,

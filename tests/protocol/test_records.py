@@ -28,13 +28,13 @@ def array(dtype: Any = "uint8", shape: Any = (2,), data: Any = b"ab", **more: An
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=9), values, max_size=3), max_size=3))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_a_value_arrives_as_it_was_packed(records: list[dict[str, Any]]) -> None:
     assert records_from(msgpack.packb(records), len(records)) == records
 
 
 @given(chunks())
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_an_array_of_any_dtype_arrives_bit_by_bit(drawn: Any) -> None:
     schema, chunk = drawn
     for field in schema.fields:
@@ -107,6 +107,7 @@ def test_what_only_announces_much_makes_nothing(head: bytes) -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 3))
+@settings(max_examples=50)
 def test_arbitrary_bytes_raise_nothing_but_a_peer_error(frame: bytes, count: int) -> None:
     with suppress(PeerError):
         records_from(frame, count)
