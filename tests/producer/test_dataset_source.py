@@ -159,6 +159,17 @@ def test_a_declared_schema_makes_tokens_ragged() -> None:
     assert column.values.tolist() == [0, 1, 2, 0]
 
 
+def test_a_dataset_declares_its_schema_by_an_attribute_and_is_held_to_it() -> None:
+    tokens, label = Field("tokens", "int32", (None,)), Field("y", "int64")
+    declared = Schema((tokens, label), "y", ("no", "yes"), (0, 1))
+    source = source_from(Records([{"tokens": [], "y": 1}, {"tokens": [1, 2], "y": 2}], schema=declared))
+    assert source.schema == Schema((Field("id", "int64"), tokens, label), "y", ("no", "yes"), (0, 1))
+    assert len(source.take(np.array([0]))["tokens"]) == 1
+    with pytest.raises(DataFault, match="record 1 of Records: field 'y': label 2 is out of range, 0 to 1 is due"):
+        source.take(np.arange(2))
+    assert source_from(Records([{"n": 1}], schema="a string")).schema["n"].dtype == "int64"
+
+
 def test_no_records_are_taken_as_no_rows() -> None:
     taken = DatasetSource(Records([{"a": np.zeros((2, 3)), "text": "a"}])).take(np.array([], np.int64))
     assert taken["a"].shape == (0, 2, 3)  # type: ignore[union-attr]
