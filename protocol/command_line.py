@@ -35,7 +35,7 @@ register_type(Number, serializer=float, deserializer=float)
 #: What jsonargparse says of a value, the innermost first, and how it is said to somebody who typed options.
 WORDING = (
     (r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", "there is no option --{path}{0}"),
-    (r"arguments are required: (?:\w+\.)?(.*?)(?: -|\. Got| Given|$)", "{option}give {0} as well"),
+    (r"arguments are required: (?:[\w-]+\.)?(.*?)(?: -|\. Got| Given|$)", "{option}give {0} as well"),
     (r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),
     (r"Expected a <class '([\w.]+)'>\. Got value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is no {0}"),
     (r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),
