@@ -36,7 +36,7 @@ register_type(Number, serializer=float, deserializer=float)
 #: What jsonargparse says of a value, the innermost first, and how it is said to somebody who typed options.
 WORDING = (
     (r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'", "there is no option --{path}{0}"),
-    (r"arguments are required: (?:\w+\.(?=\w))?(.*?)(?: -|\. Got| Given|$)", "{option}give {0} as well"),
+    (r"arguments are required: (?:[\w-]+\.(?=\w))?(.*?)(?: -|\. Got| Given|$)", "{option}give {0} as well"),
     (r"expects a function or a callable class: (.*?)\. Got value", "{option}{0}"),
     (r"Parameter '(\w+)' from '([\w.]+)' does not specify a type", "{option}give the parameter {0} of {1} a type"),
     (r"Subtypes: \[(.*?)\] Errors: .*? Given value: (.*?)(?: -|\. Got| Given|$)", "{option}{1} is none of {0}"),

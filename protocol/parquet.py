@@ -111,11 +111,11 @@ def _places(log: StoredLog, chunk: Chunk) -> list[pa.Array]:
 # --- from Parquet ------------------------------------------------------------------------------------------------
 
 
-def from_parquet(path: Path, folder: LogFolder, settings: ParquetSettings) -> int:
+def from_parquet(path: Path, folder_path: Path, settings: ParquetSettings) -> int:
     """Make a recording of a file, in a new folder; the stream's number of records. Raises `UsageError`."""
-    if folder.info(STREAM) is not None:
-        raise UsageError(f"{folder.path} holds a stream already, or a part of one: give another folder")
-    with _open(path, partial(pq.ParquetFile, path)) as file:
+    with _open(path, partial(pq.ParquetFile, path)) as file, LogFolder(folder_path, write=True) as folder:
+        if folder.info(STREAM) is not None:
+            raise UsageError(f"{folder_path} holds a stream already, or a part of one: give another folder")
         if METADATA not in (file.schema_arrow.metadata or {}):
             info, groups = _dealt(file, path, settings)
             folder.create(STREAM, info)
@@ -262,4 +262,5 @@ def _open(path: Path, opening: Callable[[], Any]) -> Any:
     try:
         return opening()
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path} cannot be opened as Parquet ({error}): give another file") from error
+        why = str(error).partition(". Detail")[0]
+        raise UsageError(f"{path} cannot be opened as Parquet ({why}): give another file") from error

@@ -54,8 +54,8 @@ def from_parquet(options: Any) -> str:
     parquet = _parquet()
     columns = tuple(filter(None, options.columns.split(",")))
     settings = parquet.ParquetSettings(columns=columns, label=options.label, partitions=options.partitions)
-    with LogFolder(Path(options.folder).expanduser(), write=True) as folder:
-        records = parquet.from_parquet(Path(options.file).expanduser(), folder, settings)
+    file, folder = Path(options.file).expanduser(), Path(options.folder).expanduser()
+    records = parquet.from_parquet(file, folder, settings)
     return f"{records:,} records are in {options.folder}; read them as file://{options.folder}"
 
 
