@@ -46,6 +46,7 @@ def test_a_cell_that_is_killed_says_so_with_its_last_words(cells: Cells) -> None
     assert cells.play(cell("dies")).error == "died with status -9: the last words"
 
 
+@pytest.mark.long
 def test_a_cell_that_hangs_says_so_and_its_processes_are_gone(cells: Cells, tmp_path: Path) -> None:
     outcome = cells.play(cell("hangs", pids=str(tmp_path / "pids"), timeout_s=3))
     assert outcome == Outcome(error="no result in 3 s")
@@ -87,6 +88,7 @@ def test_a_batch_that_is_lost_while_nobody_looks_fails_the_cell(cells: Cells, *,
     assert bool(outcome.numbers) is not lost
 
 
+@pytest.mark.long
 def test_a_cell_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
     pids, said = tmp_path / "pids", list[str]()
 

@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_made_is_refused(data: str, tmp_path: Path) -> N
         main(["--only", "limits", "--data", data, "--out", str(tmp_path / "file" / "folder")])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_prints_the_figures_that_it_writes_as_json(data: str, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     short = ("--quick", "--seconds", "0.03", "--warm_s", "0.1")

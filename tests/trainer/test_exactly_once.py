@@ -10,7 +10,7 @@ from tests.trainer.counted_run import CountedRun
 from tests.trainer.lives import Nursery, end, tail
 
 #: How many lives of a trainer end in which moment. One that misses its moment is killed as well, and tried again.
-MOMENTS = {"start": 2, "step": 3, "validation": 2, "save": 3, "idle": 1, "anywhere": 2}
+MOMENTS = {"start": 1, "step": 2, "validation": 1, "save": 2, "idle": 1, "anywhere": 1}
 
 
 @pytest.fixture
@@ -21,11 +21,14 @@ def run(tmp_path: Path, nursery: Nursery, seed: int) -> Iterator[CountedRun]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_record_is_trained_once_a_pass_over_more_than_a_dozen_kills(run: CountedRun) -> None:
-    lives = [moment for moment, count in MOMENTS.items() for _ in range(count)]
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.faults)])
+def test_every_record_is_trained_once_a_pass_over_kills_at_every_moment(run: CountedRun, rounds: int) -> None:
+    lives = [moment for moment, count in MOMENTS.items() for _ in range(rounds * count)]
     run.drawn.shuffle(lives)
     by_command_line = run.drawn.randrange(len(lives))
-    with_producer = set(run.drawn.sample([at for at, moment in enumerate(lives) if moment in ("step", "anywhere")], 3))
+    with_producer = set(
+        run.drawn.sample([at for at, moment in enumerate(lives) if moment in ("step", "anywhere")], 2 * rounds)
+    )
     for at, moment in enumerate(lives):
         run.kill_trainer(moment, command_line=at == by_command_line, with_producer=at in with_producer)
     for moment in MOMENTS:
@@ -35,7 +38,7 @@ def test_every_record_is_trained_once_a_pass_over_more_than_a_dozen_kills(run: C
     _stop_by_signal(run)
     run.finish(command_line=True)
     print(f"killed: {dict(run.killed)}")
-    assert run.killed.total() - run.killed["producer"] > 12
+    assert run.killed.total() - run.killed["producer"] >= len(lives)
 
 
 def _stop_by_signal(run: CountedRun) -> None:

@@ -173,12 +173,6 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_opened(wrong: dict[s
         StreamLoader(**{"url": "tcp://127.0.0.1:1", **wrong})
 
 
-def test_records_that_differ_in_length_make_no_batches() -> None:
-    schema = Schema((Field("text", "uint8", (None,)),))
-    with serving(MemoryLog(schema, Dealing(2, 8))) as url, pytest.raises(UsageError, match=r"\(text\) need"):
-        StreamLoader(url, batch_size=8).connect()
-
-
 def test_a_run_may_start_with_what_comes_next() -> None:
     with Publisher("tcp://127.0.0.1:*", partitions=2) as publisher:
         publisher.send_columns(id=np.arange(100))

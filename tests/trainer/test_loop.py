@@ -209,7 +209,7 @@ def test_a_limit_ends_the_run_and_a_higher_one_goes_on_from_there(nursery: Nurse
     assert newest(tmp_path)["samples"] == 1000
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.faults), 2])
 def test_a_stop_on_a_silent_stream_is_obeyed_within_seconds(nursery: Nursery, tmp_path: Path, workers: int) -> None:
     url, producer = pictures(tmp_path, "--source.records", "500")
     task = ["--task", "tests.trainer.counting.WatchedClassification", "--workers", str(workers)]

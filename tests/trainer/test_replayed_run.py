@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from producer.computed_log import split_log
 from producer.replay import ReplaySettings, replayed
 from protocol.log_folder import LogFolder
-from protocol.messages import STREAM
 from protocol.open_reader import open_reader
 from protocol.recording import Recording
 from tests.programs import ROOT, Program, Programs, wait_until
@@ -54,10 +53,10 @@ class Learning:
 
 @contextmanager
 def replay(folder: Path, **settings: float) -> Iterator[str]:
-    logs = replayed(ReplaySettings(replay=str(folder), **settings))  # type: ignore[arg-type]
-    with serving(logs[STREAM]) as url:
+    stream, _ = replayed(ReplaySettings(replay=str(folder), **settings))  # type: ignore[arg-type]
+    with serving(stream) as url:
         yield url
-    logs[STREAM].close()
+    stream.close()
 
 
 def test_a_replay_teaches_the_same_bits_as_the_live_stream_also_half_way(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def package(folder: Path, name: str, version: str) -> None:
         wheel.writestr(f"{about}/RECORD", "")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_pinned_package_comes_before_the_parents_and_the_rest_of_the_parents_behind(offline: Path) -> None:
     package(offline, "msgpack", "99.1")
@@ -42,6 +43,7 @@ def test_a_pinned_package_comes_before_the_parents_and_the_rest_of_the_parents_b
     assert len(said) == 2, "it is made once"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_environment_that_was_interrupted_is_made_anew(offline: Path) -> None:
     package(offline, "onepeer", "1")

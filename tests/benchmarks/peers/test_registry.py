@@ -77,6 +77,7 @@ def test_a_paced_peer_keeps_its_pace_and_tells_the_age_of_its_records() -> None:
     assert 0 <= result.age_p50_ms <= result.age_p99_ms
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_peer_that_delivers_what_it_should_not_gives_no_figures(tmp_path: Path) -> None:
     wrong = script(
@@ -135,6 +136,7 @@ while not os.path.exists(NOTE):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("then", "complaint"),
     [("time.sleep(1000)", "no figures within 5 s"), ("os._exit(5)", "it ended with status 5 and said nothing")],
