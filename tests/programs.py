@@ -4,6 +4,7 @@
 program (`python -m MODULE ARGUMENTS`) with its own output, folder and status.
 """
 
+import io
 import json
 import os
 import runpy
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -145,10 +147,15 @@ class Programs:
 def main() -> None:
     """Answer requests until the other side has gone."""
     import torch
+    import torch.utils.tensorboard  # a second of imports that the first report would wait for
 
-    import trainer.commands  # noqa: F401
+    from producer.__main__ import build_parser
+    from trainer.commands import main as trainer
 
     torch.optim.SGD([torch.zeros(1)])  # imports another second of torch
+    with suppress(SystemExit), redirect_stdout(io.StringIO()):
+        build_parser([])[0].parse_args([])  # what parsing looks up is kept, here and by the trainer's
+        trainer(["train", "--print_config"])
     for line in sys.stdin:
         request = json.loads(line)
         if "poll" in request:

@@ -499,7 +499,7 @@ def test_a_trainer_stops_on_a_silent_stream_as_well(started: Programs, folder: P
     assert stopped(started.start("trainer", *arguments, cwd=folder), folder, signal.SIGTERM) == 128
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_ctrl_c_at_a_trainer_that_was_started_by_hand_saves_as_well(folder: Path, served: Served) -> None:
     """Not forked: with its own import of torch, and a worker process."""
     url = served("--source", "parts.Endless")
