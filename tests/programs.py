@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +171,7 @@ def main() -> None:
 def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environment: dict[str, str]) -> int:
     """One program in this process, which was just forked."""
     os.environ.update(environment)
-    for name in [name for name in sys.modules if name.endswith(".__main__")]:
+    for name in [name for name, found in sys.modules.items() if name.endswith(".__main__") or is_program(found, module)]:
         del sys.modules[name]  # runpy warns of a program that was imported before
     for descriptor, file in ((0, os.devnull), (1, out), (2, err)):
         opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -191,6 +192,11 @@ def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environ
         if stream is not None:
             stream.flush()
     return status if isinstance(status, int) else 1
+
+
+def is_program(found: ModuleType, module: str) -> bool:
+    """Whether this is what is to be run, and no package that has a program."""
+    return found.__name__ == module and not hasattr(found, "__path__")
 
 
 if __name__ == "__main__":
