@@ -171,7 +171,7 @@ def main() -> None:
 def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environment: dict[str, str]) -> int:
     """One program in this process, which was just forked."""
     os.environ.update(environment)
-    for name in [name for name, found in sys.modules.items() if name.endswith(".__main__") or is_program(found, module)]:
+    for name in [name for name, found in sys.modules.items() if is_program(found, module)]:
         del sys.modules[name]  # runpy warns of a program that was imported before
     for descriptor, file in ((0, os.devnull), (1, out), (2, err)):
         opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -195,8 +195,9 @@ def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environ
 
 
 def is_program(found: ModuleType, module: str) -> bool:
-    """Whether this is what is to be run, and no package that has a program."""
-    return found.__name__ == module and not hasattr(found, "__path__")
+    """Whether this is what `python -m MODULE` runs; a package is not, the `__main__` in it is."""
+    name = found.__name__
+    return name.endswith(".__main__") or (name == module and not hasattr(found, "__path__"))
 
 
 if __name__ == "__main__":
