@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
@@ -171,7 +170,7 @@ def main() -> None:
 def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environment: dict[str, str]) -> int:
     """One program in this process, which was just forked."""
     os.environ.update(environment)
-    for name in [name for name, found in sys.modules.items() if is_program(found, module)]:
+    for name in [name for name in sys.modules if is_program(name, module)]:
         del sys.modules[name]  # runpy warns of a program that was imported before
     for descriptor, file in ((0, os.devnull), (1, out), (2, err)):
         opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -194,10 +193,9 @@ def run(module: str, arguments: list[str], cwd: str, out: str, err: str, environ
     return status if isinstance(status, int) else 1
 
 
-def is_program(found: ModuleType, module: str) -> bool:
-    """Whether this is what `python -m MODULE` runs; a package is not, the `__main__` in it is."""
-    name = found.__name__
-    return name.endswith(".__main__") or (name == module and not hasattr(found, "__path__"))
+def is_program(name: str, module: str) -> bool:
+    """Whether this module is what `python -m MODULE` runs: a package is not, the `__main__` in it is."""
+    return name.endswith(".__main__") or (name == module and not hasattr(sys.modules[name], "__path__"))
 
 
 if __name__ == "__main__":
