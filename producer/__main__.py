@@ -26,6 +26,7 @@ from producer.settings import ProducerSettings
 from producer.source_kind import kind_of
 from protocol.class_path import class_path_in, say_classes
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
+from protocol.errors import UsageError
 from protocol.exposition import Exposition
 
 DEFAULT_SOURCE = "producer.fashion_mnist.FashionMNIST"
@@ -79,16 +80,21 @@ def main(arguments: Sequence[str]) -> int:
     config = parser.parse_args(list(arguments))
     settings, replay = settings_of(ProducerSettings, config), settings_of(ReplaySettings, config)
     log, bad = settings_of(LogSettings, config.log), settings_of(BadRecordSettings, config)
-    told = any(each.startswith("--source") for each in arguments)
+    # Printed settings name the default source, whatever takes its place.
+    named = any(each.startswith("--source") for each in arguments)
+    told = named or class_path_in(arguments, "source") not in (None, DEFAULT_SOURCE)
     check_replay(replay, settings, others_told=told or (log, bad) != (LogSettings(), BadRecordSettings()))
     if settings.inlet:
         check_inlet(settings, source_told=told)
     elif not replay.replay:
         check_source(kind_of(source), settings, log, bad)
     if config.check:
+        if settings.inlet or replay.replay:
+            raise UsageError("--check reads a source: leave out --inlet and --replay")
         return _check(made_source(source, parser.make(config).source), settings, log, bad)
     _allow_connections()
     bad_records = BadRecords(bad)
+    page = Exposition(settings.metrics) if settings.metrics else None
     if replay.replay:
         opened = open_replay(replay)
     elif settings.inlet:
@@ -99,7 +105,6 @@ def main(arguments: Sequence[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     service = Service(opened.logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
-    page = Exposition(settings.metrics) if settings.metrics else None
     Life(Server(service, opened.socket or open_socket(settings)), opened, settings, page).live()
     return 0
 

@@ -3,7 +3,9 @@
 What does not go together is said before anything is opened.
 """
 
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from producer.pace import Pace
 from producer.replay import ReplaySettings, replayed
 from producer.settings import ProducerSettings
 from producer.source_kind import Kind, kind_of
+from protocol.command_line import STOPPING
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.log import Log
@@ -137,15 +140,16 @@ def open_inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRec
     if log.path:
         LogFolder(Path(log.path).expanduser(), write=True).close()
     intake = Intake(partial(open_log, partitions=settings.partitions, settings=log, source="inlet"), bad_records)
-    readers = open_socket(settings)
-    try:
+    with ExitStack() as opened:
+        readers = opened.enter_context(closing(open_socket(settings)))
         writers = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)
-    except BaseException:
-        readers.close()
-        raise
-    feed = InletFeed(writers, intake, InletSettings(ends=settings.inlet_ends))
-    remarks = [f"inlet: {feed.address}"]
-    return Opened(logs={STREAM: feed.wait_for_log()}, feed=feed, kind="live", remarks=remarks, socket=readers)
+        opened.enter_context(closing(writers))
+        for number in STOPPING:  # there are addresses to release
+            signal.signal(number, signal.default_int_handler)
+        feed = InletFeed(writers, intake, InletSettings(ends=settings.inlet_ends))
+        stream = feed.wait_for_log()
+        opened.pop_all()
+    return Opened(logs={STREAM: stream}, feed=feed, kind="live", remarks=[f"inlet: {feed.address}"], socket=readers)
 
 
 def open_replay(replay: ReplaySettings) -> Opened:

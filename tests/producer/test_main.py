@@ -151,6 +151,7 @@ INLET = ("--inlet", "tcp://127.0.0.1:*")
         ([*PICTURES, "--bind", "tcp://127.0.0.1:70000"], r"70000.*--bind"),
         ([*PICTURES, "--bind", "ipc:///nowhere/at/all"], r"ipc:///nowhere/at/all.*--bind"),
         ([*INLET, *PICTURES], r"--inlet takes the place of --source: give one of them"),
+        ([*INLET, "--check"], r"--check reads a source: leave out --inlet and --replay"),
         ([*INLET, "--until", "committed"], r"--until committed needs an end: give --inlet_ends true"),
         ([*CAMERA, "--inlet_ends", "true"], r"--inlet_ends .*: give --inlet as well"),
         ([*INLET, "--bind", "somewhere"], r"'somewhere'.*with --bind"),
@@ -351,6 +352,8 @@ def test_an_inlet_that_is_stopped_before_its_first_writer_ends_at_once_with_0(
     wait_until(lambda: "waiting for a first writer" in program.out, "the inlet")
     program.signal(signal.SIGTERM)
     assert (program.status(), program.err) == (0, "")
+    assert not list(folder.glob("inlet*")), "the socket files are gone"
+    assert not Path(url.removeprefix("ipc://")).exists()
 
 
 def test_the_first_lines_say_what_is_served_and_where(started: Programs, folder: Path) -> None:
