@@ -70,6 +70,12 @@ def concatenate(field: Field, columns: Sequence[Column]) -> Column:
     )
 
 
+def ragged(column: Column) -> Ragged:
+    """The column of a ragged field."""
+    assert isinstance(column, Ragged), "a column is as its field says"
+    return column
+
+
 def value_of(column: Column, row: int) -> Any:
     """One record's value: an array of the field's shape, or a number."""
     return column[row : row + 1].values if isinstance(column, Ragged) else column[row]

@@ -105,7 +105,7 @@ def say_classes(arguments: Sequence[str], *options: str) -> None:
     """
     for file in _config_files(arguments):
         settings = _settings_in(file)
-        say_imports(file, [*_alone(settings, options), *class_paths(settings)])
+        say_imports(file, named_paths(settings, options))
 
 
 def say_imports(file: str | Path, paths: Iterable[str]) -> None:
@@ -114,6 +114,11 @@ def say_imports(file: str | Path, paths: Iterable[str]) -> None:
     if strange:
         names = ", ".join(map(shown, strange))
         print(f"{program()}: {file} names classes, whose code will run: {names}", file=sys.stderr, flush=True)
+
+
+def named_paths(settings: object, alone: Sequence[str]) -> list[str]:
+    """All class paths in nested settings, and what the options `alone` name without `class_path`."""
+    return [*_alone(settings, alone), *class_paths(settings)]
 
 
 def class_paths(settings: object) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import numpy as np
 import torch
 
-from protocol.chunk import Column, Columns, Ragged, concatenate
+from protocol.chunk import Column, Columns, Ragged, concatenate, ragged
 from protocol.dealing import Positions
 from protocol.schema import Schema
 from trainer.batch import Batch, Block
@@ -93,9 +93,7 @@ class Assembly:
         for name, array in self._arrays.items():
             array[first:end] = columns[name]
         for name, pieces in self._pieces.items():
-            column = columns[name]
-            assert isinstance(column, Ragged), "a column is as its field says"
-            pieces.append(column.copy())
+            pieces.append(ragged(columns[name]).copy())
         self._block.add(first, origin)
         if piece.release is not None:
             piece.release()
@@ -116,9 +114,7 @@ class Assembly:
         """The ragged columns of a block's batch."""
         tensors: dict[str, torch.Tensor] = {}
         for field in self._ragged:
-            column = concatenate(field, pieces[field.name])
-            assert isinstance(column, Ragged)
-            tensors |= self._collate(field.name, column)
+            tensors |= self._collate(field.name, ragged(concatenate(field, pieces[field.name])))
         return {name: tensor.pin_memory() for name, tensor in tensors.items()} if self._pin_memory else tensors
 
     def batches(self, number: int) -> Iterator[Batch]:

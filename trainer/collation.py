@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from protocol.chunk import Ragged
+from protocol.errors import UsageError
 
 #: From the name of a ragged field and its records in a batch to that batch's tensors by name; pure.
 Collate = Callable[[str, Ragged], Mapping[str, torch.Tensor]]
@@ -36,7 +37,11 @@ class Nested:
 
 
 def padded(column: Ragged, length: int, fill: float = 0) -> npt.NDArray[Any]:
-    """The records as an array [count, length, *item shape]: what is longer is cut off, what is missing is `fill`."""
+    """The records as an array [count, length, *item shape]: what is longer is cut off, what is missing is `fill`.
+
+    Raises `UsageError` where the values' dtype does not hold that.
+    """
+    check_fill(fill, column.values.dtype)
     values = np.full((len(column), length, *column.values.shape[1:]), fill, column.values.dtype)
     lengths = column.lengths.astype(np.int64)
     inside = np.arange(len(column.values)) - np.repeat(column.bounds[:-1], lengths)
@@ -44,3 +49,14 @@ def padded(column: Ragged, length: int, fill: float = 0) -> npt.NDArray[Any]:
     kept = inside < length
     values[rows[kept], inside[kept]] = column.values[kept]
     return values
+
+
+def check_fill(fill: float, dtype: np.dtype[Any]) -> None:
+    """Raise `UsageError` where values of this dtype cannot be `fill`."""
+    held = True
+    if dtype.kind in "iu":
+        held = float(fill).is_integer() and np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max
+    elif dtype.kind == "b":
+        held = fill in (0, 1)
+    if not held:
+        raise UsageError(f"fill {fill:g} is no {dtype}: give a number that the field may hold")

@@ -5,10 +5,10 @@ from io import BytesIO
 
 import numpy as np
 
-from protocol.chunk import Columns, Ragged, value_of
+from protocol.chunk import Columns, ragged, value_of
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
-from trainer.collation import padded
+from trainer.collation import check_fill, padded
 from trainer.columns import read_picture
 
 
@@ -44,8 +44,7 @@ class Pictures:
         return with_field(schema, self.picture)
 
     def __call__(self, columns: Columns) -> Columns:
-        files, picture = columns[self.field], self.picture
-        assert isinstance(files, Ragged), "as the schema says"
+        files, picture = ragged(columns[self.field]), self.picture
         pixels = np.empty((len(files), *picture.item_shape), np.uint8)
         for row in range(len(files)):
             pixels[row] = read_picture(BytesIO(value_of(files, row)), picture, resize=True)
@@ -71,14 +70,14 @@ class Cut:
             raise UsageError("a sequence is cut to at least 1 element")
 
     def schema(self, schema: Schema) -> Schema:
-        """Raises `UsageError` where the field is not ragged."""
+        """Raises `UsageError` where the field is not ragged, or holds no such number as `fill`."""
         was = _ragged(schema, self.field, None, "Cut")
+        check_fill(self.fill, was.numpy_dtype)
         cut = with_field(schema, Field(self.field, was.dtype, (self.length, *was.item_shape)))
         return replace(cut, fields=(*cut.fields, Field(f"{self.field}_length", "int64")))
 
     def __call__(self, columns: Columns) -> Columns:
-        column = columns[self.field]
-        assert isinstance(column, Ragged), "as the schema says"
+        column = ragged(columns[self.field])
         own = np.minimum(column.lengths, self.length).astype(np.int64)
         return {**columns, self.field: padded(column, self.length, self.fill), f"{self.field}_length": own}
 

@@ -4,15 +4,19 @@ A reader whose chunks are decoded is a reader like any other, so all that lies b
 prediction) sees decoded records and their schema alone.
 """
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Final
 
 import numpy as np
+import torch
 
-from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, value_of
+from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, concatenate, value_of
 from protocol.command_line import located
 from protocol.dealing import Positions
 from protocol.errors import DataFault, HeadraceError, UsageError
@@ -47,7 +51,10 @@ class Decoding:
     def schema(self, schema: Schema) -> Schema:
         """What records of a schema are once they are decoded. Raises `UsageError` where they are not for these."""
         for decoder in self._decoders:
-            schema = decoder.schema(schema) if hasattr(decoder, "schema") else shown_schema(decoder, schema)
+            try:
+                schema = decoder.schema(schema) if hasattr(decoder, "schema") else shown_schema(decoder, schema)
+            except ValueError as error:
+                raise UsageError(f"--decode {_path(decoder)} does not go with these records: {error}") from error
         return schema
 
     def info(self, info: StreamInfo) -> StreamInfo:
@@ -64,7 +71,7 @@ class Decoding:
         return {field.name: _checked(field, columns[field.name], count) for field in schema.fields}
 
     def parts(self, chunk: Chunk, schema: Schema) -> Iterator[Chunk | Undecodable]:
-        """A chunk decoded; where that fails, record by record, so that one bad record takes no other with it."""
+        """A chunk decoded; where that fails, its halves, so that one bad record takes no other with it."""
         try:
             columns = self.columns(chunk.columns, schema)
         except Exception as error:  # noqa: BLE001  (a decoder raises what its library raises; nothing is swallowed)
@@ -74,8 +81,9 @@ class Decoding:
         else:
             yield replace(chunk, columns=columns)
             return
-        for row in range(chunk.count):
-            yield from self.parts(chunk.part(row, row + 1), schema)
+        half = chunk.count // 2
+        yield from self.parts(chunk.part(0, half), schema)
+        yield from self.parts(chunk.part(half, chunk.count), schema)
 
 
 def undecodable(chunk: Chunk, schema: Schema, error: Exception) -> Undecodable:
@@ -100,15 +108,11 @@ def shown_schema(decoder: Decoder, schema: Schema) -> Schema:
     The label stays the label, if its field does.
     """
     name = getattr(decoder, "__name__", type(decoder).__name__)
-    none: dict[str, Column] = {
-        field.name: Ragged(np.empty(0, LENGTH_DTYPE), empty) if field.ragged else empty
-        for field in schema.fields
-        for empty in [np.empty((0, *field.item_shape), field.numpy_dtype)]
-    }
+    none = {field.name: concatenate(field, []) for field in schema.fields}
     try:
-        fields = tuple(_field(each, column) for each, column in decoder(none).items())
-        label = schema.label if any(field.name == schema.label for field in fields) else None
-        return replace(schema, fields=fields, label=label) if label else Schema(fields)
+        shown = tuple(_field(each, column) for each, column in decoder(none).items())
+        label = schema.label if any(field.name == schema.label for field in shown) else None
+        return replace(schema, fields=shown, label=label) if label else Schema(shown)
     except Exception as error:  # whatever a decoder raises that was not made for this
         mend = "let it take columns without records, or be a class with a method schema(schema) beside __call__"
         raise UsageError(f"--decode {name}: what it gives cannot be told ({located(error)}): {mend}") from error
@@ -122,7 +126,7 @@ def _field(name: str, column: Any) -> Field:
 
 
 def _checked(field: Field, column: Any, count: int) -> Column:
-    """A column as the schema says, its memory in one piece."""
+    """A column as the schema says, its memory in one piece. Raises `DataFault`."""
     values = column.values if isinstance(column, Ragged) else np.asarray(column)
     if isinstance(column, Ragged) != field.ragged or values.shape[1:] != field.item_shape:
         raise DataFault(f"field {field.name!r}: it gave {values.shape[1:]} where {field.shape} was announced")
@@ -130,7 +134,13 @@ def _checked(field: Field, column: Any, count: int) -> Column:
         raise DataFault(f"field {field.name!r}: it gave {values.dtype} where {field.dtype} was announced")
     if len(column) != count:
         raise DataFault(f"field {field.name!r}: it gave {len(column)} records of {count}")
-    return column if isinstance(column, Ragged) else values
+    values = np.ascontiguousarray(values)
+    if not isinstance(column, Ragged):
+        return values
+    lengths = np.asarray(column.lengths)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any() or lengths.sum() != len(values):
+        raise DataFault(f"field {field.name!r}: it gave lengths that do not add up to its {len(values)} values")
+    return Ragged(np.ascontiguousarray(lengths, LENGTH_DTYPE), values)
 
 
 class DecodedReader(Reader):
@@ -204,11 +214,34 @@ class DecodedReader(Reader):
         self._reader.close()
 
 
-def identity(decoders: Sequence[Decoder]) -> Mapping[str, str]:
-    """What tells one way of decoding from another, as far as a class and what it was made with do: plain values."""
-    return {f"{number} {_path(each)}": repr(getattr(each, "__dict__", {})) for number, each in enumerate(decoders)}
+def identity(decoders: Sequence[Decoder]) -> str:
+    """A digest that tells one way of decoding from another: classes, functions and what they were made with."""
+    try:
+        told = repr([_told(each) for each in decoders])
+    except RecursionError:  # something that knows itself
+        told = repr(decoders)
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
-def _path(decoder: Decoder) -> str:
+def _told(value: Any) -> Any:
+    """What a decoder is made of, in words that are the same in each process; of anything strange they may not be."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), value.tolist()
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, hashlib.blake2b(value.tobytes(), digest_size=16).hexdigest()
+    if isinstance(value, partial):
+        return "partial", _told(value.func), _told(value.args), _told(value.keywords)
+    if isinstance(value, dict):
+        return [(_told(name), _told(each)) for name, each in value.items()]
+    if isinstance(value, list | tuple):
+        return [_told(each) for each in value]
+    if isinstance(value, type | FunctionType):
+        return _path(value)
+    if is_dataclass(value):
+        return _path(value), [(each.name, _told(getattr(value, each.name))) for each in fields(value)]
+    return (_path(value), _told(vars(value))) if hasattr(value, "__dict__") else repr(value)
+
+
+def _path(decoder: Any) -> str:
     kind = decoder if hasattr(decoder, "__qualname__") else type(decoder)
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -53,11 +53,11 @@ class Holdout(Dataset[Sample]):
         columns: Columns,
         collate: Collate | None = None,
         *,
-        decoded: Mapping[str, str] | None = None,
+        decoded: str = "",
     ) -> None:
         self.schema = schema
         #: The identity of the log that the split belongs to, and of the way in which it was decoded.
-        self.incarnation, self.decoded = incarnation, decoded or {}
+        self.incarnation, self.decoded = incarnation, decoded
         self._columns = dict(columns)
         self._collate = collate or Pad()
 
@@ -79,7 +79,7 @@ class Holdout(Dataset[Sample]):
             ) from error
         except (Damaged, MalformedMessage, OSError) as error:
             raise DataFault(f"the held-out records in {folder} are damaged ({error}): {mend}") from error
-        return cls(schema, description["incarnation"], columns, collate, decoded=description.get("decoded"))
+        return cls(schema, description["incarnation"], columns, collate, decoded=description.get("decoded", ""))
 
     @staticmethod
     def save(
@@ -89,7 +89,7 @@ class Holdout(Dataset[Sample]):
         *,
         count: int,
         incarnation: str,
-        decoded: Mapping[str, str] | None = None,
+        decoded: str = "",
     ) -> None:
         """Write a split of `count` records to disk as its chunks come, in place of what the folder held.
 
@@ -97,7 +97,7 @@ class Holdout(Dataset[Sample]):
         or are not `count` records, `OSError`.
         """
         with SealedFolder(folder, KIND) as sealed:
-            description = {"incarnation": incarnation, "schema": schema.to_wire(), "decoded": dict(decoded or {})}
+            description = {"incarnation": incarnation, "schema": schema.to_wire(), "decoded": decoded}
             sealed.create(SCHEMA).write((json.dumps(description, indent=1) + "\n").encode())
             files = {
                 field: [sealed.create(name) for name in _file_names(number, field)]

@@ -108,7 +108,8 @@ class StreamLoader:
             raise UsageError(f"seed is from 0 to {MAX_SEED}")
         if self._sampling.holdout and held_out is None:
             raise UsageError("a holdout needs a folder to keep its records in: give held_out")
-        self._held_out_folder = None if held_out is None else Path(held_out)
+        # What was decoded otherwise is of no use here.
+        self._held_out_folder = None if held_out is None else Path(held_out, self.reading.identity)
         self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
         self._resumed: Mapping[str, Any] | None = None
         self._description: Description | None = None

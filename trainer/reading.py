@@ -8,7 +8,7 @@ from pathlib import Path
 from protocol.command_line import ArgumentParser
 from protocol.reader import Reader
 from trainer.collation import Collate, Pad
-from trainer.decoding import Decoder, open_decoded
+from trainer.decoding import Decoder, identity, open_decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,11 @@ class Reading:
     """What is done with each chunk where it arrives, one after the other."""
     collate: Collate = field(default_factory=Pad)
     """What becomes of a batch's ragged fields."""
+
+    @property
+    def identity(self) -> str:
+        """What what is kept of its records depends on besides the stream; "" where nothing is decoded."""
+        return identity(self.decoders) if self.decoders else ""
 
     @property
     def open(self) -> Callable[[], Reader]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged
+from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, ragged
 from protocol.dealing import Positions
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Schema
@@ -51,11 +51,11 @@ class Slots:
     """
 
     def __init__(self, workers: int, per_worker: int, schema: Schema, rows: int) -> None:
-        ragged = sum(field.ragged for field in schema.fields)
+        fields = sum(field.ragged for field in schema.fields)
         self._rows = min(rows, max(1, SLOT_BYTES // max(1, schema.record_bytes)))
         self._fields = schema.fields
         #: How many elements the records of a slot may have in each ragged field.
-        self._elements = {each.name: SLOT_BYTES // ragged // each.item_bytes for each in schema.fields if each.ragged}
+        self._elements = {each.name: SLOT_BYTES // fields // each.item_bytes for each in schema.fields if each.ragged}
         #: Where a slot's arrays lie, in bytes; each begins where every dtype may.
         sizes = [-(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for dtype, shape in self._layout()]
         self._places = [0, *accumulate(sizes)]
@@ -78,7 +78,7 @@ class Slots:
         """Whether a chunk fits into a slot."""
         if chunk.count > self._rows:
             return False
-        return all(len(ragged_of(chunk, name).values) <= most for name, most in self._elements.items())
+        return all(len(ragged(chunk.columns[name]).values) <= most for name, most in self._elements.items())
 
     def parts(self, chunk: Chunk) -> Iterator[Chunk]:
         """A chunk in parts that fit; a record that does not is a part alone."""
@@ -106,7 +106,7 @@ class Slots:
             time.sleep(SLOT_POLL_S)
         for name, into in self._columns_of(worker, slot).items():
             if isinstance(into, Ragged):
-                column = ragged_of(chunk, name)
+                column = ragged(chunk.columns[name])
                 into.lengths[: chunk.count] = column.lengths
                 into.values[: len(column.values)] = column.values
             else:
@@ -159,13 +159,6 @@ class _Room(Ragged):
     def __getitem__(self, rows: slice) -> Ragged:
         lengths = self.lengths[rows]
         return Ragged(lengths, self.values[: int(lengths.sum(dtype=np.int64))])
-
-
-def ragged_of(chunk: Chunk, name: str) -> Ragged:
-    """A column of a ragged field."""
-    column = chunk.columns[name]
-    assert isinstance(column, Ragged), "a column is as its field says"
-    return column
 
 
 class ProgressBoard:

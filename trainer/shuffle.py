@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from protocol.chunk import Column, Ragged, concatenate
+from protocol.chunk import Column, Ragged, concatenate, ragged
 from protocol.dealing import Dealing, Positions
 from protocol.errors import Lost
 from protocol.schema import Schema
@@ -144,9 +144,7 @@ class Shuffled:
         origin = ShuffledRows(partitions=partitions, offsets=offsets, times_ns=times_ns, before=self._before)
         columns: dict[str, Column] = {name: rows[order] for name, rows in self._rows.items()}
         for field in self._ragged:
-            column = concatenate(field, self._pieces[field.name])
-            assert isinstance(column, Ragged)
-            columns[field.name] = column.take(order)
+            columns[field.name] = ragged(concatenate(field, self._pieces[field.name])).take(order)
         self._shuffled = ShuffledPiece(columns, origin)
         self._given, self._trained = min(self._trained, len(order)), 0
         self._begin()

@@ -11,7 +11,6 @@ from protocol.errors import UsageError
 from protocol.reader import OnWait, read_split
 from protocol.schema import Schema
 from protocol.stream import StreamInfo
-from trainer.decoding import identity
 from trainer.holdout import Holdout
 from trainer.reading import Reading
 
@@ -27,13 +26,14 @@ def fetch_splits(
 ) -> dict[str, Holdout]:
     """All splits of the stream; over the wire only where the run directory does not hold them yet."""
     held: dict[str, Holdout] = {}
-    decoded = identity(reading.decoders)
+    decoded = reading.identity
     for name in info.splits:
         folder = run_dir / SPLITS / name
         with reading.open() as reader:
             description = reader.describe(name, on_wait=on_wait)
             known = Holdout.open(folder, reading.collate) if folder.exists() else None
-            if known is None or (known.incarnation, known.decoded) != (description.info.incarnation, decoded):
+            now = description.info.incarnation, description.info.schema, decoded
+            if known is None or (known.incarnation, known.schema, known.decoded) != now:
                 Holdout.save(
                     folder,
                     description.info.schema,

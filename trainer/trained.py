@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from protocol.class_path import class_paths, say_imports
+from protocol.class_path import named_paths, say_imports
 from protocol.command_line import ArgumentParser
 from protocol.errors import UsageError
 from protocol.stream import StreamInfo
@@ -75,7 +75,7 @@ def open_trained(path: Path, state: State, remarks: tuple[str, ...] = ()) -> Tra
     add_model(parser)
     add_reading(parser)
     meaning = {name: state["meaning"][name] for name in REBUILT if name in state["meaning"]}
-    say_imports(path, class_paths(meaning))
+    say_imports(path, named_paths(meaning, ("decode", "collate")))
     made = parser.make(parser.parse_object(deepcopy(meaning)))  # it puts functions where their paths were
     with fitting(path):
         made.model.load_state_dict(weights_of(state))

@@ -24,6 +24,7 @@ from protocol.quarantine import FILE as QUARANTINE
 from trainer.augmentation import Augmentation, AugmentationSettings
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
+from trainer.collation import Pad
 from trainer.device import DeviceSettings, open_device, pins_memory
 from trainer.dump import Dump, DumpSettings
 from trainer.environment import environment
@@ -110,6 +111,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         elif taken := taken or take_weights(parts.model, initial):
             telemetry.notice(taken)
         _connect(loader, settings)
+        check_parts(loader, step)
         validation = _validation(made, loader, run_dir, settings, telemetry)
         with Checkpointer(
             run_dir,
@@ -162,6 +164,13 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
             "give another --run_dir, or --resume never to begin anew, or --on_loss continue to go on with this stream"
         )
         raise UsageError(f"the run in {settings.run_dir} belongs to another stream: {error}: {mend}") from error
+
+
+def check_parts(loader: StreamLoader, step: StepSettings) -> None:
+    """Raise `UsageError` where batches of this stream cannot be parted into micro-batches."""
+    if step.accumulate > 1 and loader.info.schema.ragged and not isinstance(loader.reading.collate, Pad):
+        name = type(loader.reading.collate).__name__
+        raise UsageError(f"--accumulate parts a batch by records, as what {name} makes cannot be: leave it out")
 
 
 def _validation(

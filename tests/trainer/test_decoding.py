@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,9 +99,47 @@ def test_a_decoder_that_is_not_for_these_records_is_refused(decoder: Decoder, wh
         Decoding([decoder]).schema(TEXT)
 
 
-def test_ways_of_decoding_are_told_apart_by_class_and_arguments() -> None:
-    assert identity([Cut("text", 5)]) == identity([Cut("text", 5)])
-    assert len({str(identity(each)) for each in ([], [Cut("text", 5)], [Cut("text", 6)], [lengths_alone])}) == 4
+@dataclass(frozen=True, slots=True)
+class Times:
+    """A decoder without a `__dict__`."""
+
+    factor: int
+
+    def __call__(self, columns: Columns) -> Columns:
+        return {**columns, "id": np.asarray(columns["id"]) * self.factor}
+
+
+class Table:
+    """A decoder with more numbers than numpy prints."""
+
+    def __init__(self, last: int) -> None:
+        self.table = np.append(np.zeros(100_000), last)
+
+    def __call__(self, columns: Columns) -> Columns:
+        return columns
+
+
+def times(columns: Columns, factor: int) -> Columns:
+    return {**columns, "id": np.asarray(columns["id"]) * factor}
+
+
+def test_ways_of_decoding_are_told_apart_by_all_that_they_were_made_with() -> None:
+    def ways() -> list[list[Decoder]]:
+        cuts: list[list[Decoder]] = [[], [Cut("text", 5)], [Cut("text", 6)], [Cut("text", 5), Cut("text", 5)]]
+        partials: list[list[Decoder]] = [[partial(times, factor=2)], [partial(times, factor=3)]]
+        return [*cuts, [lengths_alone], [Times(2)], [Times(3)], *partials, [Table(1)], [Table(2)]]
+
+    identities = [identity(way) for way in ways()]
+    assert len({*identities}) == len(identities)
+    assert [identity(way) for way in ways()] == identities
+
+
+def test_a_class_that_does_not_go_with_a_stream_is_one_line() -> None:
+    schema = Schema((*TEXT.fields, Field("text_length", "int64")))
+    with pytest.raises(UsageError, match=r"--decode trainer.decoders.Cut does not go with these records: two fields"):
+        Decoding([Cut("text", 5)]).schema(schema)
+    with pytest.raises(UsageError, match="fill -1 is no uint8"):
+        Decoding([Cut("text", 5, fill=-1)]).schema(TEXT)
 
 
 # --- ready-made ones ---------------------------------------------------------------------------------------------
@@ -134,8 +175,8 @@ def test_sizes_that_cannot_be_are_refused() -> None:
 def test_only_the_record_that_cannot_be_decoded_is_left_out() -> None:
     schema = Decoding([lengths_alone]).schema(TEXT)
     parts = list(Decoding([lengths_alone]).parts(chunk_of(b"a", b"bc", b"no!", b"d"), schema))
-    assert [type(part) for part in parts] == [Chunk, Chunk, Undecodable, Chunk]
-    bad = parts[2]
+    assert [type(part) for part in parts] == [Chunk, Undecodable, Chunk]
+    bad = parts[1]
     assert isinstance(bad, Undecodable)
     assert (bad.chunk.partition, bad.chunk.offset, bad.chunk.count) == (2, 12, 1)
     assert bad.record["text"].tobytes() == b"no!"
@@ -211,6 +252,45 @@ def test_a_chunk_that_takes_long_is_decoded_in_pieces_with_signs_of_life_between
     assert [chunk.offset for chunk in chunks] == [10, *range(74, 200, 25)]
     assert given.stays == len(lists) - 1 == 6
     assert isinstance(lists[-1][-1], Heard)
+
+
+@pytest.mark.parametrize("lengths", [[1, 1], [3], [-1, 3], [0.5, 1.5]])
+def test_lengths_that_are_not_those_of_the_values_are_the_decoders_fault(lengths: list[float]) -> None:
+    given_back = {"text": Ragged(np.array(lengths), np.zeros(2 if lengths[0] != 1 else 3, np.uint8))}
+    (bad,) = Decoding([lambda _columns: given_back]).parts(chunk_of(b"a"), Schema((Field("text", "uint8", (None,)),)))
+    assert isinstance(bad, Undecodable)
+
+
+def test_what_is_decoded_lies_in_one_piece_as_it_travels() -> None:
+    def turned(columns: Columns) -> Columns:
+        text = columns["text"]
+        assert isinstance(text, Ragged)
+        wide = np.asarray(columns["id"])[:, None] + np.arange(4)
+        lengths: Any = text.lengths.astype(np.int64)
+        return {"text": Ragged(lengths, text.values), "id": wide[:, ::-1]}
+
+    schema = Decoding([turned]).schema(TEXT)
+    (decoded,) = Decoding([turned]).parts(chunk_of(b"ab", b"c"), schema)
+    assert isinstance(decoded, Chunk)
+    ids, text = decoded.columns["id"], decoded.columns["text"]
+    assert isinstance(ids, np.ndarray)
+    assert isinstance(text, Ragged)
+    assert ids.flags.c_contiguous
+    assert ids.tolist() == [[3, 2, 1, 0], [4, 3, 2, 1]]
+    assert text.lengths.dtype == np.dtype("<u4")
+
+
+def test_one_bad_record_costs_a_few_calls() -> None:
+    calls = [0]
+
+    def counted(columns: Columns) -> Columns:
+        calls[0] += 1
+        return lengths_alone(columns)
+
+    chunk = chunk_of(*[b"a"] * 700, b"no!", *[b"b"] * 323)
+    parts = list(Decoding([counted]).parts(chunk, Decoding([lengths_alone]).schema(TEXT)))
+    assert sum(isinstance(part, Undecodable) for part in parts) == 1
+    assert calls[0] <= 21
 
 
 # --- on a stream -------------------------------------------------------------------------------------------------

@@ -11,18 +11,22 @@ from producer.computed_log import split_log
 from producer.memory_log import MemoryLog
 from protocol.chunk import Ragged
 from protocol.dealing import Dealing
+from protocol.errors import UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.streams import computed, ids, serving
 from tests.trainer.texts import steps_of, text_of, texts
 from trainer.batch import Batch
 from trainer.collation import Nested, Pad
 from trainer.decoders import Cut
+from trainer.decoding import Decoder
 from trainer.holdout import Holdout
 from trainer.loader import StreamLoader
 from trainer.reading import Reading
 from trainer.sampling import SamplingSettings
 from trainer.shared import SLOT_BYTES
 from trainer.splits import batches_of, fetch_splits
+from trainer.step import StepSettings
+from trainer.training import check_parts
 
 RECORDS = 1500
 
@@ -104,6 +108,25 @@ def test_records_are_held_out_whole(stream: str, tmp_path: Path) -> None:
     check_whole(batches_of(held, 30))
 
 
+def test_what_was_held_out_under_other_decoders_is_left_alone(stream: str, tmp_path: Path) -> None:
+    settings = SamplingSettings(holdout=0.2, holdout_records=100)
+    ways: list[list[Decoder]] = [[], [Cut("text", 4)]]
+    for decoders in ways:
+        first = StreamLoader(stream, batch_size=64, sampling=settings, held_out=tmp_path, decode=decoders)
+        for batch in first:
+            first.mark_trained(batch)
+            if batch.number == 9:
+                break
+        state = first.state_dict()
+        again = StreamLoader(stream, batch_size=64, sampling=settings, held_out=tmp_path, decode=decoders)
+        again.load_state_dict(state)
+        held, kept = again.held_out, first.held_out
+        assert held is not None
+        assert kept is not None
+        assert len(held) == len(kept) > 0
+        assert [*held[0]] == [*kept[0]]
+
+
 def test_a_split_is_kept_whole_and_opened_again(stream: str, tmp_path: Path) -> None:
     reading = Reading(url=stream)
     with reading.open() as reader:
@@ -113,7 +136,7 @@ def test_a_split_is_kept_whole_and_opened_again(stream: str, tmp_path: Path) -> 
         held = fetch_splits(reading, info, tmp_path)["validation"]
         check_whole(batches_of(held, 30))
         assert held[9]["text"].tolist() == text_of(9).tolist()
-    assert Holdout.open(tmp_path / "splits" / "validation").decoded == {}
+    assert Holdout.open(tmp_path / "splits" / "validation").decoded == ""
 
 
 def test_a_split_is_fetched_again_where_it_is_decoded_otherwise(stream: str, tmp_path: Path) -> None:
@@ -141,6 +164,19 @@ def test_padding_may_be_another_number() -> None:
     padded = Pad(fill=-1)("tokens", column)
     assert padded["tokens"].tolist() == [[0, 1, -1], [-1, -1, -1], [2, 3, 4]]
     assert padded["tokens.lengths"].tolist() == [2, 0, 3]
+
+
+@pytest.mark.parametrize(("fill", "dtype"), [(-1, "uint8"), (0.5, "int64"), (300, "uint8"), (2, "bool")])
+def test_padding_that_the_values_cannot_be_is_refused(fill: float, dtype: str) -> None:
+    with pytest.raises(UsageError, match=f"fill {fill:g} is no {dtype}: give a number that the field may hold"):
+        Pad(fill)("text", Ragged(np.array([1], np.uint32), np.zeros(1, dtype)))
+
+
+def test_micro_batches_are_not_made_of_what_records_cannot_part(stream: str) -> None:
+    loader = StreamLoader(stream, batch_size=64, collate=Nested())
+    with pytest.raises(UsageError, match="--accumulate parts a batch by records, as what Nested makes cannot be"):
+        check_parts(loader, StepSettings(accumulate=2))
+    check_parts(loader, StepSettings())
 
 
 def test_a_batch_of_empty_records_has_a_tensor_of_no_columns() -> None:

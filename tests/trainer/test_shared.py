@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocol.chunk import Chunk, Ragged, value_of
+from protocol.chunk import Chunk, Ragged, ragged, value_of
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.lives import SHARED_MEMORY
 from trainer import shared
-from trainer.shared import ProgressBoard, Slots, SlottedChunk, ragged_of
+from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
 SCHEMA = Schema((Field("flag", "bool", ()), Field("id", "int64", ()), Field("x", "float32", (2, 3))))
 
@@ -68,7 +68,7 @@ def test_records_of_any_length_come_out_of_a_slot_as_they_went_in() -> None:
         slotted = slots.put(0, ragged_chunk(*texts))
         assert slotted is not None
         found = slots.view(slotted)
-        text, steps = ragged_of(found, "text"), ragged_of(found, "steps")
+        text, steps = ragged(found.columns["text"]), ragged(found.columns["steps"])
         assert [bytes(value_of(text, row)) for row in range(found.count)] == texts
         assert steps.values.shape == (len(texts), 2)
         slots.free(slotted)
