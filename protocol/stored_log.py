@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, Ragged, from_frames, to_frames
+from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, concatenate, from_frames, to_frames
 from protocol.dealing import Positions, Turns
 from protocol.errors import BeyondLogEnd, PeerError, RecordsLost, StreamError, UsageError
 from protocol.log import Log
@@ -190,14 +190,4 @@ class StoredLog(Log):
 
 def _joined(schema: Schema, parts: Sequence[Columns]) -> dict[str, Column]:
     """The columns of consecutive chunks, in memory of their own."""
-    joined: dict[str, Column] = {}
-    for field in schema.fields:
-        columns = [part[field.name] for part in parts]
-        ragged = [column for column in columns if isinstance(column, Ragged)]
-        if ragged:
-            joined[field.name] = Ragged(
-                np.concatenate([each.lengths for each in ragged]), np.concatenate([each.values for each in ragged])
-            )
-        else:
-            joined[field.name] = np.concatenate([column for column in columns if not isinstance(column, Ragged)])
-    return joined
+    return {field.name: concatenate(field, [part[field.name] for part in parts]) for field in schema.fields}
