@@ -81,14 +81,15 @@ def file_of(path: Path, split: str) -> Path:
 
 def _write(log: StoredLog, path: Path) -> int:
     fields = log.info.schema.fields
-    start, end = (list(positions.items()) for positions in (log.log_start(), log.log_end()))
-    about = {"info": log.info.to_wire(), "start": start, "end": end, "ended": log.ended}
+    ended = log.ended  # asked first: of a log that grows and ends after that, the file has not the last record
+    start, end = log.log_start(), log.log_end()
+    about = {"info": log.info.to_wire(), "start": list(start.items()), "end": list(end.items()), "ended": ended}
     columns = [*((each.name, arrow_type(each)) for each in fields), *PLACE]
     kind = pa.schema(columns, metadata={METADATA: json.dumps(about)})
     waiting: list[pa.RecordBatch] = []
     records = size = 0
     with _open(path, partial(pq.ParquetWriter, path, kind)) as writer:
-        for chunk in log.in_order():
+        for chunk in log.in_order(start, end):
             batch = pa.record_batch(
                 [*(to_arrow(each, chunk.columns[each.name]) for each in fields), *_places(log, chunk)], kind
             )

@@ -98,9 +98,9 @@ class StoredLog(Log):
             parts = self._parts(transaction, partition, offset, end)
             return np.array([part.time_ns(row) for part in parts for row in range(part.count)], np.int64)
 
-    def in_order(self) -> Iterator[Chunk]:
-        """Everything that there is now, in stream order, in memory of its own."""
-        turns, end = Turns(self.info.dealing, self.log_start()), self.log_end()
+    def in_order(self, start: Positions, end: Positions) -> Iterator[Chunk]:
+        """Everything that lies between, in stream order, in memory of its own."""
+        turns = Turns(self.info.dealing, start)
         while left := end[turns.partition] - turns.positions[turns.partition]:
             chunk = self.read(turns.partition, turns.positions[turns.partition], left)
             yield chunk

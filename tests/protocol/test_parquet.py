@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from protocol.__main__ import main
 from protocol.chunk import Chunk, Ragged
-from protocol.dealing import Dealing, Turns
+from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import UsageError
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM
@@ -83,6 +83,29 @@ def test_a_recording_comes_back_bit_for_bit(drawn: tuple[StreamInfo, int, list[C
         assert content(path / "b") == content(path / "a")
 
 
+def test_of_a_log_that_is_being_written_the_file_holds_what_was_there_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = StreamInfo(incarnation="i", schema=Schema((Field("id", "int64"),)), dealing=Dealing(1, 64))
+    record(tmp_path / "a", info, STREAM, [Chunk(0, 0, {"id": np.arange(9)}, 0, 8)], ended=False)
+    before = content(tmp_path / "a")
+    look = StoredLog.log_end
+
+    def look_before_it_grows(log: StoredLog) -> Positions:
+        end = look(log)
+        with folder.writing() as transaction:
+            log.put(transaction, Chunk(0, end[0], {"id": np.arange(3)}, 9, 9))
+            log.put_state(transaction, start={0: 0}, end={0: end[0] + 3}, ended=True)
+        return end
+
+    with LogFolder(tmp_path / "a", write=True) as folder, monkeypatch.context() as patch:
+        patch.setattr(StoredLog, "log_end", look_before_it_grows)
+        assert to_parquet(folder, tmp_path / "x.parquet") == 9
+    assert content(tmp_path / "a")[2] == {0: 12}
+    from_parquet(tmp_path / "x.parquet", tmp_path / "b", ParquetSettings())
+    assert content(tmp_path / "b") == before
+
+
 def test_splits_lie_beside_and_come_back(tmp_path: Path) -> None:
     schema = Schema((Field("id", "int64"),), label="id", class_names=("a", "b"), label_range=(0, 1))
     info = StreamInfo(incarnation="i", schema=schema, dealing=Dealing(2, 4), splits={"test": 3}, records_per_pass=7)
@@ -125,7 +148,7 @@ def test_a_file_of_another_program_becomes_a_stream_in_the_order_of_its_rows(tmp
     assert main(["from-parquet", str(file), str(tmp_path / "log"), *arguments]) == 0
     with LogFolder(tmp_path / "log") as folder:
         log = StoredLog(folder, STREAM)
-        chunks = list(log.in_order())
+        chunks = list(log.in_order(log.log_start(), log.log_end()))
         assert log.info.schema.label_range == (0, 6)
         assert [(f.dtype, f.shape) for f in log.info.schema.fields] == [
             ("int32", ()), ("uint8", (None,)), ("uint8", (2,)), ("uint8", (6,)), ("float32", (None, 2)), ("int8", ()),
