@@ -50,9 +50,9 @@ EARLIEST: Final = Beginning()
 
 def moment(text: str) -> int:
     """Nanoseconds since 1970 of an ISO 8601 time, or of a time ago: `10m`. Raises `ValueError`."""
-    if match := AGO.fullmatch(text):
-        return time.time_ns() - round(float(match[1]) * UNITS_NS[match[2]])
     try:
+        if match := AGO.fullmatch(text):
+            return moment_ns(time.time_ns() - round(float(match[1]) * UNITS_NS[match[2]]))
         return moment_ns((datetime.fromisoformat(text).astimezone() - EPOCH) // timedelta(microseconds=1) * 1000)
     except (OverflowError, OutOfRange) as error:
         raise ValueError(f"{text} does not fit into 64 bits of nanoseconds") from error

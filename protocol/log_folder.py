@@ -144,6 +144,14 @@ class LogFolder:
         with self.writing() as transaction:
             transaction.put(_key(b"info", split), msgpack.packb(info.to_wire()), db=self._about)
 
+    def remove_logs(self) -> None:
+        """Remove those that were written here since it was opened, whole: as if they had never been begun."""
+        with self.writing() as transaction:
+            for split, database in self._records.items():
+                transaction.drop(database, delete=False)
+                for kind in (b"info", b"state"):
+                    transaction.delete(_key(kind, split), db=self._about)
+
     def records(self, split: str) -> Database:
         """The database of a log's chunks. Asked for the first time outside of any transaction."""
         if split not in self._records:

@@ -81,14 +81,15 @@ def file_of(path: Path, split: str) -> Path:
 
 def _write(log: StoredLog, path: Path) -> int:
     fields = log.info.schema.fields
-    start, end = (list(positions.items()) for positions in (log.log_start(), log.log_end()))
-    about = {"info": log.info.to_wire(), "start": start, "end": end, "ended": log.ended}
+    ended = log.ended  # asked first: of a log that grows and ends after that, the file has not the last record
+    start, end = log.log_start(), log.log_end()
+    about = {"info": log.info.to_wire(), "start": list(start.items()), "end": list(end.items()), "ended": ended}
     columns = [*((each.name, arrow_type(each)) for each in fields), *PLACE]
     kind = pa.schema(columns, metadata={METADATA: json.dumps(about)})
     waiting: list[pa.RecordBatch] = []
     records = size = 0
     with _open(path, partial(pq.ParquetWriter, path, kind)) as writer:
-        for chunk in log.in_order():
+        for chunk in log.in_order(start, end):
             batch = pa.record_batch(
                 [*(to_arrow(each, chunk.columns[each.name]) for each in fields), *_places(log, chunk)], kind
             )
@@ -116,19 +117,27 @@ def from_parquet(path: Path, folder_path: Path, settings: ParquetSettings) -> in
     with _open(path, partial(pq.ParquetFile, path)) as file, LogFolder(folder_path, write=True) as folder:
         if folder.info(STREAM) is not None:
             raise UsageError(f"{folder_path} holds a stream already, or a part of one: give another folder")
-        if METADATA not in (file.schema_arrow.metadata or {}):
-            info, groups = _dealt(file, path, settings)
-            folder.create(STREAM, info)
-            return _keep(folder, STREAM, _Whole(info), groups)
-        whole = _Whole.of(file, path)
-        folder.create(STREAM, whole.info)
-        for split in whole.info.splits:
-            beside = file_of(path, split)
-            with _open(beside, partial(pq.ParquetFile, beside)) as other:
-                of = _Whole.of(other, beside)
-                folder.create(split, of.info)
-                _keep(folder, split, of, _placed(other, beside, of.info))
-        return _keep(folder, STREAM, whole, _placed(file, path, whole.info))
+        try:
+            return _fill(folder, file, path, settings)
+        except BaseException:
+            folder.remove_logs()  # so that the same command may follow once the file is mended
+            raise
+
+
+def _fill(folder: LogFolder, file: pq.ParquetFile, path: Path, settings: ParquetSettings) -> int:
+    if METADATA not in (file.schema_arrow.metadata or {}):
+        info, groups = _dealt(file, path, settings)
+        folder.create(STREAM, info)
+        return _keep(folder, STREAM, _Whole(info), groups)
+    whole = _Whole.of(file, path)
+    folder.create(STREAM, whole.info)
+    for split in whole.info.splits:
+        beside = file_of(path, split)
+        with _open(beside, partial(pq.ParquetFile, beside)) as other:
+            of = _Whole.of(other, beside)
+            folder.create(split, of.info)
+            _keep(folder, split, of, _placed(other, beside, of.info))
+    return _keep(folder, STREAM, whole, _placed(file, path, whole.info))
 
 
 @dataclass(frozen=True)
@@ -192,22 +201,29 @@ def _dealt(file: pq.ParquetFile, path: Path, settings: ParquetSettings) -> tuple
     names = settings.columns or tuple(there)
     if missing := [name for name in (*names, *filter(None, [settings.label])) if name not in there]:
         raise UsageError(f"{path} has no column {missing[0]!r}: it has {', '.join(there)}")
-    schema = Schema(tuple(field_of(name, there[name]) for name in names))
-    if settings.label:
-        range_ = pc.min_max(file.read([settings.label]).column(0)).as_py()
-        try:
-            label_range = (int(range_["min"]), int(range_["max"]))
-            schema = Schema(schema.fields, label=settings.label, label_range=label_range)
-        except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"column {settings.label!r} holds no classes: give a column of integers as --label"
-            ) from error
+    label_range = _label_range(file, path, settings.label, there[settings.label]) if settings.label else None
+    try:
+        fields = tuple(field_of(name, there[name]) for name in names)
+        schema = Schema(fields, label=settings.label or None, label_range=label_range)
+    except ValueError as error:
+        raise UsageError(
+            f"the columns of {path} make no record ({error}): rename them, or choose others (--columns)"
+        ) from error
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
     digest.update(f"{settings}".encode())
     dealing = Dealing(settings.partitions, stripe_for(schema.record_bytes, ragged=schema.ragged))
     info = StreamInfo(incarnation=digest.hexdigest()[:32], schema=schema, dealing=dealing, source=path.name)
     return info, _in_rows(file, path, info, time.time_ns())
+
+
+def _label_range(file: pq.ParquetFile, path: Path, name: str, kind: pa.DataType) -> tuple[int, int] | None:
+    """The lowest and the highest class in a column; None where there is none. Raises `UsageError`."""
+    if not pa.types.is_integer(kind):
+        raise UsageError(f"column {name!r} holds no classes: give a column of integers as --label")
+    column = pa.chunked_array([batch.column(0) for batch in _batches(file, path, [name])], kind)
+    low, high = pc.min_max(column).as_py().values()
+    return None if low is None else (low, high)
 
 
 def _in_rows(file: pq.ParquetFile, path: Path, info: StreamInfo, time_ns: int) -> Iterator[Sequence[Chunk]]:

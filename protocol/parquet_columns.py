@@ -1,7 +1,8 @@
 """Columns as Arrow has them (arrow.apache.org/docs/format/Columnar.html), and back, bit for bit.
 
-A field of fixed shape becomes lists of fixed size within each other, a ragged one a list of those; ragged bytes are
-`binary`. Parquet knows no complex numbers: they have one dimension more, of two floats.
+A field of fixed shape becomes lists of fixed size within each other, a ragged one a `large_list` of those; ragged bytes
+are `large_binary`: 32 bits do not count what a stripe may hold. Parquet knows no complex numbers: they have one
+dimension more, of two floats.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,22 +22,21 @@ COMPLEX: Mapping[str, np.dtype[Any]] = {"complex64": np.dtype("<f4"), "complex12
 def arrow_type(field: Field) -> pa.DataType:
     """What a field's column is in Arrow."""
     if _is_bytes(field):
-        return pa.binary()
+        return pa.large_binary()
     kind = pa.from_numpy_dtype(COMPLEX.get(field.dtype, field.numpy_dtype))
     for size in reversed(_sizes(field)):
         kind = pa.list_(kind, size)
-    return pa.list_(kind) if field.ragged else kind
+    return pa.large_list(kind) if field.ragged else kind
 
 
 def to_arrow(field: Field, column: Column) -> pa.Array:
     """A column as an array of `arrow_type`."""
     if not isinstance(column, Ragged):
         return _nested(field, column)
-    ends = np.concatenate(([0], np.cumsum(column.lengths, dtype=np.int64))).astype(np.int32)
     if _is_bytes(field):
-        buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(column.values))]
-        return pa.Array.from_buffers(pa.binary(), len(column), buffers)
-    return pa.ListArray.from_arrays(pa.array(ends), _nested(field, column.values))
+        buffers = [None, pa.py_buffer(column.bounds), pa.py_buffer(np.ascontiguousarray(column.values))]
+        return pa.Array.from_buffers(pa.large_binary(), len(column), buffers)
+    return pa.LargeListArray.from_arrays(pa.array(column.bounds), _nested(field, column.values))
 
 
 def from_arrow(field: Field, array: pa.Array) -> Column:

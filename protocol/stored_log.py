@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, Ragged, from_frames, to_frames
+from protocol.chunk import MAX_CHUNK_BYTES, Chunk, Column, Columns, concatenate, from_frames, to_frames
 from protocol.dealing import Positions, Turns
 from protocol.errors import BeyondLogEnd, PeerError, RecordsLost, StreamError, UsageError
 from protocol.log import Log
@@ -98,9 +98,9 @@ class StoredLog(Log):
             parts = self._parts(transaction, partition, offset, end)
             return np.array([part.time_ns(row) for part in parts for row in range(part.count)], np.int64)
 
-    def in_order(self) -> Iterator[Chunk]:
-        """Everything that there is now, in stream order, in memory of its own."""
-        turns, end = Turns(self.info.dealing, self.log_start()), self.log_end()
+    def in_order(self, start: Positions, end: Positions) -> Iterator[Chunk]:
+        """Everything that lies between, in stream order, in memory of its own."""
+        turns = Turns(self.info.dealing, start)
         while left := end[turns.partition] - turns.positions[turns.partition]:
             chunk = self.read(turns.partition, turns.positions[turns.partition], left)
             yield chunk
@@ -190,14 +190,4 @@ class StoredLog(Log):
 
 def _joined(schema: Schema, parts: Sequence[Columns]) -> dict[str, Column]:
     """The columns of consecutive chunks, in memory of their own."""
-    joined: dict[str, Column] = {}
-    for field in schema.fields:
-        columns = [part[field.name] for part in parts]
-        ragged = [column for column in columns if isinstance(column, Ragged)]
-        if ragged:
-            joined[field.name] = Ragged(
-                np.concatenate([each.lengths for each in ragged]), np.concatenate([each.values for each in ragged])
-            )
-        else:
-            joined[field.name] = np.concatenate([column for column in columns if not isinstance(column, Ragged)])
-    return joined
+    return {field.name: concatenate(field, [part[field.name] for part in parts]) for field in schema.fields}

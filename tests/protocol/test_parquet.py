@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from protocol.__main__ import main
 from protocol.chunk import Chunk, Ragged
-from protocol.dealing import Dealing, Turns
+from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import UsageError
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM
@@ -83,6 +83,29 @@ def test_a_recording_comes_back_bit_for_bit(drawn: tuple[StreamInfo, int, list[C
         assert content(path / "b") == content(path / "a")
 
 
+def test_of_a_log_that_is_being_written_the_file_holds_what_was_there_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = StreamInfo(incarnation="i", schema=Schema((Field("id", "int64"),)), dealing=Dealing(1, 64))
+    record(tmp_path / "a", info, STREAM, [Chunk(0, 0, {"id": np.arange(9)}, 0, 8)], ended=False)
+    before = content(tmp_path / "a")
+    look = StoredLog.log_end
+
+    def look_before_it_grows(log: StoredLog) -> Positions:
+        end = look(log)
+        with folder.writing() as transaction:
+            log.put(transaction, Chunk(0, end[0], {"id": np.arange(3)}, 9, 9))
+            log.put_state(transaction, start={0: 0}, end={0: end[0] + 3}, ended=True)
+        return end
+
+    with LogFolder(tmp_path / "a", write=True) as folder, monkeypatch.context() as patch:
+        patch.setattr(StoredLog, "log_end", look_before_it_grows)
+        assert to_parquet(folder, tmp_path / "x.parquet") == 9
+    assert content(tmp_path / "a")[2] == {0: 12}
+    from_parquet(tmp_path / "x.parquet", tmp_path / "b", ParquetSettings())
+    assert content(tmp_path / "b") == before
+
+
 def test_splits_lie_beside_and_come_back(tmp_path: Path) -> None:
     schema = Schema((Field("id", "int64"),), label="id", class_names=("a", "b"), label_range=(0, 1))
     info = StreamInfo(incarnation="i", schema=schema, dealing=Dealing(2, 4), splits={"test": 3}, records_per_pass=7)
@@ -125,7 +148,7 @@ def test_a_file_of_another_program_becomes_a_stream_in_the_order_of_its_rows(tmp
     assert main(["from-parquet", str(file), str(tmp_path / "log"), *arguments]) == 0
     with LogFolder(tmp_path / "log") as folder:
         log = StoredLog(folder, STREAM)
-        chunks = list(log.in_order())
+        chunks = list(log.in_order(log.log_start(), log.log_end()))
         assert log.info.schema.label_range == (0, 6)
         assert [(f.dtype, f.shape) for f in log.info.schema.fields] == [
             ("int32", ()), ("uint8", (None,)), ("uint8", (2,)), ("uint8", (6,)), ("float32", (None, 2)), ("int8", ()),
@@ -152,10 +175,48 @@ def test_rows_that_were_taken_out_are_said(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"rows are missing {where}: write the file anew without the metadata"):
             main(["from-parquet", str(file), str(tmp_path / name)])
     pq.write_table(table.take([0, 1, 3]).replace_schema_metadata({}), file)
-    with pytest.raises(UsageError, match="holds a stream already, or a part of one: give another folder"):
-        main(["from-parquet", str(file), str(tmp_path / "c")])
     main(["from-parquet", str(file), str(tmp_path / "d")])
     assert content(tmp_path / "d")[2] == dict.fromkeys(range(8), 0) | {0: 3}
+
+
+def test_after_a_refusal_nothing_is_there_and_the_mended_file_becomes_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.parquet.GROUP_BYTES", 1 << 10)  # so that much is written before the last row is seen
+    file, log = tmp_path / "x.parquet", tmp_path / "log"
+    schema = pa.schema([("x", pa.int64())])
+    with pq.ParquetWriter(file, schema) as writer:
+        for values in (range(1000), [1, None]):
+            writer.write_table(pa.table({"x": list(values)}, schema))
+    with pytest.raises(UsageError, match="column 'x' has values that are not there"):
+        main(["from-parquet", str(file), str(log), "--partitions", "1"])
+    with pytest.raises(UsageError, match="holds no stream"):
+        main(["info", f"file://{log}"])
+    pq.write_table(pa.table({"x": [7, 8]}), file)
+    assert main(["from-parquet", str(file), str(log), "--partitions", "1"]) == 0
+    assert [(offset, value) for _, offset, _, value in content(log)[4]] == [
+        (0, np.int64(7).tobytes()),
+        (1, np.int64(8).tobytes()),
+    ]
+
+
+def test_a_file_without_its_split_leaves_neither(tmp_path: Path) -> None:
+    info = StreamInfo(
+        incarnation="i", schema=Schema((Field("id", "int64"),)), dealing=Dealing(1, 4), splits={"test": 3, "val": 3}
+    )
+    for split in (STREAM, *info.splits):
+        record(tmp_path / "a", info, split, [Chunk(0, 0, {"id": np.arange(3)}, 1, 1)], ended=True)
+    file = str(tmp_path / "x.parquet")
+    main(["to-parquet", str(tmp_path / "a"), file])
+    (tmp_path / "x.val.parquet").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"x.val.parquet cannot be opened"):
+        main(["from-parquet", file, str(tmp_path / "b")])
+    with LogFolder(tmp_path / "b") as folder:
+        assert [folder.info(split) for split in (STREAM, *info.splits)] == [None] * 3
+    (tmp_path / "elsewhere").rename(tmp_path / "x.val.parquet")
+    main(["from-parquet", file, str(tmp_path / "b")])
+    for split in (STREAM, *info.splits):
+        assert content(tmp_path / "b", split) == content(tmp_path / "a", split)
 
 
 def test_the_same_file_is_the_same_stream(tmp_path: Path) -> None:
@@ -178,6 +239,13 @@ def test_the_same_file_is_the_same_stream(tmp_path: Path) -> None:
         ({"x": [1]}, ["--columns", "y"], "has no column 'y': it has x"),
         ({"x": [1]}, ["--label", "y"], "has no column 'y': it has x"),
         ({"x": ["a"]}, ["--label", "x"], "column 'x' holds no classes: give a column of integers"),
+        ({"x": [0.5, 2.5]}, ["--label", "x"], "column 'x' holds no classes: give a column of integers"),
+        ({"x": [[1]]}, ["--label", "x"], "column 'x' holds no classes: give a column of integers"),
+        ({"x": [1], "y": [1]}, ["--columns", "x", "--label", "y"], r"the label field 'y' is not among the fields x"),
+        ({"x": [1]}, ["--columns", "x,x"], r"make no record \(two fields have the same name: x, x\): rename them, or"),
+        ({"x" * 129: [1]}, [], r"make no record \(a field's name has 1 to 128 characters, not 129\): rename them"),
+        ({f"x{n}": [1] for n in range(65)}, [], r"make no record \(a record has 1 to 64 fields, not 65\)"),
+        ({"x": pa.array([[]], pa.list_(pa.int8(), 0))}, [], r"make no record \(field 'x': a dimension is at least 1\)"),
         ({"x": [1]}, ["--partitions", "0"], "--partitions: a stream has 1 to 4096"),
     ],
 )
