@@ -3,7 +3,6 @@
 import itertools
 import threading
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from producer.append_log import AppendLog, LogSettings
@@ -38,7 +37,12 @@ class Feed:
         self._replays = self.kind == "replaying"
         self._on_disk = bool(settings.path)
         changes = drift.changes if drift else ()
-        open_here = partial(open_log, partitions=partitions, settings=settings, source=name, changes=changes)
+
+        def open_here(schema: Schema | None) -> AppendLog | None:
+            if drift is not None and schema is not None:
+                Drift(drift, schema)  # a mistake in it is said before there is a folder that was begun with it
+            return open_log(schema, partitions, settings, source=name, changes=changes)
+
         # What a record is, a source may declare, and a folder may know already.
         log = open_here(declared_schema(source))
         #: Records that the source gave in former lives; of a live source those that came into the log.
