@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from producer.source import Indices, Source, random_state
 from producer.thinning import Thinning, labels_of
+from protocol.errors import UsageError
 
 #: Keeps the draws for the passes apart from those for a split (producer/source.py) under one seed.
 PASS_DRAW = 0x70617373
@@ -36,7 +37,12 @@ class Passes:
         self._starts = [0]  # of the passes that are known; those behind the last one are whole, once it is
         self._orders: OrderedDict[int, Indices] = OrderedDict()
         self._lock = threading.Lock()
-        self._order_of(0)  # an impossible seed must be said at the start
+        first = self._order_of(0)  # an impossible seed must be said at the start
+        if not len(first):
+            raise UsageError(
+                f"no record of the first pass comes: all {len(source)} are left out (thin, appear): let more of a "
+                "class come, or give more records"
+            )
 
     def end(self, passes: int) -> int:
         """How many records so many passes have."""

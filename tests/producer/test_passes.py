@@ -112,3 +112,10 @@ def test_a_stream_that_might_stand_still_is_refused() -> None:
     plan: Plan = [(Change(what="x", at=5), Appear(classes=[0])), (Change(what="y", at=9), Thin(share={1: 0.001}))]
     with pytest.raises(UsageError, match=r"each class of the records is away at some time .*: let one of them come"):
         Passes(source, seed=0, thinning=Thinning(plan, LABELS, 0))
+
+
+def test_a_first_pass_of_no_records_is_refused() -> None:
+    source = ColumnSource("labels", LABELS, {"label": np.array([0, 1])})
+    plan: Plan = [(Change(what="x", at=0), Thin(share={0: 0.01, 1: 0.01}))]
+    with pytest.raises(UsageError, match="no record of the first pass comes: all 2 are left out .*: let more of a class"):
+        Passes(source, seed=0, thinning=Thinning(plan, LABELS, 0))
