@@ -9,7 +9,7 @@ from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
 from producer.drift import Drift, Schedule
 from producer.inference import infer_schema
-from producer.open_log import open_log
+from producer.open_log import INLET, open_log
 from producer.source_kind import declared_schema, kind_of, record_of, records_of
 from producer.writers import Numbered
 from protocol.errors import DataFault, UsageError
@@ -53,6 +53,8 @@ class Feed:
         assert log is not None
         self.log: AppendLog = log
         try:
+            if self._replays and log.info.source == INLET:  # what a writer of this name has given says nothing of it
+                raise UsageError(f"the log in {settings.path} was written by an inlet: give another folder")
             self._drift = Drift(drift, log.info.schema) if drift else None
         except UsageError:
             log.close()
