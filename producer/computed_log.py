@@ -114,11 +114,13 @@ class ComputedLog(Log):
         """Moves the log end to the least number of records that covers these positions.
 
         Positions beyond the stream's end move nothing: whoever asks for them is refused, and no other reader harmed.
+        Nor do those that lie too far beyond what is counted (`Passes.count`): raises `BeyondLogEnd`.
         """
         last = max((self._dealing.record(p, offset - 1) for p, offset in positions.items() if offset > 0), default=-1)
         records = last + 1
         if records > self._records:
             return
+        self._passes.count(records)
         with self._lock:
             self._pace.reach(records)
         self._advance(records)

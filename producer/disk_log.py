@@ -52,7 +52,7 @@ class DiskLog(AppendLog):
         check_size(info, settings)
         stripe_bytes = Block.bytes_for(info.schema.fields, info.dealing.stripe)
         most = max(UNWRITTEN_STRIPES * stripe_bytes, UNWRITTEN_BYTES if info.schema.ragged else 0)
-        kept = KeptStripes(info.schema, info.dealing, most, records=self._disk.records)
+        kept = KeptStripes(info.schema, info.dealing, most, records=self._disk.records, waiting=True)
         writers = Writers(folder.writers())
         super().__init__(info, settings, kept, writers, on_append=on_append, wall_clock_ns=wall_clock_ns)
         self._moved = threading.Condition(self._lock)
@@ -161,7 +161,10 @@ class DiskLog(AppendLog):
         return (self._flushes_tried >= asked or self._failed is not None) and self._trouble() is not None
 
     def _make_room(self, deadline: float | None) -> None:
-        self._wait_for_room(deadline)  # the disk is slower than the source, or has no room
+        if self.durable == self._kept.records:  # all that is here is the written part of a large stripe
+            self._kept.let_go()
+        else:
+            self._wait_for_room(deadline)  # the disk is slower than the source, or has no room
 
     def _tell(self) -> None:
         self._wake()

@@ -236,12 +236,16 @@ def _label(schema: Schema) -> str:
 def _class(schema: Schema, given: object) -> int:
     """The label of a class that is given by its name or its number. Raises `UsageError`."""
     names = schema.class_names
-    known = f"give one of {', '.join(names)}" if names else "its classes have no names: give a number, such as 7"
+    label = np.iinfo(schema[_label(schema)].numpy_dtype)
+    low, high = schema.label_range or (label.min, label.max)
+    low, high = max(low, label.min), min(high, label.max)
+    numbers = f"its classes have no names: give a number from {low} to {high}"
+    known = f"give one of {', '.join(names)}" if names else numbers
     if isinstance(given, str):
         if given not in names:
             raise UsageError(f"the stream has no class {given!r}: {known}")
         return names.index(given)
-    if type(given) is not int or (schema.label_range and not schema.label_range[0] <= given <= schema.label_range[1]):
+    if type(given) is not int or not low <= given <= high:
         raise UsageError(f"the stream has no class {given!r}: {known}")
     return given
 

@@ -3,14 +3,13 @@
 import itertools
 import threading
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
 from producer.drift import Drift, Schedule
 from producer.inference import infer_schema
-from producer.open_log import open_log
+from producer.open_log import INLET, open_log
 from producer.source_kind import declared_schema, kind_of, record_of, records_of
 from producer.writers import Numbered
 from protocol.errors import DataFault, UsageError
@@ -38,7 +37,12 @@ class Feed:
         self._replays = self.kind == "replaying"
         self._on_disk = bool(settings.path)
         changes = drift.changes if drift else ()
-        open_here = partial(open_log, partitions=partitions, settings=settings, source=name, changes=changes)
+
+        def open_here(schema: Schema | None) -> AppendLog | None:
+            if drift is not None and schema is not None:
+                Drift(drift, schema)  # a mistake in it is said before there is a folder that was begun with it
+            return open_log(schema, partitions, settings, source=name, changes=changes)
+
         # What a record is, a source may declare, and a folder may know already.
         log = open_here(declared_schema(source))
         #: Records that the source gave in former lives; of a live source those that came into the log.
@@ -49,6 +53,8 @@ class Feed:
         assert log is not None
         self.log: AppendLog = log
         try:
+            if self._replays and log.info.source == INLET:  # what a writer of this name has given says nothing of it
+                raise UsageError(f"the log in {settings.path} was written by an inlet: give another folder")
             self._drift = Drift(drift, log.info.schema) if drift else None
         except UsageError:
             log.close()

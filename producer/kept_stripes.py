@@ -14,11 +14,15 @@ class KeptStripes:
     """Consecutive stripes in stream order, in at most `max_bytes`. The log that owns it holds its lock.
 
     `records` counts all that were ever written. A log that goes on after a former life may begin inside a stripe: the
-    rows before lie elsewhere, and `find` and `offset_at` are not for such a log.
+    rows before lie elsewhere, and `find` and `offset_at` are not for such a log. Where rows only wait here to be
+    written elsewhere (`waiting`), a stripe that is too large comes in parts: `let_go` of what of it was written.
     """
 
-    def __init__(self, schema: Schema, dealing: Dealing, max_bytes: int, *, records: int = 0) -> None:
+    def __init__(
+        self, schema: Schema, dealing: Dealing, max_bytes: int, *, records: int = 0, waiting: bool = False
+    ) -> None:
         self.max_bytes = max_bytes
+        self._waiting = waiting
         self.nbytes = 0
         self.records = records
         self.retained = Retained(dealing, records // dealing.stripe)
@@ -48,7 +52,7 @@ class KeptStripes:
     def block_with_room(self, elements: Sequence[int]) -> Block | None:
         """The block for the next rows, with room for so many elements in each ragged field; None if there is none now.
 
-        Raises `LogFull` where forgetting all the other stripes would not make room.
+        Raises `LogFull` where forgetting all that can be forgotten would not make room.
         """
         block = self._blocks[-1] if self._blocks and self._blocks[-1].free else None
         if block is None:
@@ -56,8 +60,7 @@ class KeptStripes:
         else:
             needed = block.growth(elements) if elements else 0
         if self.nbytes + needed > self.max_bytes:
-            if (stripe_bytes := needed + (block.nbytes if block else 0)) > self.max_bytes:
-                raise LogFull(f"a stripe of {stripe_bytes} bytes does not fit a log of {self.max_bytes}: enlarge it")
+            self._check_fits(needed + (block.nbytes if block else 0), elements)
             return None
         if block is None:
             block = Block(self._fields, self.free_rows)
@@ -66,6 +69,14 @@ class KeptStripes:
             block.reserve(elements)
         self.nbytes += needed
         return block
+
+    def _check_fits(self, stripe_bytes: int, elements: Sequence[int]) -> None:
+        if not self._waiting:
+            if stripe_bytes > self.max_bytes:
+                raise LogFull(f"a stripe of {stripe_bytes} bytes does not fit a log of {self.max_bytes}: enlarge it")
+        elif (nbytes := Block.bytes_for(self._fields, self.free_rows, elements)) > self.max_bytes:
+            room = f"{nbytes} bytes at once are more than the {self.max_bytes} that may wait for the disk"
+            raise LogFull(f"{room}: give smaller records, or fewer at once")
 
     def find(self, partition: int, offset: int) -> tuple[Block, int]:
         """The block and the row of an offset; raises `RecordsLost` or `BeyondLogEnd`."""
@@ -101,6 +112,11 @@ class KeptStripes:
         """Forget the oldest stripe; what of it was not trimmed counts as dropped."""
         self.nbytes -= self._blocks.popleft().nbytes
         self.retained.forget()
+
+    def let_go(self) -> None:
+        """All of it was written elsewhere: the rest of an unfinished stripe begins anew."""
+        while self._blocks:
+            self.nbytes -= self._blocks.popleft().nbytes
 
     def clear(self) -> None:
         """Forget all."""

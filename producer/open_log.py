@@ -2,6 +2,7 @@
 
 import secrets
 from pathlib import Path
+from typing import Final
 
 from producer.append_log import AppendLog, LogSettings, check_size
 from producer.disk_log import DiskLog
@@ -13,6 +14,10 @@ from protocol.log_folder import LogFolder
 from protocol.messages import STREAM
 from protocol.schema import Schema
 from protocol.stream import StreamInfo
+
+#: The source of a log that others push into. Its writers choose names, under which the log keeps a number of each; a
+#: replaying source's is kept under the name of its class.
+INLET: Final = "inlet"
 
 
 def open_log(
@@ -26,7 +31,7 @@ def open_log(
     """A log for records of this schema; None where nobody knows yet what a record is.
 
     A folder goes on with the log that it holds. Raises `UsageError` where that is of another schema, number of
-    partitions or drift, or where another process writes it.
+    partitions or drift, or was written by a replaying source where an inlet would, or where another process writes it.
     """
     if settings.path:
         return _on_disk(schema, partitions, settings, source, changes)
@@ -56,6 +61,8 @@ def _on_disk(
             folder.create(STREAM, info)
         else:
             _check_same(info, schema, partitions, path)
+            if source == INLET != info.source and info.source in folder.writers():
+                raise UsageError(f"the log in {path} was written by {info.source}: give another folder")
             if changes != info.changes:
                 raise UsageError(
                     f"the log in {path} was begun with another drift: give the same one, or another folder"

@@ -20,7 +20,7 @@ from producer.feed import Feed
 from producer.inlet import InletSettings
 from producer.inlet_feed import InletFeed
 from producer.intake import Intake
-from producer.open_log import open_log
+from producer.open_log import INLET, open_log
 from producer.pace import Pace
 from producer.replay import ReplaySettings, replayed
 from producer.settings import ProducerSettings
@@ -139,7 +139,7 @@ def open_inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRec
     """
     if log.path:
         LogFolder(Path(log.path).expanduser(), write=True).close()
-    intake = Intake(partial(open_log, partitions=settings.partitions, settings=log, source="inlet"), bad_records)
+    intake = Intake(partial(open_log, partitions=settings.partitions, settings=log, source=INLET), bad_records)
     with ExitStack() as opened:
         readers = opened.enter_context(closing(open_socket(settings)))
         writers = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)

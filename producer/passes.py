@@ -9,12 +9,17 @@ import numpy.typing as npt
 
 from producer.source import Indices, Source, random_state
 from producer.thinning import Thinning, labels_of
+from protocol.errors import BeyondLogEnd, UsageError
 
 #: Keeps the draws for the passes apart from those for a split (producer/source.py) under one seed.
 PASS_DRAW = 0x70617373
 #: Permutations that are kept: readers of several groups may be in different passes.
 KEPT_PERMUTATIONS = 8
 KEPT_PERMUTATION_BYTES = 64 << 20
+#: Records of the source that are gone through at one asking to learn where far passes begin: some seconds of one core.
+#: A pass of few records counts as one of `LEAST_COUNTED`.
+COUNTED_AT_ONCE = 1 << 26
+LEAST_COUNTED = 4096
 
 
 class Passes:
@@ -36,7 +41,12 @@ class Passes:
         self._starts = [0]  # of the passes that are known; those behind the last one are whole, once it is
         self._orders: OrderedDict[int, Indices] = OrderedDict()
         self._lock = threading.Lock()
-        self._order_of(0)  # an impossible seed must be said at the start
+        first = self._order_of(0)  # an impossible seed must be said at the start
+        if not len(first):
+            raise UsageError(
+                f"no record of the first pass comes: all {len(source)} are left out (thin, appear): let more of a "
+                "class come, or give more records"
+            )
 
     def end(self, passes: int) -> int:
         """How many records so many passes have."""
@@ -45,6 +55,18 @@ class Passes:
                 self._count_pass()
             beyond = passes - len(self._starts) + 1
             return self._starts[passes] if beyond <= 0 else self._starts[-1] + beyond * self._per_pass
+
+    def count(self, records: int) -> None:
+        """Count the passes through that so many records lie in. A reader may name any number, so one call counts no
+        more than `COUNTED_AT_ONCE`; the next goes on there. Raises `BeyondLogEnd` where that was not enough.
+        """
+        with self._lock:
+            most = len(self._starts) + COUNTED_AT_ONCE // max(self._per_pass, LEAST_COUNTED)
+            while self._starts[-1] < min(records, self._whole_from):
+                if len(self._starts) > most:
+                    counted = f"its passes are counted as far as record {self._starts[-1]:,} by now"
+                    raise BeyondLogEnd(f"record {records:,} is far beyond what was read so far; {counted}: ask again")
+                self._count_pass()
 
     def indices(self, first: int, count: int) -> Indices:
         """The source's indices of `count` records from number `first` on; they may lie across passes."""

@@ -40,6 +40,7 @@ class RecordedPart:
                 incarnation=content_digest("a partition", stored.info.incarnation, partition),
                 dealing=Dealing(1, stored.info.dealing.stripe),
                 records_per_pass=None,
+                changes=(),  # they are told in the numbers of the whole stream
             )
 
     @property

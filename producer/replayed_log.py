@@ -49,7 +49,7 @@ class ReplayedLog(Log):
             span_ns = max(0, part.time_ns(part.end - 1) - part.time_ns(part.first))
             self._period_ns = span_ns + max(1, span_ns // max(1, part.records - 1))
             incarnation = content_digest("looped", part.info.incarnation, part.first, part.end)
-            self.info = replace(part.info, incarnation=incarnation, records_per_pass=part.records)
+            self.info = replace(part.info, incarnation=incarnation, records_per_pass=part.records, changes=())
         self._dealing = self.info.dealing
         self._times: tuple[int, npt.NDArray[np.int64]] = (self._first, np.empty(0, np.int64))
         #: The number after the last record that was released; at pace 0, after the last that was read.

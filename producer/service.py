@@ -18,7 +18,7 @@ from producer.sessions import Sessions, SessionSettings, end_of, expired
 from protocol.chunk import Buffer
 from protocol.codec import decode_request
 from protocol.dealing import Positions
-from protocol.errors import OutOfRange, PeerError, RecordsLost, UnknownMessage
+from protocol.errors import BeyondLogEnd, OutOfRange, PeerError, RecordsLost, UnknownMessage
 from protocol.log import Log
 from protocol.messages import (
     STREAM,
@@ -140,7 +140,10 @@ class Service(Served[Request]):
         if asked.incarnation is not None and asked.incarnation != found:
             text = f"this stream is {found}, not {shown(asked.incarnation)}"
             return Refusal(code="replaced", text=text, session=asked.session, incarnation=found)
-        log.reach(asked.positions)
+        try:
+            log.reach(asked.positions)
+        except BeyondLogEnd as error:
+            return Refusal(code="beyond_end", text=str(error), session=asked.session)
         start, end = log.log_start(), log.log_end()
         for partition, offset in asked.positions.items():
             if offset < start[partition]:
@@ -195,7 +198,10 @@ class Service(Served[Request]):
         if commit.incarnation != info.incarnation:
             raise OutOfRange(f"a commit for stream {shown(commit.incarnation)}; this is {info.incarnation}")
         _check_partitions(commit.positions, info)
-        self.stream.reach(commit.positions)
+        try:
+            self.stream.reach(commit.positions)
+        except BeyondLogEnd as error:
+            raise OutOfRange(str(error)) from error
         _check_reached(commit.positions, self.stream.log_end())
         self.groups.commit(commit.group, commit.positions, now_s)
         self._trim()

@@ -59,7 +59,10 @@ class Log(ABC):
         """Everything before these positions may be forgotten."""
 
     def reach(self, positions: Mapping[int, int]) -> None:  # noqa: B027  (only a log that simulates time moves its end)
-        """A reader was at these positions before: a log end that restarts must not lie behind them."""
+        """A reader was at these positions before: a log end that restarts must not lie behind them.
+
+        Raises `BeyondLogEnd` where it would take too long to find out what lies there.
+        """
 
     def due_in_s(self) -> float | None:
         """Seconds until `log_end` moves by itself, 0 if it may have; None where only an append moves it."""

@@ -247,6 +247,32 @@ def test_a_disk_that_is_slower_than_the_source_bounds_what_waits_in_memory(
     log.close()
 
 
+def test_a_stripe_that_is_larger_than_what_may_wait_is_written_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.disk_log.UNWRITTEN_BYTES", 1 << 16)
+    log = opened(tmp_path, NUMBERS, partitions=1, linger=0.0)
+    most = log._kept.max_bytes
+    text = np.random.default_rng(0).integers(0, 256, most // 8, np.uint8)
+    for n in range(40):  # of the 256 of a stripe
+        log.append({"n": n, "text": text}, timeout_s=30)
+        assert log._kept.nbytes <= most
+    with pytest.raises(LogFull, match=rf"at once are more than the {most} that may wait .*: give smaller records, or"):
+        log.append({"n": 40, "text": np.zeros(most, np.uint8)})
+    log.flush(timeout_s=30)
+    assert ns(log, 0, 0) == list(range(40))
+    texts = log.read(0, 0, 256).columns["text"]
+    assert isinstance(texts, Ragged)
+    assert all(texts[row : row + 1].values.tobytes() == text.tobytes() for row in range(40))
+    for n in range(40, 300):
+        log.append({"n": n, "text": text}, timeout_s=30)
+    log.trim({0: 256})
+    log.flush(timeout_s=30)
+    until(lambda: log.log_start() == {0: 256})
+    assert ns(log, 0, 256) == list(range(256, 300))
+    log.close()
+
+
 def test_what_gathers_within_the_linger_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     write = DiskStripes.write

@@ -186,6 +186,12 @@ class Camera:
             yield {"id": at, "image": PIXELS[at], "label": int(LABELS[at])} | (self.odd if number == 5 else {})
 
 
+class Declared(Camera):
+    """Says what a record is before there is one."""
+
+    schema = SCHEMA
+
+
 def fed(source: Camera, drift: Schedule | None, path: str = "", kept_aside: str = "") -> Feed:
     """A feed that has come to its end."""
     bad = BadRecordSettings(on_bad_record="quarantine", quarantine=kept_aside) if kept_aside else BadRecordSettings()
@@ -244,6 +250,15 @@ def test_a_log_on_disk_goes_on_with_the_same_drift_only(tmp_path: Path) -> None:
             fed(Camera(200), each, path)
     with pytest.raises(UsageError, match="begun with another drift"):
         Publisher("tcp://127.0.0.1:*", partitions=1, path=path)
+
+
+def test_a_schedule_that_was_mended_finds_no_folder_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for text in ("[{change: swap, classes: [0, hat], at: 5}]", "[{change: swap, classes: [7, 8], at: 5}]"):
+        with pytest.raises(UsageError, match=r"--drift, change 1 .*: the stream has no class"):
+            fed(Declared(), schedule(tmp_path, text), str(path))
+        assert not path.exists()
+    fed(Declared(), schedule(tmp_path, "[{change: swap, classes: [0, coat], at: 5}]"), str(path)).log.close()
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------

@@ -98,6 +98,16 @@ def test_records_without_pictures_or_without_classes_are_refused() -> None:
     for other in (Swap(classes=[0, 1]), Thin(share={0: 0.5}), Appear(classes=[1])):
         with pytest.raises(UsageError, match="no label that is one integer: leave this change out"):
             other.field(plain)
-    nameless = Schema((Field("label", "int64"),), label="label")
-    with pytest.raises(UsageError, match="its classes have no names: give a number, such as 7"):
+    nameless = Schema((Field("label", "uint8"),), label="label")
+    with pytest.raises(UsageError, match="its classes have no names: give a number from 0 to 255"):
         Swap(classes=["bag", 0]).field(nameless)
+
+
+@pytest.mark.parametrize("label_range", [None, (0, 999)])
+@pytest.mark.parametrize("number", [-1, 256])
+def test_a_class_that_no_label_can_hold_is_refused(number: int, label_range: tuple[int, int] | None) -> None:
+    bytes_only = Schema((Field("label", "uint8"),), label="label", label_range=label_range)
+    for effect in (Swap(classes=[1, number]), Thin(share={number: 0.5}), Appear(classes=[number])):
+        with pytest.raises(UsageError, match=f"the stream has no class {number}: .*: give a number from 0 to 255"):
+            effect.field(bytes_only)
+    assert Swap(classes=[0, 255]).field(bytes_only) == "label"

@@ -12,7 +12,7 @@ import pytest
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.feed import Feed
-from producer.open_log import open_log
+from producer.open_log import INLET, open_log
 from protocol.errors import DataFault, UsageError
 from protocol.schema import Field, Schema
 from tests.programs import Program, Programs, wait_until
@@ -112,6 +112,30 @@ def test_another_source_does_not_take_over_the_number(tmp_path: Path) -> None:
     feed = fed(Others(3), tmp_path / "log")
     assert column(feed.log) == [*range(10), 0, 1, 2]
     feed.log.close()
+
+
+def test_the_numbers_of_an_inlets_writers_are_not_those_of_a_source(tmp_path: Path) -> None:
+    pushed = opened_by_inlet(tmp_path / "pushed")
+    pushed.append({"n": 0}, writer=("Numbers", 0))
+    pushed.close()
+    with pytest.raises(UsageError, match=r"the log in \S+pushed was written by an inlet: give another folder"):
+        fed(Numbers(10), tmp_path / "pushed")
+    opened_by_inlet(tmp_path / "pushed").close()  # a refusal holds nothing
+    fed(Numbers(10), tmp_path / "fed").log.close()
+    with pytest.raises(UsageError, match=r"the log in \S+fed was written by Numbers: give another folder"):
+        opened_by_inlet(tmp_path / "fed")
+    fed(Live({"n": 0}), tmp_path / "live").log.close()
+    for number in range(2):  # a live source numbers nothing, so writers may go on
+        log = opened_by_inlet(tmp_path / "live")
+        assert log.taken("Live") == 0
+        log.append({"n": number}, writer=("camera", number))
+        log.close()
+
+
+def opened_by_inlet(path: Path) -> AppendLog:
+    log = open_log(NUMBERS, 2, LogSettings(path=str(path)), source=INLET)
+    assert log is not None
+    return log
 
 
 def test_in_memory_it_begins_at_0_and_a_restart_is_another_stream() -> None:

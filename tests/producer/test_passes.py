@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.effects import Appear, OnChoice, Thin
-from producer.passes import Passes, pass_order
+from producer.passes import LEAST_COUNTED, Passes, pass_order
 from producer.source import ColumnSource
 from producer.thinning import Thinning
 from protocol.change import Change
 from protocol.draws import drawn
-from protocol.errors import UsageError
+from protocol.errors import BeyondLogEnd, UsageError
 from protocol.schema import Field, Schema
 from protocol.values import MAX_NUMBER
 from tests.protocol.drawn_messages import changes as times
@@ -112,3 +112,23 @@ def test_a_stream_that_might_stand_still_is_refused() -> None:
     plan: Plan = [(Change(what="x", at=5), Appear(classes=[0])), (Change(what="y", at=9), Thin(share={1: 0.001}))]
     with pytest.raises(UsageError, match=r"each class of the records is away at some time .*: let one of them come"):
         Passes(source, seed=0, thinning=Thinning(plan, LABELS, 0))
+
+
+def test_a_first_pass_of_no_records_is_refused() -> None:
+    source = ColumnSource("labels", LABELS, {"label": np.array([0, 1])})
+    plan: Plan = [(Change(what="x", at=0), Thin(share={0: 0.01, 1: 0.01}))]
+    with pytest.raises(UsageError, match=r"no record of the first pass comes: all 2 are left out .*: let more of a"):
+        Passes(source, seed=0, thinning=Thinning(plan, LABELS, 0))
+
+
+def test_far_passes_are_counted_a_bounded_number_at_one_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.passes.COUNTED_AT_ONCE", 10 * LEAST_COUNTED)
+    source = ColumnSource("labels", LABELS, {"label": np.arange(100) % 4})
+    plan: Plan = [(Change(what="x", at=0), Thin(share={1: 0.5}))]
+    passes = Passes(source, seed=0, thinning=Thinning(plan, LABELS, 0))
+    for counted in (12, 23):
+        with pytest.raises(BeyondLogEnd, match=r"record 9,007,199,254,740,992 is far beyond .* counted .*: ask again"):
+            passes.count(1 << 53)
+        assert len(passes._starts) == counted
+    passes.count(passes.end(30))
+    assert len(passes.indices(passes.end(30), 10)) == 10

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from producer.recorded_part import RecordedPart
 from producer.replay import ReplaySettings, replayed
 from producer.replayed_log import ReplayedLog
+from protocol.change import Change
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions, Turns, distance
 from protocol.errors import BeyondLogEnd, UsageError
@@ -24,7 +25,13 @@ from protocol.stored_log import StoredLog
 from protocol.stream import StreamInfo
 
 SECOND_NS = 10**9
-INFO = StreamInfo(incarnation="i", schema=Schema((Field("id", "int64"),)), dealing=Dealing(3, 4), records_per_pass=99)
+INFO = StreamInfo(
+    incarnation="i",
+    schema=Schema((Field("id", "int64"),)),
+    dealing=Dealing(3, 4),
+    records_per_pass=99,
+    changes=(Change(what="invert", at=20),),
+)
 
 
 class Clock:
@@ -148,7 +155,8 @@ def test_a_part_keeps_its_places_in_the_stream(recording: Path) -> None:
 
 def test_one_partition_is_a_stream_of_its_own(recording: Path) -> None:
     log, _ = replayed(ReplaySettings(replay=str(recording), partition=1, pace=0, start="5"))
-    assert log.info == replace(INFO, incarnation=log.info.incarnation, dealing=Dealing(1, 4), records_per_pass=None)
+    own = StreamInfo(incarnation=log.info.incarnation, schema=INFO.schema, dealing=Dealing(1, 4))
+    assert log.info == own, "changes are told in the numbers of the whole stream"
     assert log.info.incarnation != INFO.incarnation
     assert there(log) == [n for n in range(50) if n // 4 % 3 == 1][5:]
     log.close()
@@ -157,7 +165,8 @@ def test_one_partition_is_a_stream_of_its_own(recording: Path) -> None:
 def test_a_loop_goes_round_for_ever_under_an_identity_of_its_own(part: RecordedPart, clock: Clock) -> None:
     part.cut(7, 17)
     log = ReplayedLog(part, loop=True, pace=1, clock_s=clock)
-    assert log.info == replace(INFO, incarnation=log.info.incarnation, records_per_pass=10)
+    own = replace(INFO, incarnation=log.info.incarnation, records_per_pass=10, changes=())
+    assert log.info == own, "changes are told in the numbers of the recording"
     assert log.info.incarnation != INFO.incarnation
     clock.now_s += 34.5
     assert there(log) == [7 + n % 10 for n in range(35)]

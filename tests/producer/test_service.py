@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.computed_log import split_log
+from producer.computed_log import ComputedLog, split_log
+from producer.drift import Drift, Planned, Schedule
+from producer.effects import Thin
+from producer.pace import Pace
+from producer.source import ColumnSource
+from protocol.change import Change
+from protocol.dealing import Dealing
 from protocol.errors import MalformedMessage, RecordsLost
 from protocol.messages import (
     Bye,
@@ -25,6 +31,7 @@ from protocol.messages import (
     Subscribe,
     Welcome,
 )
+from protocol.schema import Field, Schema
 from tests.producer.bench import A, B, Bench, live, numbered, refusal, spans, stream
 from tests.protocol.drawn_messages import requests
 
@@ -195,6 +202,28 @@ def test_a_position_beyond_the_end_of_the_stream_is_refused() -> None:
     said = refusal(bench.subscribe(A, {0: 32, 1: 33}))
     assert (said.code, said.partition) == ("beyond_end", 1)
     assert [type(each) for each in bench.subscribe(A, {0: 32, 1: 32})] == [Welcome, End]
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e15])
+def test_a_position_to_which_no_passes_can_be_counted_is_refused_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    monkeypatch.setattr("producer.passes.COUNTED_AT_ONCE", 1 << 15)
+    schema = Schema((Field("id", "int64"),), label="id")
+    source = ColumnSource("numbers", schema, {"id": np.arange(64)})
+    drift = Drift(Schedule((Planned(Change(what="thin", at=0), Thin(share={1: 0.5})),)), schema)
+    now_s = [0.0]
+    pace = Pace(rate, clock=lambda: now_s[0])
+    bench = Bench(ComputedLog(source, Dealing(2, 4), pace=pace, drift=drift))
+    now_s[0] += 1e6  # whatever was released by then
+    bench.subscribe(A)
+    far = 1 << 51
+    said = refusal(bench.subscribe(B, {0: far, 1: far}))
+    assert (said.code, said.session) == ("beyond_end", 1)
+    assert "is far beyond what was read so far" in said.text
+    commit = Commit(request=1, group="g", incarnation=bench.info.incarnation, positions={0: far, 1: far})
+    assert refusal(bench.say(B, commit)).code == "range"
+    assert spans(bench.credit(A, {0: 4, 1: 0})) == [(0, 0, 4)]
 
 
 def test_a_position_that_retention_has_passed_is_refused_with_what_was_lost() -> None:
