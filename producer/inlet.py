@@ -140,6 +140,8 @@ class Inlet(Served[Push]):
         if self._waiting is not None:
             (peer, push), self._waiting = self._waiting, None
             self.receive(peer, push, now_s)
+            for session in self._sessions.values():
+                session.heard_s = now_s  # nobody was listened to meanwhile: that is no silence of theirs
         if now_s - self._checked_s >= 1.0:
             self._checked_s = now_s
             for peer, session in list(self._sessions.items()):

@@ -240,6 +240,21 @@ def test_while_the_log_has_no_room_one_message_waits_and_nothing_is_taken_in() -
     assert not bench.inlet.full
 
 
+def test_silence_counts_only_while_the_inlet_listens() -> None:
+    bench = Bench(log=LogSettings(bytes=3 * 4096 * 16), ends=True)
+    bench.hello(A, schema=NUMBERS)
+    bench.hello(B, "b")
+    bench.say(A, columns(0, n=np.arange(3 * 4096 + 1)))
+    for _ in range(4):
+        bench.now_s += 40
+        bench.heard(A)
+    assert bench.inlet.full
+    bench.log.trim(bench.log.log_end())
+    bench.say(A, Done(session=1, number=3 * 4096 + 1))
+    assert not bench.log.ended
+    assert taken(bench.say(B, numbers(0, 1)))[0] == 1
+
+
 def test_a_log_that_refuses_what_finds_no_room_has_the_writer_told() -> None:
     bench = Bench(log=LogSettings(bytes=3 * 4096 * 16, full="fail"))
     bench.hello(schema=NUMBERS)
