@@ -93,8 +93,9 @@ class Inlet(Served[Push]):
     def _check_hello(self, peer: bytes, hello: Hello) -> None:
         if not 0 < len(hello.writer.encode()) <= MAX_NAME_LENGTH:
             raise OutOfRange(f"a writer's name has 1 to {MAX_NAME_LENGTH} bytes of UTF-8")
-        if peer not in self._sessions and len(self._sessions) >= self._settings.max_writers:
-            raise OutOfRange(f"{len(self._sessions)} writers are served already")
+        others = sum(at != peer and each.writer != hello.writer for at, each in self._sessions.items())
+        if others >= self._settings.max_writers:
+            raise OutOfRange(f"{others} writers are served already")
         if self._ended:
             raise OutOfRange("the stream has ended: it takes no more records")
         if hello.schema is not None:

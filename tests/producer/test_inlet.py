@@ -303,6 +303,15 @@ def test_signs_of_life_are_said_once_a_second_and_silent_writers_forgotten_after
     assert refusal(bench.say(A, numbers(0, 1))).code == "no_session"
 
 
+def test_where_no_more_writers_are_served_one_that_comes_back_is() -> None:
+    bench = Bench(max_writers=1)
+    bench.hello(A)
+    bench.say(A, numbers(0, 3))
+    assert bench.hello(B, session=2).due == 3
+    other = refusal(bench.say(b"peer c", Hello(session=1, writer="c")))
+    assert other.text == "1 writers are served already"
+
+
 def test_a_writer_that_is_gone_is_forgotten() -> None:
     bench = Bench(max_writers=1)
     bench.hello(A)
