@@ -96,8 +96,6 @@ class Inlet(Served[Push]):
         others = sum(at != peer and each.writer != hello.writer for at, each in self._sessions.items())
         if others >= self._settings.max_writers:
             raise OutOfRange(f"{others} writers are served already")
-        if self._ended:
-            raise OutOfRange("the stream has ended: it takes no more records")
         if hello.schema is not None:
             self._intake.agree(hello.schema)
 
@@ -129,6 +127,8 @@ class Inlet(Served[Push]):
         if push.number > due:
             self._say_gap(peer, session, push.number, due)
         elif push.number + push.count > due:
+            if self._ended:  # whoever asks again what was taken is answered: the last word may have been lost
+                raise OutOfRange("the stream has ended: it takes no more records")
             try:
                 self._intake.take(session.writer, push)
             except StillFull:

@@ -425,7 +425,25 @@ def test_the_stream_ends_where_asked_once_the_last_writer_that_is_there_is_done(
     before = bench.log.ended
     bench.say(B, Done(session=1, number=0))
     assert (before, bench.log.ended) == (False, True)
-    assert "has ended" in refusal(bench.say(A, Hello(session=5, writer="a"))).text
+
+
+def test_a_stream_that_has_ended_says_again_what_was_taken_and_takes_no_more() -> None:
+    bench = Bench(ends=True)
+    bench.hello()
+    bench.say(A, numbers(0, 3))
+    bench.say(A, Done(session=1, number=3))
+    assert bench.log.ended
+    for session in (2, 3):  # the answers to the first were lost
+        assert bench.hello(session=session).durable == 3
+        bench.say(A, numbers(0, 3, session))
+        answer = bench.say(A, Done(session=session, number=3))[-1]
+        assert isinstance(answer, Taken)
+        assert answer.done
+    bench.hello(session=4)
+    assert "has ended" in refusal(bench.say(A, numbers(2, 4, session=4))).text
+    bench.hello(B, "b")
+    assert "has ended" in refusal(bench.say(B, columns(0, n=np.arange(1)))).text
+    assert bench.pushed() == [0, 1, 2]
 
 
 def test_a_writer_that_is_done_before_its_last_record_is_refused() -> None:
