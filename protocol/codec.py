@@ -1,7 +1,7 @@
 """Messages to bytes and back. Nothing is believed before it has been checked.
 
-Frame 0 is a msgpack map with `v` (the major version), `type` and the message's fields; a chunk's columns follow as
-raw frames. Keys that are not known are passed over, so that a minor version may add some.
+Frame 0 is a msgpack map with `v` (the major version), `type` and the message's fields; a chunk's columns, or what a
+writer pushes, follow as raw frames. Keys that are not known are passed over, so that a minor version may add some.
 """
 
 from collections.abc import Callable, Mapping, Sequence
