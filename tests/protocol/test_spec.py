@@ -158,7 +158,9 @@ def test_the_specification_has_the_version_and_the_limits() -> None:
     ]
     *_, pushed = tables(section("taken"))
     assert [int(limit.split()[0]) for limit in pushed.values()] == [
-        codec.MAX_REPLY_BYTES,
+        codec.MAX_PUSH_BYTES,
+        codec.MAX_PUSH_CONTAINERS,
+        codec.MAX_REPLY_ENTRIES,
         records.MAX_RECORDS_BYTES,
         server_socket.MAX_PUSH_FRAME_BYTES,
         chunk.MAX_CHUNK_BYTES,
