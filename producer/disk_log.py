@@ -218,7 +218,7 @@ class DiskLog(AppendLog):
         """Now that it is synced, it is there for readers, and its room in memory is free."""
         with self._lock:
             self._disk.apply(written)
-            self._writers.settle(written.numbers, written.rest)
+            self._writers.settle(written.writers, written.rest)
             self._kept.trim(self.log_end())
         if self.on_append is not None:
             self.on_append()

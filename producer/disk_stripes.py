@@ -8,11 +8,11 @@ from typing import Final
 from producer.append_log import LogSettings
 from producer.block import Block
 from producer.retained import Retained
-from producer.writers import Run, numbers_at
+from producer.writers import Run, writers_at
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import LogFull
-from protocol.log import KeptGroup
+from protocol.log import KeptGroup, KeptWriter
 from protocol.log_folder import LogFolder, Transaction
 from protocol.messages import STREAM
 from protocol.stored_log import StoredLog
@@ -32,7 +32,7 @@ class Written:
     """
 
     records: int
-    numbers: Mapping[str, int | None]
+    writers: Mapping[str, KeptWriter | None]
     rest: list[Run]
     forgotten: int
     ended: bool
@@ -116,16 +116,16 @@ class DiskStripes:
                     break
                 self.stored.put(transaction, chunk)
                 records += chunk.count
-            numbers, rest = numbers_at(runs, records)
-            for name, number in numbers.items():
-                self._folder.put_writer(transaction, name, number)
+            writers, rest = writers_at(runs, records)
+            for name, writer in writers.items():
+                self._folder.put_writer(transaction, name, writer)
             ended = ended and stuck is None
             start = self._dealing.ends((self.retained.first + forget) * self._dealing.stripe)
             self.stored.put_state(transaction, start=start, end=self._dealing.ends(records), ended=ended)
             nbytes = self.stored.nbytes(transaction)
         return Written(
             records=records,
-            numbers=numbers,
+            writers=writers,
             rest=rest,
             forgotten=forget,
             ended=ended,

@@ -93,10 +93,9 @@ class Inlet(Served[Push]):
     def _check_hello(self, peer: bytes, hello: Hello) -> None:
         if not 0 < len(hello.writer.encode()) <= MAX_NAME_LENGTH:
             raise OutOfRange(f"a writer's name has 1 to {MAX_NAME_LENGTH} bytes of UTF-8")
-        if peer not in self._sessions and len(self._sessions) >= self._settings.max_writers:
-            raise OutOfRange(f"{len(self._sessions)} writers are served already")
-        if self._ended:
-            raise OutOfRange("the stream has ended: it takes no more records")
+        others = sum(at != peer and each.writer != hello.writer for at, each in self._sessions.items())
+        if others >= self._settings.max_writers:
+            raise OutOfRange(f"{others} writers are served already")
         if hello.schema is not None:
             self._intake.agree(hello.schema)
 
@@ -128,6 +127,8 @@ class Inlet(Served[Push]):
         if push.number > due:
             self._say_gap(peer, session, push.number, due)
         elif push.number + push.count > due:
+            if self._ended:  # whoever asks again what was taken is answered: the last word may have been lost
+                raise OutOfRange("the stream has ended: it takes no more records")
             try:
                 self._intake.take(session.writer, push)
             except StillFull:
@@ -140,6 +141,8 @@ class Inlet(Served[Push]):
         if self._waiting is not None:
             (peer, push), self._waiting = self._waiting, None
             self.receive(peer, push, now_s)
+            for session in self._sessions.values():
+                session.heard_s = now_s  # nobody was listened to meanwhile: that is no silence of theirs
         if now_s - self._checked_s >= 1.0:
             self._checked_s = now_s
             for peer, session in list(self._sessions.items()):

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from protocol.log import KeptWriter
+
 logger = logging.getLogger(__name__)
 
 #: The name of a writer, of 1 to 128 bytes, and its number of a record (of the first of several); it begins at 0.
@@ -37,8 +39,8 @@ class Run(NamedTuple):
 class Writers:
     """The next number of each writer. The log that owns it holds its lock.
 
-    `kept` is what a log on disk knows of former lives; None: whatever is taken is durable. Where there are more than
-    4096 writers, the one that has given nothing for longest is forgotten: for the log it would begin anew.
+    `kept` is what a log on disk knows of former lives, who has given nothing for longest first; None: whatever is taken
+    is durable. Where there are more than 4096 writers, that one is forgotten: for the log it would begin anew.
     """
 
     def __init__(self, kept: Mapping[str, int] | None = None) -> None:
@@ -70,14 +72,15 @@ class Writers:
         runs, self._runs = self._runs, []
         return runs
 
-    def settle(self, numbers: Mapping[str, int | None], rest: list[Run]) -> None:
-        """These numbers have become durable, and these of the runs that were taken out have not."""
+    def settle(self, writers: Mapping[str, KeptWriter | None], rest: list[Run]) -> None:
+        """This has become durable, and these of the runs that were taken out have not."""
         self._runs = rest + self._runs
-        for name, number in numbers.items():
-            if number is None:
+        forgotten = {run.name for run in self._runs if run.number is None}
+        for name, writer in writers.items():
+            if writer is None or name in forgotten:  # what was durable of a writer is nothing once it begins anew
                 self._durable.pop(name, None)
             else:
-                self._durable[name] = number
+                self._durable[name] = writer.number
 
     def _take(self, run: Run) -> None:
         known = self._taken.pop(run.name, None) is not None
@@ -87,6 +90,7 @@ class Writers:
         if not known and len(self._taken) > MAX_WRITERS:
             silent = next(iter(self._taken))
             del self._taken[silent]
+            self._durable.pop(silent, None)
             self._wait(Run(run.first + run.rows, silent, None, 0))
             if not self._said:
                 self._said = True
@@ -105,9 +109,9 @@ class Writers:
         self._runs.append(run)
 
 
-def numbers_at(runs: Iterable[Run], records: int) -> tuple[dict[str, int | None], list[Run]]:
-    """The numbers of the writers for the first `records` of a log, where they changed, and what is left of the runs."""
-    numbers: dict[str, int | None] = {}
+def writers_at(runs: Iterable[Run], records: int) -> tuple[dict[str, KeptWriter | None], list[Run]]:
+    """The writers for the first `records` of a log, where they changed, and what is left of the runs."""
+    writers: dict[str, KeptWriter | None] = {}
     rest: list[Run] = []
     for run in runs:
         done = min(run.rows, records - run.first)
@@ -115,7 +119,7 @@ def numbers_at(runs: Iterable[Run], records: int) -> tuple[dict[str, int | None]
             rest.append(run)
             continue
         number = None if run.number is None else run.number + done
-        numbers[run.name] = number
+        writers[run.name] = None if number is None else KeptWriter(number, run.first + done)
         if done < run.rows:
             rest.append(Run(records, run.name, number, run.rows - done))
-    return numbers, rest
+    return writers, rest

@@ -1,7 +1,7 @@
 """Messages to bytes and back. Nothing is believed before it has been checked.
 
-Frame 0 is a msgpack map with `v` (the major version), `type` and the message's fields; a chunk's columns follow as
-raw frames. Keys that are not known are passed over, so that a minor version may add some.
+Frame 0 is a msgpack map with `v` (the major version), `type` and the message's fields; a chunk's columns, or what a
+writer pushes, follow as raw frames. Keys that are not known are passed over, so that a minor version may add some.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ from protocol.messages import (
     Taken,
     Welcome,
 )
-from protocol.schema import MAX_CLASSES, Schema
+from protocol.schema import MAX_CLASS_NAMES_BYTES, MAX_CLASSES, MAX_FIELDS, Schema
 from protocol.stream import StreamInfo
 from protocol.values import MAX_NUMBER, entries, flag, mapping, number, seconds, shown, text, unpacked
 
@@ -56,6 +56,10 @@ VERSION: Final = 1
 #: A frame 0 from a reader, and one from a server (which may hold class names and many groups).
 MAX_REQUEST_BYTES: Final = 1 << 18
 MAX_REPLY_BYTES: Final = 1 << 22
+#: A frame 0 from a writer, whose hello may hold the class names of a schema, and the arrays and maps in it: a schema
+#: has two for each field.
+MAX_PUSH_BYTES: Final = MAX_CLASS_NAMES_BYTES + MAX_REQUEST_BYTES
+MAX_PUSH_CONTAINERS: Final = 4 * MAX_FIELDS
 #: Entries of one container.
 MAX_REQUEST_ENTRIES: Final = MAX_PARTITIONS
 MAX_REPLY_ENTRIES: Final = MAX_CLASSES
@@ -109,7 +113,7 @@ def decode_request(frames: Sequence[Buffer]) -> Request:
 
 def decode_push(frames: Sequence[Buffer]) -> Push:
     """What an inlet received; a hello may hold as many class names as a reply. Raises a `PeerError`."""
-    message = _decode(frames, MAX_REPLY_BYTES, MAX_REPLY_ENTRIES)
+    message = _decode(frames, MAX_PUSH_BYTES, MAX_REPLY_ENTRIES, MAX_PUSH_CONTAINERS)
     if not isinstance(message, Push):
         raise UnknownMessage(f"{_NAMES[type(message)]!r} is nothing that a writer says")
     return message
@@ -123,8 +127,8 @@ def decode_reply(frames: Sequence[Buffer]) -> Reply:
     return message
 
 
-def _decode(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> Message:
-    header = _header(frames, max_bytes, max_entries)
+def _decode(frames: Sequence[Buffer], max_bytes: int, max_entries: int, max_containers: int | None = None) -> Message:
+    header = _header(frames, max_bytes, max_entries, max_containers)
     version = header.get("v")
     if type(version) is not int or version != VERSION:
         raise VersionMismatch(f"this side speaks version {VERSION} of the protocol, the other side {shown(version)}")
@@ -140,14 +144,20 @@ def _decode(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> Messa
     return cls(**values)
 
 
-def _header(frames: Sequence[Buffer], max_bytes: int, max_entries: int) -> dict[str, Any]:
+def _header(frames: Sequence[Buffer], max_bytes: int, max_entries: int, max_containers: int | None) -> dict[str, Any]:
     if not frames:
         raise MalformedMessage("a message without frames")
     size = memoryview(frames[0]).nbytes
     if size > max_bytes:
         raise OversizedMessage(f"a header of {size} bytes, over the {max_bytes} allowed")
     try:
-        header = unpacked(frames[0], max_array_len=max_entries, max_map_len=MAX_MAP_ENTRIES, max_bin_len=0)
+        header = unpacked(
+            frames[0],
+            max_containers=max_containers,
+            max_array_len=max_entries,
+            max_map_len=MAX_MAP_ENTRIES,
+            max_bin_len=0,
+        )
     except MalformedMessage as error:
         raise MalformedMessage(f"frame 0 {error}") from error
     if not isinstance(header, dict):

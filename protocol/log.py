@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
@@ -16,6 +17,13 @@ class KeptGroup:
     durable: bool
     committed: Positions
     trained: Positions
+
+
+class KeptWriter(NamedTuple):
+    """What it keeps of a writer: its next number, and how many records the log had with the last that it gave."""
+
+    number: int
+    records: int
 
 
 class Log(ABC):

@@ -20,7 +20,7 @@ import msgpack
 from protocol.compression import Zstd
 from protocol.errors import LogFull, StreamError, UsageError
 from protocol.folder_lock import FolderLock, is_held
-from protocol.log import KeptGroup
+from protocol.log import KeptGroup, KeptWriter
 from protocol.stream import MAX_SPLITS, StreamInfo
 
 FORMAT: Final = b"headrace log 1"
@@ -183,16 +183,19 @@ class LogFolder:
             transaction.put(name.encode(), msgpack.packb(vars(group)), db=self._groups)
 
     def writers(self) -> dict[str, int]:
-        """The next number of each writer that is kept, by name; of a folder that is open for writing."""
+        """The next number of each writer that is kept, by name, who has given nothing for longest first; of a folder
+        that is open for writing.
+        """
         with self.reading() as transaction, transaction.cursor(db=self._writers) as cursor:
-            return {bytes(name).decode(): msgpack.unpackb(number) for name, number in cursor}
+            kept = [(bytes(name).decode(), _writer(value)) for name, value in cursor]
+        return {name: writer.number for name, writer in sorted(kept, key=lambda each: each[1].records)}
 
-    def put_writer(self, transaction: Transaction, name: str, number: int | None) -> None:
-        """Keep a writer's next number, or forget the writer."""
-        if number is None:
+    def put_writer(self, transaction: Transaction, name: str, writer: KeptWriter | None) -> None:
+        """Keep a writer, or forget it."""
+        if writer is None:
             transaction.delete(name.encode(), db=self._writers)
         else:
-            transaction.put(name.encode(), msgpack.packb(number), db=self._writers)
+            transaction.put(name.encode(), msgpack.packb(writer), db=self._writers)
 
     def _locked(self) -> FolderLock:
         with _translated(self.path):
@@ -241,6 +244,12 @@ class LogFolder:
 
 def _key(kind: bytes, split: str) -> bytes:
     return kind + b" " + split.encode()
+
+
+def _writer(value: memoryview) -> KeptWriter:
+    """What is kept of a writer; folders of before have its number alone."""
+    kept = msgpack.unpackb(value)
+    return KeptWriter(*kept) if isinstance(kept, list) else KeptWriter(kept, records=0)
 
 
 def _sync(folder: Path) -> None:

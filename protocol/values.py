@@ -5,6 +5,7 @@ show at most a piece of the value: it came from a stranger and may be as long as
 """
 
 import reprlib
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgpack
@@ -15,17 +16,33 @@ MAX_NUMBER: Final = (1 << 63) - 1
 MAX_TEXT_LENGTH: Final = 4096
 
 
-def unpacked(raw: bytes | memoryview, **limits: int) -> Any:
-    """The one value that these bytes are; `limits` are msgpack's own (`max_array_len` and so on)."""
+def unpacked(raw: bytes | memoryview, *, max_containers: int | None = None, **limits: int) -> Any:
+    """The one value that these bytes are, of at most so many arrays and maps.
+
+    `limits` are msgpack's own (`max_array_len` and so on).
+    """
+    hooks = {} if max_containers is None else dict.fromkeys(("list_hook", "object_hook"), _counted(max_containers))
     try:
         # unpackb makes room for as many entries as a container announces, at up to a thousand levels: 32 MiB and
         # milliseconds for a few kilobytes. Passing over the bytes first makes nothing and shows whether they are there.
         whole = msgpack.Unpacker(read_size=1, max_buffer_size=max(1, memoryview(raw).nbytes))
         whole.feed(raw)
         whole.skip()
-        return msgpack.unpackb(raw, max_ext_len=0, **limits)
+        return msgpack.unpackb(raw, max_ext_len=0, **hooks, **limits)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise MalformedMessage(f"is not msgpack: {error}") from error
+
+
+def _counted(most: int) -> Callable[[Any], Any]:
+    """Passes containers on, as they are made; an empty one takes 64 times the memory of its byte."""
+    left = iter(range(most))
+
+    def container(value: Any) -> Any:
+        if next(left, None) is None:
+            raise ValueError(f"it has more than {most} arrays and maps")
+        return value
+
+    return container
 
 
 def shown(value: Any) -> str:

@@ -10,7 +10,7 @@ import { decode, encode } from "@msgpack/msgpack";
 import { Dealer } from "zeromq";
 
 const [url, writer, schema] = process.argv.slice(2);
-const AT_ONCE = 200;
+const AT_ONCE = 200, MOST_BYTES = 1 << 20;
 const socket = new Dealer({ linger: 100 });
 socket.connect(url);
 const say = (type, fields, ...frames) => socket.send([encode({ v: 1, type, session, ...fields }), ...frames]);
@@ -54,8 +54,12 @@ async function hear(header) {
 async function send() {
   if (next > due && Date.now() - moved > 1000) [next, moved] = [due, Date.now()]; // some were lost
   while (greeted && next < Math.min(until, first + kept.length)) {
-    const records = kept.slice(next - first, Math.min(until, next + AT_ONCE) - first);
-    await say("records", { number: next, count: records.length }, encode(records));
+    let records = kept.slice(next - first, Math.min(until, next + AT_ONCE) - first), packed = encode(records);
+    while (packed.length > MOST_BYTES && records.length > 1) {
+      records = records.slice(0, records.length >> 1);
+      packed = encode(records);
+    }
+    await say("records", { number: next, count: records.length }, packed);
     next += records.length;
   }
   if (greeted && ended && due >= read) await say("done", { number: read });

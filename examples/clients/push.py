@@ -14,11 +14,11 @@ from typing import Any
 import msgpack
 import zmq
 
-AT_ONCE, AGAIN_S, AWAY_S = 200, 1.0, 4.0
+AT_ONCE, MOST_BYTES, AGAIN_S, AWAY_S = 200, 1 << 20, 1.0, 4.0
 
 
 class Writer:
-    """Pushes records, of which `due` were taken in former lives. It keeps those that are not durable yet."""
+    """Pushes records, from `number` on: those before are durable from former lives. It keeps those that are not yet."""
 
     def __init__(self, url: str, name: str, schema: dict[str, Any] | None = None) -> None:
         self.name, self._schema = name, schema
@@ -31,7 +31,7 @@ class Writer:
         self._hello()
         while not self._greeted:
             self._hear(50)
-        self.number = self.due
+        self.number = self.durable  # what was taken and is not durable may be asked for again
 
     def push(self, record: dict[str, Any]) -> None:
         """The next record. Waits for credit where there is none."""
@@ -58,9 +58,14 @@ class Writer:
         if self._next > self.due and now_s > self._moved_s + AGAIN_S:
             self._next, self._moved_s = self.due, now_s  # some were lost
         while self._greeted and self._next < (end := min(self.number, self._until, self._next + AT_ONCE)):
-            records = [self._kept[number] for number in range(self._next, end)]
-            self._say("records", msgpack.packb(records), number=self._next, count=len(records))
+            packed = self._packed(end)
+            while len(packed) > MOST_BYTES and end > self._next + 1:
+                packed = self._packed(end := (self._next + end) // 2)
+            self._say("records", packed, number=self._next, count=end - self._next)
             self._next = end
+
+    def _packed(self, end: int) -> bytes:
+        return bytes(msgpack.packb([self._kept[number] for number in range(self._next, end)]))
 
     def _hello(self) -> None:
         self._session, self._greeted, self._done = random.getrandbits(62), False, False

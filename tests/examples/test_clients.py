@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgpack
 import pytest
+import zmq
 
+from examples.clients.push import Writer
 from producer.append_log import LogSettings
 from producer.bad_records import BadRecords, BadRecordSettings
 from producer.inlet import InletSettings
@@ -25,6 +28,7 @@ from tests.protocol.serving import ANY_PORT, serving
 CLIENTS = ROOT / "examples/clients"
 RECORDS = [{"n": n, "x": [n + 0.5, 0.25], "text": "ä" * (n % 3)} for n in range(1000)]
 LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)
+LARGE = [{"n": n, "text": "x" * 10_000} for n in range(250)]  # 200 of them are more than one message may hold
 HEADERS = "#include <zmq.h>\n#include <msgpack.h>\nint main(void) { return 0; }\n"
 
 
@@ -84,14 +88,79 @@ def read(inlet: InletFeed, *command: str | Path) -> list[str]:
         return said([*command, server.address]).splitlines()
 
 
-def said(command: Sequence[str | Path]) -> str:
-    done = subprocess.run(command, input=LINES, text=True, capture_output=True, check=False, timeout=60)
+def said(command: Sequence[str | Path], lines: str = LINES) -> str:
+    done = subprocess.run(command, input=lines, text=True, capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_python_pushes(inlet: InletFeed) -> None:
     push(inlet, sys.executable, CLIENTS / "push.py")
+
+
+def test_python_pushes_large_records_in_smaller_messages(inlet: InletFeed) -> None:
+    writer = Writer(inlet.address, "camera 1")
+    for record in LARGE:
+        writer.push(record)
+    writer.finish()
+    assert inlet.log.taken("camera 1") == inlet.log.records == len(LARGE)
+
+
+def test_javascript_pushes_large_records_in_smaller_messages(inlet: InletFeed, node: str) -> None:
+    lines = "".join(json.dumps(record) + "\n" for record in LARGE)
+    assert said([node, CLIENTS / "push.mjs", inlet.address, "camera 1"], lines) == "250 records are durable\n"
+    assert inlet.log.records == len(LARGE)
+
+
+class LosesWhatIsNotDurable:
+    """A dealer to an inlet that has taken three records, of which one is durable; then its machine loses power."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, int]] = []
+        self._answers: list[dict[str, int | str]] = []
+        self._due = 3
+
+    def poll(self, _timeout_ms: int) -> bool:
+        return bool(self._answers)
+
+    def recv(self) -> bytes:
+        return bytes(msgpack.packb(self._answers.pop(0)))
+
+    def send_multipart(self, frames: list[bytes]) -> None:
+        said = msgpack.unpackb(frames[0])
+        if said["type"] == "hello":
+            self._say(said, type="greeting", durable=1)
+        elif self._due == 3:
+            self._due = 1
+            self._say(said, type="refusal", code="no_session")
+        elif said["type"] == "records":
+            assert said["number"] == self._due, "from the one that is due on"
+            self.records += msgpack.unpackb(frames[1])
+            self._due += said["count"]
+            self._say(said, type="taken", durable=self._due)
+        else:
+            self._say(said, type="taken", durable=self._due, done=True)
+
+    def setsockopt(self, *_: int) -> None: ...
+
+    def connect(self, _url: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _say(self, said: dict[str, int], **answer: int | str) -> None:
+        self._answers.append({"session": said["session"], "due": self._due, "until": 100, **answer})
+
+
+def test_python_pushes_again_what_a_former_life_gave_and_was_lost_before_it_was_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inlet = LosesWhatIsNotDurable()
+    monkeypatch.setattr(zmq.Context.instance(), "socket", lambda _kind: inlet)
+    writer = Writer("tcp://nowhere", "camera 1")
+    for n in range(writer.number, 5):
+        writer.push({"n": n})
+    writer.finish()
+    assert inlet.records == [{"n": n} for n in range(1, 5)]
 
 
 def test_javascript_pushes_and_reads(inlet: InletFeed, node: str) -> None:

@@ -240,6 +240,21 @@ def test_while_the_log_has_no_room_one_message_waits_and_nothing_is_taken_in() -
     assert not bench.inlet.full
 
 
+def test_silence_counts_only_while_the_inlet_listens() -> None:
+    bench = Bench(log=LogSettings(bytes=3 * 4096 * 16), ends=True)
+    bench.hello(A, schema=NUMBERS)
+    bench.hello(B, "b")
+    bench.say(A, columns(0, n=np.arange(3 * 4096 + 1)))
+    for _ in range(4):
+        bench.now_s += 40
+        bench.heard(A)
+    assert bench.inlet.full
+    bench.log.trim(bench.log.log_end())
+    bench.say(A, Done(session=1, number=3 * 4096 + 1))
+    assert not bench.log.ended
+    assert taken(bench.say(B, numbers(0, 1)))[0] == 1
+
+
 def test_a_log_that_refuses_what_finds_no_room_has_the_writer_told() -> None:
     bench = Bench(log=LogSettings(bytes=3 * 4096 * 16, full="fail"))
     bench.hello(schema=NUMBERS)
@@ -286,6 +301,15 @@ def test_signs_of_life_are_said_once_a_second_and_silent_writers_forgotten_after
     bench.now_s += 60
     bench.heard(A)
     assert refusal(bench.say(A, numbers(0, 1))).code == "no_session"
+
+
+def test_where_no_more_writers_are_served_one_that_comes_back_is() -> None:
+    bench = Bench(max_writers=1)
+    bench.hello(A)
+    bench.say(A, numbers(0, 3))
+    assert bench.hello(B, session=2).due == 3
+    other = refusal(bench.say(b"peer c", Hello(session=1, writer="c")))
+    assert other.text == "1 writers are served already"
 
 
 def test_a_writer_that_is_gone_is_forgotten() -> None:
@@ -401,7 +425,25 @@ def test_the_stream_ends_where_asked_once_the_last_writer_that_is_there_is_done(
     before = bench.log.ended
     bench.say(B, Done(session=1, number=0))
     assert (before, bench.log.ended) == (False, True)
-    assert "has ended" in refusal(bench.say(A, Hello(session=5, writer="a"))).text
+
+
+def test_a_stream_that_has_ended_says_again_what_was_taken_and_takes_no_more() -> None:
+    bench = Bench(ends=True)
+    bench.hello()
+    bench.say(A, numbers(0, 3))
+    bench.say(A, Done(session=1, number=3))
+    assert bench.log.ended
+    for session in (2, 3):  # the answers to the first were lost
+        assert bench.hello(session=session).durable == 3
+        bench.say(A, numbers(0, 3, session))
+        answer = bench.say(A, Done(session=session, number=3))[-1]
+        assert isinstance(answer, Taken)
+        assert answer.done
+    bench.hello(session=4)
+    assert "has ended" in refusal(bench.say(A, numbers(2, 4, session=4))).text
+    bench.hello(B, "b")
+    assert "has ended" in refusal(bench.say(B, columns(0, n=np.arange(1)))).text
+    assert bench.pushed() == [0, 1, 2]
 
 
 def test_a_writer_that_is_done_before_its_last_record_is_refused() -> None:

@@ -19,7 +19,7 @@ from producer.append_log import LogSettings
 from producer.disk_log import DiskLog
 from producer.memory_log import MemoryLog
 from producer.open_log import open_log
-from producer.writers import Writers, numbers_at
+from producer.writers import Writers, writers_at
 from protocol.dealing import Dealing
 from protocol.log_folder import LogFolder
 from protocol.messages import STREAM
@@ -57,7 +57,7 @@ def test_whatever_part_is_written_the_numbers_are_those_of_its_records(data: st.
             late = data.draw(st.sampled_from("abc"))
             writers.give((late, writers.taken(late)), len(given_by), 1)
             given_by.append(late)
-            writers.settle(*numbers_at(out, written))
+            writers.settle(*writers_at(out, written))
             for each in "abc":
                 known = [at for at, who in passed if who == each and at <= written]
                 assert writers.durable(each) == given_by[:written].count(each) + len(known)
@@ -73,13 +73,43 @@ def test_the_writer_that_was_silent_for_longest_is_forgotten_where_there_are_too
     for record, name in enumerate(["a", "b", "a", "c", "d"]):
         writers.give((name, writers.taken(name)), record, 1)
     assert [writers.taken(name) for name in "abcd"] == [0, 0, 1, 1]
-    numbers, rest = numbers_at(writers.take_out(), 4)
-    assert numbers == {"a": 2, "b": None, "c": 1}
-    writers.settle(numbers, rest)
-    assert writers.durable("a") == 2, "a was forgotten behind what is written"
-    writers.settle(*numbers_at(writers.take_out(), 5))
+    kept, rest = writers_at(writers.take_out(), 4)
+    assert kept == {"a": (2, 3), "b": None, "c": (1, 4)}, "a was forgotten behind what is written"
+    writers.settle(kept, rest)
+    assert writers.durable("a") == writers.taken("a") == 0, "and begins anew all the same"
+    writers.settle(*writers_at(writers.take_out(), 5))
     assert [writers.durable(name) for name in "abcd"] == [0, 0, 1, 1]
     assert caplog.text.count("the one silent for longest is forgotten") == 1
+
+
+def test_what_was_durable_of_a_writer_that_was_forgotten_is_nothing_once_it_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writers_room, "MAX_WRITERS", 2)
+    writers = Writers({"a": 7, "b": 7})
+    for record, name in enumerate(["c", "a"]):  # a is forgotten, then b
+        writers.give((name, writers.taken(name)), record, 1)
+        assert all(writers.durable(each) <= writers.taken(each) for each in "abc")
+    assert (writers.taken("a"), writers.durable("a")) == (1, 0)
+    writers.settle(*writers_at(writers.take_out(), 2))
+    assert [writers.durable(name) for name in "abc"] == [1, 0, 1]
+
+
+def test_a_folder_knows_who_was_silent_for_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = opened(tmp_path)
+    for name in ("c", "a", "b", "c", "a"):
+        log.append({"n": 0, "writer": 0}, writer=(name, log.taken(name)))
+    log.close()
+    with lmdb.open(str(tmp_path), max_dbs=8) as folder, folder.begin(write=True) as transaction:
+        transaction.put(b"old", b"\x05", db=folder.open_db(b"writers", transaction))  # as it was before
+    with LogFolder(tmp_path, write=True) as kept:
+        assert list(kept.writers().items()) == [("old", 5), ("b", 1), ("c", 2), ("a", 2)]
+    monkeypatch.setattr(writers_room, "MAX_WRITERS", 3)
+    log = opened(tmp_path)
+    for name in ("c", "d", "e"):
+        log.append({"n": 0, "writer": 0}, writer=(name, log.taken(name)))
+    assert [log.taken(name) for name in ("old", "a", "b", "c", "d", "e")] == [0, 2, 0, 3, 1, 1]
+    log.close()
 
 
 def test_what_a_log_in_memory_has_taken_is_durable() -> None:

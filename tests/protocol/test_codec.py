@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from protocol.chunk import Buffer
 from protocol.codec import (
     MAX_MAP_ENTRIES,
+    MAX_PUSH_BYTES,
+    MAX_PUSH_CONTAINERS,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     MAX_REQUEST_ENTRIES,
@@ -30,6 +32,7 @@ from protocol.messages import (
     Credit,
     Description,
     Drop,
+    Hello,
     Message,
     Push,
     Reply,
@@ -37,7 +40,7 @@ from protocol.messages import (
     Status,
     Subscribe,
 )
-from protocol.schema import Field, Schema
+from protocol.schema import MAX_CLASSES, MAX_DIMENSIONS, MAX_FIELDS, Field, Schema
 from protocol.stream import StreamInfo
 from protocol.values import MAX_NUMBER, MAX_TEXT_LENGTH
 from tests.allocations import at_most
@@ -291,7 +294,10 @@ def test_a_message_with_another_value_somewhere_raises_nothing_but_a_peer_error(
             decode([frame, *columns])
 
 
-@pytest.mark.parametrize(("decode", "most"), [(decode_request, MAX_REQUEST_BYTES), (decode_reply, MAX_REPLY_BYTES)])
+@pytest.mark.parametrize(
+    ("decode", "most"),
+    [(decode_request, MAX_REQUEST_BYTES), (decode_push, MAX_PUSH_BYTES), (decode_reply, MAX_REPLY_BYTES)],
+)
 def test_a_frame_over_its_limit_is_not_even_parsed(decode: Decode, most: int) -> None:
     frame = b"\x81\xa1v\xdb" + most.to_bytes(4, "big") + bytes(most)
     with at_most(1 << 17), pytest.raises(OversizedMessage, match=f"{len(frame)} bytes, over the {most}"):
@@ -315,6 +321,21 @@ def test_a_small_frame_that_promises_much_gets_little(name: str) -> None:
     frame = (b"\x81\xa1v" + GREEDY[name]).ljust(MAX_REQUEST_BYTES, b"\xc0")
     with at_most(4 * MIB), pytest.raises(PeerError):
         decode_request([frame])
+
+
+def test_a_hello_may_hold_the_largest_schema_and_no_more_containers_than_that_needs() -> None:
+    names = tuple(f"{n:030}é" for n in range(MAX_CLASSES))
+    fields = tuple(Field(f"{n:02}" + 126 * "𝄞", "uint8", (1,) * MAX_DIMENSIONS) for n in range(MAX_FIELDS))
+    largest = Schema(fields, label=fields[0].name, class_names=names, label_range=(0, MAX_CLASSES - 1))
+    hello = Hello(session=1, writer="a", schema=largest)
+    (frame,) = encode(hello)
+    assert decode_push([frame]) == hello
+    nested = b"\x81\xa1v\xdc\x7f\xff" + (b"\xdc\x00\x1f" + b"\x90" * 31) * 0x7FFF  # a million of them
+    with (
+        at_most(4 * MIB),
+        pytest.raises(MalformedMessage, match=f"more than {MAX_PUSH_CONTAINERS} arrays and maps"),
+    ):
+        decode_push([nested])
 
 
 @pytest.mark.parametrize("much", [[None] * (MAX_REQUEST_ENTRIES + 1), dict.fromkeys(range(MAX_MAP_ENTRIES + 1)), b"x"])

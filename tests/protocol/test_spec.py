@@ -138,6 +138,11 @@ def test_the_specification_has_every_code_of_a_refusal() -> None:
     assert set(codes) == of_states | {each.code for each in PeerError.__subclasses__()}
 
 
+def test_the_specification_says_which_messages_have_further_frames() -> None:
+    (row,) = re.findall(r"^\| 1 … \| (.*) \|$", SPEC, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == {name for name, cls in TYPES.items() if cls in codec.FRAMED}
+
+
 def test_the_specification_has_the_version_and_the_limits() -> None:
     assert f"protocol, version {VERSION}\n" in SPEC
     (limits,) = tables(section("9. Limits"))
@@ -153,7 +158,9 @@ def test_the_specification_has_the_version_and_the_limits() -> None:
     ]
     *_, pushed = tables(section("taken"))
     assert [int(limit.split()[0]) for limit in pushed.values()] == [
-        codec.MAX_REPLY_BYTES,
+        codec.MAX_PUSH_BYTES,
+        codec.MAX_PUSH_CONTAINERS,
+        codec.MAX_REPLY_ENTRIES,
         records.MAX_RECORDS_BYTES,
         server_socket.MAX_PUSH_FRAME_BYTES,
         chunk.MAX_CHUNK_BYTES,
