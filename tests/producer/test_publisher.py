@@ -201,7 +201,9 @@ def test_a_trainer_whose_producer_left_too_early_ends_with_a_warning_and_not_wit
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["sys.exit('broken')", "os.kill(os.getpid(), signal.SIGTERM)"])
+@pytest.mark.parametrize(
+    "end", [pytest.param("sys.exit('broken')", marks=pytest.mark.faults), "os.kill(os.getpid(), signal.SIGTERM)"]
+)
 def test_a_program_that_breaks_off_is_away_and_another_stream_after_it_is_refused(url: str, end: str) -> None:
     text = f"""
     import os, signal, sys, time

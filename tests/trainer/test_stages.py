@@ -285,7 +285,7 @@ def test_a_loader_with_much_work_is_named(run: Run, monkeypatch: pytest.MonkeyPa
             "copy",
             ["--task", "tests.trainer.slowness.SlowClassification", "--task.prepare_s", str(SLOW_S / STEPS)],
         ),
-        ("step", ["--model.step_s", str(SLOW_S / STEPS)]),
+        pytest.param("step", ["--model.step_s", str(SLOW_S / STEPS)], marks=pytest.mark.faults),
         ("checkpoint", ["--model.state_s", str(SLOW_S / STEPS), "--checkpoint_every", str(BATCH)]),
         (
             "validation",
