@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from producer.inference import as_array
-from protocol.chunk import Ragged
+from protocol.chunk import Ragged, value_of
 from protocol.errors import DataFault, UsageError
 from protocol.quarantine import DEFAULT_MAX_BYTES, FILE, Quarantine
 
@@ -71,7 +71,7 @@ class BadRecords:
         if self._quarantine is None or len(lengths) != 1:
             raise fault
         for row in range(lengths.pop()):
-            yield {name: _row(column, row) for name, column in columns.items()}
+            yield {name: value_of(column, row) for name, column in columns.items()}
 
 
 def _finite(value: Any) -> bool:
@@ -82,7 +82,3 @@ def _finite(value: Any) -> bool:
     except TypeError:  # no array: one a record, or nothing that the schema lets in
         return not isinstance(value, list | tuple) or all(_finite(each) for each in value)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-
-
-def _row(column: Any, row: int) -> Any:
-    return column[row : row + 1].values if isinstance(column, Ragged) else column[row]

@@ -14,7 +14,7 @@ from protocol.chunk import Chunk
 from protocol.dealing import Positions
 from protocol.errors import BeyondLogEnd
 from protocol.log import Log
-from protocol.show import clock
+from protocol.wording import clock
 
 NS_PER_S = 1_000_000_000
 #: Stripes of which records are released before somebody may read them; the next look releases more.

@@ -16,7 +16,7 @@ from producer.dataset_source import column_of
 from producer.inference import infer_schema
 from producer.source import Source
 from producer.source_kind import record_of
-from protocol.chunk import Column, Ragged
+from protocol.chunk import Column, value_of
 from protocol.errors import DataFault, HeadraceError
 from protocol.schema import Schema
 
@@ -83,7 +83,7 @@ def records_at(source: Source) -> Iterator[Mapping[str, Any]]:
     """A dataset's records one by one, in the order of their indices."""
     for index in range(len(source)):
         columns = source.take(np.array([index], np.int64))
-        yield {name: each.values if isinstance(each, Ragged) else each[0] for name, each in columns.items()}
+        yield {name: value_of(column, 0) for name, column in columns.items()}
 
 
 def _read(sample: Sample, records: Iterator[Any], bad_records: BadRecords, most: int, stop: threading.Event) -> None:

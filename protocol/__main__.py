@@ -21,6 +21,7 @@ from protocol.parquet_command import from_parquet, from_parser, to_parquet, to_p
 from protocol.reader import Reader
 from protocol.recording import Recording
 from protocol.subscription import ReaderSettings
+from protocol.wording import plain
 
 DESCRIPTION = """Look at a stream without taking part in it.
 
@@ -172,7 +173,7 @@ def _groups_options(parser: ArgumentParser) -> None:
 def _groups(reader: Reader, options: Any, console: Console) -> int:
     if options.drop:
         if not reader.drop(options.drop, timeout_s=options.timeout):
-            known = ", ".join(show.plain(each.name) for each in reader.describe(timeout_s=options.timeout).groups)
+            known = ", ".join(plain(each.name) for each in reader.describe(timeout_s=options.timeout).groups)
             raise UsageError(f"the producer knows no group {options.drop!r}: it knows {known or 'none'}")
         print(f"dropped {options.drop}")
         return 0

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from protocol.contact_sheet import resized
-from protocol.show import plain
+from protocol.wording import plain
 
 UPPER_HALF = "▀"
 #: Characters of a picture's wider side: small pictures are shown as they are, larger ones made smaller.

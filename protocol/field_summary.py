@@ -11,7 +11,8 @@ from rich.text import Text
 
 from protocol.chunk import Chunk, Column, Ragged
 from protocol.schema import Schema
-from protocol.show import class_name, columns, plain
+from protocol.show import columns
+from protocol.wording import class_name, plain
 
 #: Classes that a histogram shows, the most frequent first.
 MOST_CLASSES = 20

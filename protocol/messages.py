@@ -99,28 +99,23 @@ class Hello:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsMessage:
+class _Pushed:
+    session: int
+    number: int
+    count: int
+    time_ns: int | None = field(default=None, metadata={"read": moment_or_none})
+    frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
+
+
+class RecordsMessage(_Pushed):
     """Records `number` to `number` + `count` - 1 of this writer, as msgpack maps in one further frame.
 
     `time_ns` is their event time; None: that of their arrival.
     """
 
-    session: int
-    number: int
-    count: int
-    time_ns: int | None = field(default=None, metadata={"read": moment_or_none})
-    frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
 
-
-@dataclass(frozen=True, kw_only=True)
-class ColumnsMessage:
+class ColumnsMessage(_Pushed):
     """The same in columns, which travel as those of a chunk do."""
-
-    session: int
-    number: int
-    count: int
-    time_ns: int | None = field(default=None, metadata={"read": moment_or_none})
-    frames: tuple[Buffer, ...] = field(default=(), metadata={"wire": False})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from rich.table import Table
 
 from protocol.beginning import EARLIEST, Beginning
-from protocol.chunk import Chunk, Ragged
+from protocol.chunk import Chunk, concatenate, value_of
 from protocol.errors import RecordsLost, UsageError
 from protocol.messages import STREAM, Description
 from protocol.reader import Reader
 from protocol.schema import Field, Schema
-from protocol.show import class_name, columns, plain, shape, text_of
+from protocol.show import columns
 from protocol.subscription import Subscription
+from protocol.wording import class_name, plain, shape, text_of
 
 TEXT_LIMIT = 200
 #: A log that forgets while it is asked for its start is asked again.
@@ -70,8 +71,10 @@ def _read(reader: Reader, wanted: Wanted, said: Description) -> Iterator[Chunk]:
 
 def pictures_of(schema: Schema, chunks: Sequence[Chunk]) -> Mapping[str, npt.NDArray[Any]]:
     """The columns of all fields that are not ragged, [records, *shape]."""
-    names = [field.name for field in schema.fields if not field.ragged]
-    return {name: np.concatenate([np.asarray(chunk.columns[name]) for chunk in chunks]) for name in names}
+    fixed = (field for field in schema.fields if not field.ragged)
+    return {
+        field.name: np.asarray(concatenate(field, [chunk.columns[field.name] for chunk in chunks])) for field in fixed
+    }
 
 
 def table(schema: Schema, chunks: Sequence[Chunk]) -> Table:
@@ -88,10 +91,9 @@ def table(schema: Schema, chunks: Sequence[Chunk]) -> Table:
 
 
 def _cell(schema: Schema, field: Field, chunk: Chunk, row: int) -> str:
-    column = chunk.columns[field.name]
-    if isinstance(column, Ragged):
-        return _array_or_text(column[row : row + 1].values)
-    value = column[row]
+    value = value_of(chunk.columns[field.name], row)
+    if field.ragged:
+        return _array_or_text(value)
     if field.shape:
         return _summary(value)
     if field.name == schema.label and value.dtype.kind in "iu":

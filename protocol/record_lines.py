@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from protocol.chunk import Chunk, Ragged
+from protocol.chunk import Chunk, value_of
 from protocol.schema import Field, Schema
-from protocol.show import text_of
+from protocol.wording import text_of
 
 
 def record_lines(schema: Schema, chunks: Sequence[Chunk]) -> Iterator[str]:
@@ -23,12 +23,9 @@ def record_lines(schema: Schema, chunks: Sequence[Chunk]) -> Iterator[str]:
 
 
 def _value(field: Field, chunk: Chunk, row: int) -> Any:
-    column = chunk.columns[field.name]
-    if not isinstance(column, Ragged):
-        return column[row].tolist()
-    values = column[row : row + 1].values
-    text = text_of(values)
-    return values.tolist() if text is None else text
+    value = value_of(chunk.columns[field.name], row)
+    text = text_of(value) if field.ragged else None
+    return value.tolist() if text is None else text
 
 
 def _plain(value: Any) -> Any:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from protocol.wording import clock
 from trainer.history import History
 from trainer.report import Fact, Progress, Report, Start, Waiting
-from trainer.wording import age, busiest, clock, describe, ledger_terms, metric_names, one_line, sparkline
+from trainer.wording import age, busiest, describe, ledger_terms, metric_names, one_line, sparkline
 
 WIDEST = 100
 LABEL = 12  # columns of the words on the left

@@ -56,13 +56,6 @@ def age(milliseconds: float) -> str:
     return f"{seconds / 86_400:.1f} d" if abs(seconds) < 864_000 else f"{seconds / 86_400:,.0f} d"
 
 
-def clock(seconds: float) -> str:
-    """A duration as on a clock: `0:07`, `12:34`, `3:00:00`."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours:,}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
 def ledger_terms(ledger: Mapping[str, int]) -> list[tuple[str, int]]:
     """The terms worth a place on a line: what is usually 0 only where it is not."""
     usually_zero = ("held_out", "thinned", "skipped", "rejected", "lost")

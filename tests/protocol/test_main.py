@@ -28,9 +28,10 @@ from protocol.messages import Description, GroupState
 from protocol.open_reader import open_reader
 from protocol.peek import table
 from protocol.schema import Field, Schema
-from protocol.show import LagView, plain
+from protocol.show import LagView
 from protocol.stream import StreamInfo
 from protocol.subscription import Subscription
+from protocol.wording import plain
 from tests.protocol.serving import one_by_one
 from tests.trainer.streams import computed, groups, serving
 

@@ -14,7 +14,6 @@ from trainer.wording import (
     DOING,
     age,
     busiest,
-    clock,
     describe,
     ledger_terms,
     metric_names,
@@ -41,11 +40,6 @@ from trainer.wording import (
 )
 def test_an_age_is_said_in_the_unit_that_suits_it(milliseconds: float, said: str) -> None:
     assert age(milliseconds) == said
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(7.9, "0:07"), (754, "12:34"), (10_800, "3:00:00")])
-def test_a_duration_is_said_as_on_a_clock(seconds: float, said: str) -> None:
-    assert clock(seconds) == said
 
 
 def test_a_stream_is_described_by_classes_sizes_and_splits() -> None:
