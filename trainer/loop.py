@@ -26,8 +26,8 @@ from trainer.mistakes import Mistakes
 from trainer.parts import Parts
 from trainer.prequential import Prequential, is_test
 from trainer.report import Standing
-from trainer.rng import capture_generators, restore_generators
 from trainer.room import Room
+from trainer.run_state import restore, state_of
 from trainer.skipping import Skipping
 from trainer.stages import Stages
 from trainer.step import StepNotTaken, micro_batches, train_step
@@ -44,7 +44,6 @@ from trainer.wording import time_went
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION = 1
 FINAL_COMMIT_S = 60.0
 
 
@@ -88,12 +87,12 @@ class Training:
     stop_asked: str = ""
     #: Of the last step's gradients, where they were clipped: their norm before that.
     _gradient_norm: torch.Tensor | None = None
-    _changes: Changes = field(init=False)
+    changes: Changes = field(init=False)
     _room: Room = field(init=False)
     _skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
-        self._changes = Changes(self.loader.info, self.loader.position.trained)
+        self.changes = Changes(self.loader.info, self.loader.position.trained)
         self._skipping = Skipping(self.loader, self.telemetry)
         self._room = Room(self.loader, self._save_for_room, self.telemetry.notice)
 
@@ -194,7 +193,7 @@ class Training:
 
     def _tell_changes(self, batch: Batch) -> None:
         info = self.loader.info
-        for record, words in self._changes.passed(info, batch.last_record(info.dealing)):
+        for record, words in self.changes.passed(info, batch.last_record(info.dealing)):
             self.telemetry.changed(record, words, info.dealing.locate(record))
 
     def _enough(self) -> bool:
@@ -334,52 +333,13 @@ class Training:
         why = "the limit is reached" if self._enough() else "no record came within the idle time-out"
         return f"{why}: saved at {self.samples:,} samples"
 
-    # --- checkpoints ---------------------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next life needs; plain values and tensors."""
-        parts = self.parts
-        return {
-            "version": STATE_VERSION,
-            "samples": self.samples,
-            "batches": self.loader.position.batches,
-            "model": parts.model.state_dict(),
-            "average": None if parts.average is None else parts.average.state_dict(),
-            "optimizer": parts.optimizer.state_dict(),
-            "scaler": None if parts.scaler is None else parts.scaler.state_dict(),
-            "scheduler": None if parts.schedule.scheduler is None else parts.schedule.scheduler.state_dict(),
-            "stream": self.loader.state_dict(),
-            "info": self.loader.info.to_wire(),  # what the records are, for whoever asks the model without a stream
-            "windows": {"reported": self.reported.state_dict(), "since_validation": self.since_validation.state_dict()},
-            "prequential": self.prequential.state_dict(),
-            "changes": self._changes.state_dict(),
-            "validated_at": self.validated_at,
-            "stopping": self.stopping.state_dict(),
-            "telemetry": self.telemetry.state_dict(),
-            "rng": capture_generators(self.device),
-            "meaning": self.meaning,
-        }
+        """Everything that the next life needs (trainer/run_state.py)."""
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; the loader's state was loaded before it was connected."""
-        parts = self.parts
-        parts.model.load_state_dict(state["model"])
-        if parts.average is not None:
-            parts.average.load_state_dict(state["average"])
-        parts.optimizer.load_state_dict(state["optimizer"])
-        if parts.schedule.scheduler is not None:
-            parts.schedule.scheduler.load_state_dict(state["scheduler"])
-        if parts.scaler is not None and (scaler := state.get("scaler")) is not None:  # the last life may have had none
-            parts.scaler.load_state_dict(scaler)
-        self.samples = state["samples"]
-        self.reported.load_state_dict(state["windows"]["reported"], self.device)
-        self.since_validation.load_state_dict(state["windows"]["since_validation"], self.device)
-        self.prequential.load_state_dict(state["prequential"], self.device)
-        if (changes := state.get("changes")) is not None:  # the last life may not have known of any
-            self._changes.load_state_dict(changes)
-        self.validated_at = state["validated_at"]
-        self.stopping.load_state_dict(state["stopping"])
-        restore_generators(state["rng"], self.device)
+        restore(self, state)
 
 
 def standing(loader: StreamLoader, *, balanced: bool) -> Standing:
@@ -392,13 +352,3 @@ def standing(loader: StreamLoader, *, balanced: bool) -> Standing:
         ledger=ledger,
         balanced=balanced,
     )
-
-
-def commit_or_say(loader: StreamLoader, stream: Any, telemetry: Telemetry) -> None:
-    """After a checkpoint became durable, on the writer's thread: a producer that is away hears of it later."""
-    try:
-        loader.commit(stream)
-    except StreamTimeout:
-        telemetry.notice("a checkpoint could not be committed: the producer is away; it hears of it when it is back")
-    except PeerError as error:  # another stream has taken its place: the readers meet it too, and say what is lost
-        telemetry.notice(f"a checkpoint could not be committed: {error}")

@@ -31,7 +31,7 @@ from trainer.environment import environment
 from trainer.every import Every
 from trainer.initial import InitialSettings, take_weights
 from trainer.loader import StreamLoader
-from trainer.loop import Intervals, Training, commit_or_say
+from trainer.loop import Intervals, Training
 from trainer.optimization import OptimizationSettings
 from trainer.parts import assemble, fitting, meaning, plain_settings
 from trainer.prequential import Prequential, PrequentialSettings
@@ -116,7 +116,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
         with Checkpointer(
             run_dir,
             kept,
-            partial(commit_or_say, loader, telemetry=telemetry),
+            partial(_commit_or_say, loader, telemetry=telemetry),
             telemetry.notice,
             resumed_at=0 if resumed is None else resumed[1]["samples"],
         ) as checkpointer:
@@ -237,6 +237,16 @@ class _notices(logging.Handler):  # noqa: N801  (used as a context, like context
         logger = logging.getLogger("trainer")
         logger.removeHandler(self)
         logger.propagate = True
+
+
+def _commit_or_say(loader: StreamLoader, stream: Any, telemetry: Telemetry) -> None:
+    """After a checkpoint became durable, on the writer's thread: a producer that is away hears of it later."""
+    try:
+        loader.commit(stream)
+    except StreamTimeout:
+        telemetry.notice("a checkpoint could not be committed: the producer is away; it hears of it when it is back")
+    except PeerError as error:  # another stream has taken its place: the readers meet it too, and say what is lost
+        telemetry.notice(f"a checkpoint could not be committed: {error}")
 
 
 # --- while it runs -----------------------------------------------------------------------------------------------
