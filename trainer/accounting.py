@@ -35,6 +35,11 @@ class Accounting:
         self.count()
         return self._position
 
+    @property
+    def uncounted(self) -> RunPosition:
+        """The same for somebody on another thread, with what was heard of the producer."""
+        return self._position
+
     def mark_trained(self, number: int) -> None:
         """The batch with this number and all before it have been trained."""
         self.handed_out.mark(number)

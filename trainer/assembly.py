@@ -4,7 +4,7 @@ The only copy between received frame (or slot) and batch, and where a frame fits
 batches, so that neither copying nor allocating is done for each of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -13,7 +13,7 @@ import torch
 
 from protocol.chunk import Column, Columns, Ragged, concatenate, ragged
 from protocol.dealing import Positions
-from protocol.schema import Schema
+from protocol.schema import Field, Schema
 from trainer.batch import Batch, Block
 from trainer.collation import Collate, Pad
 from trainer.origin import Origin
@@ -85,8 +85,10 @@ class Assembly:
             tensors = _own(columns) if whole else self._empty()
             self._rows, self._filled, self._batched = (rows if whole else self._block_rows), 0, 0
             self._pieces: dict[str, list[Ragged]] = {field.name: [] for field in self._ragged}
-            collated = partial(self._collated, self._pieces) if self._ragged else None
-            self._block = Block(tensors, self._batch_size, origin.positions(after, 0), collated)
+            made = partial(collated, self._ragged, self._pieces, self._collate, pin_memory=self._pin_memory)
+            ragged_columns = made if self._ragged else None
+            before = origin.positions(after, 0)
+            self._block = Block(tensors, self._batch_size, before, ragged_columns, self._pieces)
             self._arrays = {} if whole else {name: tensor.numpy() for name, tensor in tensors.items()}
         first = self._filled
         self._filled = end = first + rows
@@ -110,13 +112,6 @@ class Assembly:
             for field in self._fields
         }
 
-    def _collated(self, pieces: Mapping[str, list[Ragged]]) -> dict[str, torch.Tensor]:
-        """The ragged columns of a block's batch."""
-        tensors: dict[str, torch.Tensor] = {}
-        for field in self._ragged:
-            tensors |= self._collate(field.name, ragged(concatenate(field, pieces[field.name])))
-        return {name: tensor.pin_memory() for name, tensor in tensors.items()} if self._pin_memory else tensors
-
     def batches(self, number: int) -> Iterator[Batch]:
         """Those that have become complete, numbered from `number` on."""
         if not self.complete:
@@ -137,6 +132,16 @@ class Assembly:
     def complete(self) -> int:
         """Batches that are complete and were not asked for."""
         return self._filled // self._batch_size - self._batched
+
+
+def collated(
+    fields: Sequence[Field], pieces: Mapping[str, Sequence[Ragged]], collate: Collate, *, pin_memory: bool
+) -> dict[str, torch.Tensor]:
+    """The ragged columns of a batch, made of their pieces."""
+    tensors: dict[str, torch.Tensor] = {}
+    for field in fields:
+        tensors |= collate(field.name, ragged(concatenate(field, list(pieces[field.name]))))
+    return {name: tensor.pin_memory() for name, tensor in tensors.items()} if pin_memory else tensors
 
 
 def _own(columns: Mapping[str, Column]) -> dict[str, torch.Tensor]:

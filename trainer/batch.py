@@ -1,10 +1,13 @@
 """A batch: what one optimizer step trains on, a part of a block that is written once."""
 
+from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
+from protocol.chunk import Ragged
 from protocol.dealing import Dealing, Positions
 from trainer.origin import Origin
 
@@ -15,7 +18,7 @@ class Block:
     `tensors` hold the columns [rows, *shape]; `positions` are those before the first row. The batches' parts of a
     column are made all at once, when one of them is first asked for: that costs less than half of slicing one by one.
     What `ragged` gives of further columns is made when one is first asked for, and is of one batch, the block's only
-    one.
+    one; `pieces` is what it is made of, until then.
     """
 
     def __init__(
@@ -24,9 +27,11 @@ class Block:
         batch_size: int,
         positions: Positions,
         ragged: Callable[[], Mapping[str, torch.Tensor]] | None = None,
+        pieces: Mapping[str, Sequence[Ragged]] | None = None,
     ) -> None:
         self.batch_size = batch_size
         self._tensors, self._ragged = tensors, ragged
+        self.pieces = pieces or {}
         self._positions = positions
         self._parts: dict[str, tuple[torch.Tensor, ...]] = {}
         self._origins: list[Origin] = []
@@ -57,6 +62,7 @@ class Block:
             return {}
         tensors = self._ragged()
         self._ragged = lambda: tensors
+        self.pieces = {}
         return tensors
 
     def origins(self, start: int, stop: int) -> Iterator[tuple[Origin, int, int]]:
@@ -75,16 +81,43 @@ class Block:
         return positions
 
 
-class Batch(Mapping[str, torch.Tensor]):
+class Part(NamedTuple):
+    """What a batch has of one of a run's streams, by that stream's number."""
+
+    stream: int
+    batch: "Batch"
+
+
+class AnyBatch(Mapping[str, torch.Tensor]):
+    """What one optimizer step trains on: a batch of one stream, or one that is mixed from several.
+
+    `number` counts batches from 1 over all lives of a run, `count` is its records. Nothing that it shows changes.
+    """
+
+    __slots__ = ("count", "number")
+    count: int
+    number: int
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """What is in it of each stream, in the order of its rows."""
+
+    @property
+    @abstractmethod
+    def newest_time_ns(self) -> int:
+        """The event time of its newest record, in nanoseconds since 1970."""
+
+
+class Batch(AnyBatch):
     """Records in stream order, in columns: `batch["image"]` is a tensor [count, *shape]; where a field differs in
     length from record to record, what the loader's `collate` makes of it.
 
-    `number` counts batches from 1 over all lives of a run. The tensors are parts of a block of about 1 MiB, or of one
-    batch where that is larger, which is written once: nothing that a batch shows changes. Whoever keeps one for long
-    keeps the block; `clone()` of a column takes the part out.
+    The tensors are parts of a block of about 1 MiB, or of one batch where that is larger, which is written once.
+    Whoever keeps one for long keeps the block; `clone()` of a column takes the part out.
     """
 
-    __slots__ = ("_block", "_index", "count", "number")
+    __slots__ = ("_block", "_index")
 
     def __init__(self, block: Block, index: int, count: int, number: int) -> None:
         self._block, self._index, self.count, self.number = block, index, count, number
@@ -99,6 +132,15 @@ class Batch(Mapping[str, torch.Tensor]):
         return len(self._block.names)
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Part(0, self),)
+
+    @property
+    def pieces(self) -> Mapping[str, Sequence[Ragged]]:
+        """The rows of its ragged columns, as long as nobody has looked at these."""
+        return self._block.pieces
+
+    @property
     def spans(self) -> tuple[tuple[int, int, int], ...]:
         """The (partition, offset, count) that it was made of."""
         return tuple(part for origin, first, end in self._rows() for part in origin.parts(first, end))
@@ -110,7 +152,6 @@ class Batch(Mapping[str, torch.Tensor]):
 
     @property
     def newest_time_ns(self) -> int:
-        """The event time of its newest record, in nanoseconds since 1970."""
         return max(origin.newest_time_ns(first, end) for origin, first, end in self._rows())
 
     def last_record(self, dealing: Dealing) -> int:

@@ -37,10 +37,14 @@ class Batching:
         self._incoming, self._assembly, self._accounting = incoming, assembly, accounting
         self._order, self._stages, self._idleness = order, stages, idleness
         self.replaced: StreamReplaced | None = None
+        self._silent = False
         assembly.begin()
 
-    def next(self) -> Iterator[Batch]:
-        """All batches that are complete, at least one; none where nothing more will come or the end was asked for."""
+    def next(self) -> Iterator[Batch] | None:
+        """All batches that are complete, at least one; none where nothing more will come or the end was asked for.
+
+        None where the readers have nothing now, and whoever asks waits for others as well.
+        """
         number = self._accounting.handed_out.number + 1
         self._idleness.begin()
         while not self._idleness.stopping:
@@ -49,6 +53,8 @@ class Batching:
                 return self._assembly.batches(number)
             if (self.replaced is not None or not self._pull()) and not self._order.finish():
                 break
+            if self._silent:
+                return None
         return iter(()) if self._idleness.stopping else self._assembly.rest(number)
 
     def _copy(self) -> None:
@@ -72,6 +78,7 @@ class Batching:
             self._accounting.count()
             self._incoming.replace(died)
             items = None
+        self._silent = items is None and not self._incoming.waits
         for item in items or ():
             self._take_in(item)
         self._idleness.go_on()

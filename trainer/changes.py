@@ -1,6 +1,6 @@
 """Which changes of its stream a run has come past: each is told once, over all lives."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from protocol.dealing import Dealing, Positions
@@ -8,26 +8,27 @@ from protocol.stream import StreamInfo
 
 
 class Changes:
-    """Remembers up to which record of the stream the changes were told; of another stream, from its first on."""
+    """Remembers of each stream, by its incarnation, up to which record the changes were told; of one that is not among
+    the first ones, from its first record on.
+    """
 
-    def __init__(self, info: StreamInfo, positions: Positions) -> None:
-        self._incarnation = info.incarnation
-        self._next = _first_record(info.dealing, positions)
+    def __init__(self, streams: Iterable[tuple[StreamInfo, Positions]]) -> None:
+        self._next = {info.incarnation: _first_record(info.dealing, positions) for info, positions in streams}
 
     def passed(self, info: StreamInfo, last_record: int) -> list[tuple[int, str]]:
         """What began or ended since the last time, now that training has come to this record: (record, words)."""
-        if info.incarnation != self._incarnation:
-            self._incarnation, self._next = info.incarnation, 0
-        first, self._next = self._next, max(self._next, last_record + 1)
-        return sorted(turn for change in info.changes for turn in change.turns(first, self._next))
+        first = self._next.get(info.incarnation, 0)
+        self._next[info.incarnation] = last = max(first, last_record + 1)
+        return sorted(turn for change in info.changes for turn in change.turns(first, last))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"incarnation": self._incarnation, "next": self._next}
+        return {"next": dict(self._next)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse."""
-        self._incarnation, self._next = state["incarnation"], state["next"]
+        told = state["next"]
+        self._next |= told if isinstance(told, dict) else {state["incarnation"]: told}  # earlier versions knew of one
 
 
 def _first_record(dealing: Dealing, positions: Positions) -> int:

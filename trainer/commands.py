@@ -15,6 +15,7 @@ from trainer.evaluation import evaluate_run
 from trainer.export import ExportSettings, export_run
 from trainer.initial import InitialSettings
 from trainer.ledger_view import show_ledger
+from trainer.mix import MixSettings
 from trainer.optimization import OptimizationSettings
 from trainer.parts import KINDS, add_model, add_optimizer, check_classes
 from trainer.prediction import PredictionSettings, predict_run
@@ -87,6 +88,7 @@ process of its own, which has nothing but the file, must give the same answers, 
   python -m trainer export --run_dir runs/mine --format onnx --out wide.onnx"""
 COMPONENTS = (
     TrainSettings,
+    MixSettings,
     DeviceSettings,
     InitialSettings,
     SamplingSettings,

@@ -4,14 +4,12 @@ Worker k of n reads the partitions p with p mod n == k over a connection of its 
 context does not survive the start of a worker).
 """
 
-import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from protocol.open_reader import check_url
 from protocol.reader import Reader
 from protocol.stream import StreamInfo
 from protocol.subscription import Event, Subscription, Undecodable
+from trainer.ahead import Ahead
 from trainer.decoding import Decoder, open_decoded
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 from trainer.workers import die_with_parent
@@ -34,8 +33,6 @@ from trainer.workers import die_with_parent
 THREAD_DEPTH = 4
 #: Of a silent stream a reader says something this often.
 ITEM_S = 0.25
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,16 @@ class ReaderItems(IterableDataset[list[Item]]):
     def __iter__(self) -> Iterator[list[Item]]:
         worker = get_worker_info()
         if worker is None or self._slots is None:
-            yield from in_thread(lambda: self._items(0, 1), THREAD_DEPTH, while_full=self._stay)
+            yield from self.ahead()
             return
         for items in self._items(worker.id, worker.num_workers):
             yield from self._slotted(worker.id, self._slots, items)
             if self._slots.closed:
                 return
+
+    def ahead(self, bell: threading.Event | None = None) -> Ahead[list[Item]]:
+        """All partitions, read by a thread of this process."""
+        return Ahead(lambda: self._items(0, 1), THREAD_DEPTH, while_full=self._stay, bell=bell)
 
     def _slotted(self, worker: int, slots: Slots, items: list[Item]) -> Iterator[list[Item]]:
         """The items with their chunks in slots; what is slotted does not wait for those that find no room yet."""
@@ -173,56 +174,6 @@ def _samples(chunk: Chunk) -> Iterator[dict[str, torch.Tensor]]:
         for name, column in chunk.columns.items():
             sample[name] = torch.from_numpy(np.array(value_of(column, row)))
         yield sample
-
-
-def in_thread(
-    items: Callable[[], Iterator[T]], depth: int, while_full: Callable[[], None] = lambda: None
-) -> Iterator[T]:
-    """Iterate in a thread of its own, at most `depth` items ahead. What it raises is raised here.
-
-    `while_full` is called now and then, on that thread, while nothing more can be put ahead.
-    """
-    ahead: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(depth)
-    stopping = threading.Event()
-
-    def put(entry: tuple[T | None, BaseException | None, bool]) -> None:
-        while not stopping.is_set():
-            try:
-                ahead.put(entry, timeout=0.1)
-            except queue.Full:
-                while_full()
-                continue
-            return
-
-    def run() -> None:
-        iterator = items()
-        try:
-            for item in iterator:
-                put((item, None, False))
-                if stopping.is_set():
-                    break
-        except BaseException as error:  # noqa: BLE001  (it is raised again in the thread that iterates)
-            put((None, error, True))
-        else:
-            put((None, None, True))
-        finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=run, name="headrace-reader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error, last = ahead.get()
-            if error is not None:
-                raise error
-            if last:
-                return
-            yield item  # type: ignore[misc]  # None only where T allows it
-    finally:
-        stopping.set()
-        thread.join(timeout=5.0)
 
 
 def guard_worker(_worker: int) -> None:

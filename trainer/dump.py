@@ -13,7 +13,7 @@ import torch
 from protocol.contact_sheet import save_png
 from protocol.errors import UsageError
 from protocol.schema import Schema
-from trainer.batch import Batch
+from trainer.batch import AnyBatch, Batch, Part
 from trainer.batch_sheet import batch_sheet
 
 BATCHES = "batches"
@@ -40,7 +40,7 @@ class Dump:
     def __init__(self, settings: DumpSettings, run_dir: Path, schema: Schema) -> None:
         self._missing, self._folder, self._schema = settings.dump_batches, run_dir / BATCHES, schema
 
-    def __call__(self, batch: Batch, columns: Mapping[str, torch.Tensor]) -> None:
+    def __call__(self, batch: AnyBatch, columns: Mapping[str, torch.Tensor]) -> None:
         """Write `columns`, which are those of the batch, augmented if so. Raises `UsageError` where that fails."""
         if not self._missing:
             return
@@ -57,9 +57,18 @@ class Dump:
             save_png(sheet, path.with_suffix(".png"))
 
 
-def _positions(batch: Batch) -> dict[str, npt.NDArray[np.int64]]:
-    """Where each record lies in the stream, under names that no field has in a program."""
-    partitions, offsets, counts = np.array(batch.spans, np.int64).T
+def _positions(batch: AnyBatch) -> dict[str, npt.NDArray[np.int64]]:
+    """Where each record lies in its stream, and in which of several, under names that no field has in a program."""
+    columns = [_places(part) for part in batch.parts]
+    places = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
+    if not isinstance(batch, Batch):
+        streams = [(part.stream, part.batch.count) for part in batch.parts]
+        places["position.stream"] = np.repeat(*np.array(streams, np.int64).T)
+    return places
+
+
+def _places(part: Part) -> dict[str, npt.NDArray[np.int64]]:
+    partitions, offsets, counts = np.array(part.batch.spans, np.int64).T
     within = np.concatenate([np.arange(count) for count in counts])
     return {
         "position.partition": np.repeat(partitions, counts),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
@@ -47,11 +48,17 @@ class Incoming:
     def pull(self) -> list[Item] | None:
         """What the readers have now, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
         assert self._readers is not None
-        with self._stages.of(WAITING):
+        with self._stages.of(WAITING) if self.waits else nullcontext():  # else somebody waits for several
             items = self._readers.next()
         if items is not None:
             self._futile = 0
         return items
+
+    @property
+    def waits(self) -> bool:
+        """Whether `pull` waits a little for what comes."""
+        assert self._readers is not None
+        return self._readers.waits
 
     def buffer(self, item: Chunk | SlottedChunk) -> None:
         """A chunk waits for its turn."""

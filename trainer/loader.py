@@ -6,10 +6,13 @@ lets the producer forget.
 """
 
 import logging
+import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 from protocol.beginning import Beginning
 from protocol.dealing import Positions
@@ -21,8 +24,9 @@ from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.zmq_transport import new_token
 from trainer.accounting import Accounting
+from trainer.ahead import Ahead
 from trainer.assembly import Assembly
-from trainer.batch import Batch
+from trainer.batch import AnyBatch, Batch
 from trainer.batching import Batching
 from trainer.collation import Collate, Pad
 from trainer.decoding import Decoder
@@ -99,10 +103,12 @@ class StreamLoader:
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
         self.reading = Reading(url=url, keys=keys, decoders=decode, collate=collate or Pad())
         self.group = group or f"group-{new_token():016x}"
+        #: What the producer is called where it is said that it is away.
+        self.producer = "the producer"
         self._start, self._on_loss = Beginning.of(start), on_loss
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
-        self._connect_timeout_s, self._on_wait, self._pin_memory = connect_timeout_s, on_wait, pin_memory
-        self._stages = stages or Stages()
+        self._connect_timeout_s, self._on_wait, self.pin_memory = connect_timeout_s, on_wait, pin_memory
+        self.stages = stages or Stages()
         self._sampling, self._seed = sampling or SamplingSettings(), seed
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed is from 0 to {MAX_SEED}")
@@ -118,26 +124,60 @@ class StreamLoader:
 
     # --- what the stream is --------------------------------------------------------------------------------------
 
-    def connect(self) -> Description:
-        """What the producer says of the stream; asks (and waits) the first time."""
+    def connect(self, description: Description | None = None) -> Description:
+        """What the producer says of the stream; asks (and waits) the first time, unless it was asked already."""
         if self._description is not None:
             return self._description
-        with self.reading.open() as reader:
-            description = reader.describe(
-                time_ns=self._start.time_ns, timeout_s=self._connect_timeout_s, on_wait=self._on_wait
-            )
+        if description is None:
+            with self.reading.open() as reader:
+                description = reader.describe(
+                    time_ns=self._start.time_ns, timeout_s=self._connect_timeout_s, on_wait=self._on_wait
+                )
         self._begin(description, self._resumed, durable=self._resumed is not None)
         return description
+
+    def asked(self) -> Iterator[Description | None]:
+        """The same for a thread of its own: None as long as there is no producer, then what it says."""
+        return self._asked(self._start.time_ns)
+
+    def _asked(self, time_ns: int | None) -> Iterator[Description | None]:
+        with self.reading.open() as reader:
+            while True:
+                try:
+                    yield reader.describe(time_ns=time_ns, timeout_s=IDLE_S)
+                except StreamTimeout:
+                    yield None
+                else:
+                    return
 
     @property
     def info(self) -> StreamInfo:
         """Schema, partitions, splits."""
         return self.connect().info
 
+    @property
+    def streams(self) -> "tuple[StreamLoader]":
+        """The one that it reads: a loader may have several (trainer/mixed_loader.py)."""
+        return (self,)
+
+    #: Those that have been heard of.
+    present = streams
+
+    @property
+    def away_s(self) -> float | None:
+        """For how long the producer has been away; None while it is there. May be asked from any thread."""
+        since_s = self._accounting.uncounted.away_since_s
+        return None if since_s is None else time.monotonic() - since_s
+
+    @property
+    def awaited(self) -> str:
+        """What is waited for while no batch comes."""
+        return "records of the stream" if self.away_s is None else f"the producer at {self.url} to come back"
+
     def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> None:
         info = description.info
         start = self._start.positions(description) if resumed is None else description.log_start
-        position = RunPosition(description, start=start, resumed=resumed, on_loss=self._on_loss)
+        position = RunPosition(description, start=start, resumed=resumed, on_loss=self._on_loss, producer=self.producer)
         self._sampler = Sampler(
             info,
             self._sampling,
@@ -159,7 +199,7 @@ class StreamLoader:
             info.schema,
             self.batch_size,
             owned=not self.num_workers,
-            pin_memory=self._pin_memory,
+            pin_memory=self.pin_memory,
             collate=self.reading.collate,
         )
         self._description = description
@@ -171,6 +211,21 @@ class StreamLoader:
 
         Another iteration that is still open ends here.
         """
+        return cast("Iterator[Batch]", self._iterate(None))  # None comes only where there is a bell
+
+    def polled(self, bell: threading.Event) -> Generator[Batch | None, None, None]:
+        """The same for somebody who waits for several streams: None where nothing is there now.
+
+        The bell is set when there may be. Whoever takes a batch says so (`hand`) before asking for the next one; what
+        was not taken at the end comes again.
+        """
+        return self._iterate(bell)
+
+    def hand(self, batch: Batch) -> None:
+        """The batch that `polled` has given will be trained."""
+        self._accounting.handed_out.hand(batch)
+
+    def _iterate(self, bell: threading.Event | None) -> Generator[Batch | None, None, None]:
         self.connect()
         self._iterations += 1
         iteration = self._iterations
@@ -178,33 +233,40 @@ class StreamLoader:
         if count := self._accounting.begin():
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
         self._idleness.stopping = False
-        replaced = yield from self._batches(iteration)
-        while replaced is not None and iteration == self._iterations and self._follow(replaced):
-            replaced = yield from self._batches(iteration)
+        replaced = yield from self._batches(iteration, bell)
+        while replaced is not None and iteration == self._iterations and (yield from self._follow(replaced, bell)):
+            replaced = yield from self._batches(iteration, bell)
 
-    def _batches(self, iteration: int) -> Generator[Batch, None, StreamReplaced | None]:
+    def _batches(
+        self, iteration: int, bell: threading.Event | None
+    ) -> Generator[Batch | None, None, StreamReplaced | None]:
         """Those of one stream, from its trained positions on; returns why another one follows, if one does."""
         accounting, handed_out = self._accounting, self._accounting.handed_out
         position = accounting.position
         incoming = Incoming(
-            self._open_readers,
+            partial(self._open_readers, bell),
             self._sampler.selection,
             self.info.dealing,
             position.trained,
             position.ledger,
-            self._stages,
+            self.stages,
         )
         order = self._sampler.order(incoming.merge, handed_out, position)
-        self._batching = batching = Batching(incoming, self._assembly, accounting, order, self._stages, self._idleness)
+        self._batching = batching = Batching(incoming, self._assembly, accounting, order, self.stages, self._idleness)
         try:
             handed = -1
             while iteration == self._iterations and handed != handed_out.number:
+                if (batches := batching.next()) is None:
+                    yield None
+                    continue
                 handed = handed_out.number
-                for batch in batching.next():
+                for batch in batches:
                     if self._idleness.stopping or iteration != self._iterations:
                         break
-                    handed_out.hand(batch)
-                    if self._sampling.drop_last and batch.count < self.batch_size:
+                    left_out = self._sampling.drop_last and batch.count < self.batch_size
+                    if bell is None or left_out:
+                        handed_out.hand(batch)
+                    if left_out:
                         accounting.drop(batch.number)
                     else:
                         yield batch
@@ -228,13 +290,13 @@ class StreamLoader:
         """End the iteration at the next opportunity; what is buffered is read again another time."""
         self._idleness.stopping = True
 
-    def mark_trained(self, batch: Batch) -> None:
+    def mark_trained(self, batch: AnyBatch) -> None:
         """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
         if not isinstance(batch, Batch):
             raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
         self._accounting.mark_trained(batch.number)
 
-    def mark_skipped(self, batch: Batch) -> None:
+    def mark_skipped(self, batch: AnyBatch) -> None:
         """All batches before this one have been trained, and this one never will be: its records count as skipped."""
         self._accounting.mark_skipped(batch.number)
 
@@ -243,24 +305,28 @@ class StreamLoader:
         """Where the run stands, all that was marked among it."""
         return self._accounting.position
 
-    def _follow(self, replaced: StreamReplaced) -> bool:
+    def _follow(self, replaced: StreamReplaced, bell: threading.Event | None) -> Generator[None, None, bool]:
         """Go on with the stream that has taken the other's place; false where a stop is asked for meanwhile."""
         position = self.position
         if self._accounting.handed_out.unmarked_rows:
             raise position.explained(replaced)  # marks that come later would be of no stream
         self.check_ledger()  # here its account is closed
-        while not self._idleness.stopping:
-            try:
-                with self.reading.open() as reader:
-                    description = reader.describe(timeout_s=IDLE_S)
-            except StreamTimeout:
-                self._idleness.go_on()
-                continue
-            if description.info.schema != self.info.schema:
-                raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-            self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
-            self.position.received_before = position.received
-            return True
+        answers = Ahead(partial(self._asked, None), 1, bell=bell)
+        try:
+            while not self._idleness.stopping:
+                description = answers.next(wait=bell is None)
+                if description is None:
+                    self._idleness.go_on()
+                    if bell is not None:
+                        yield None
+                    continue
+                if description.info.schema != self.info.schema:
+                    raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
+                self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
+                self.position.received_before = position.received
+                return True
+        finally:
+            answers.close()
         return False
 
     def _release(self) -> None:
@@ -272,8 +338,9 @@ class StreamLoader:
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
-    def _open_readers(self, positions: Positions) -> Readers:
-        return Readers(self.reading.open, self.info, positions, self.group, self._accounting.board, self.num_workers)
+    def _open_readers(self, bell: threading.Event | None, positions: Positions) -> Readers:
+        board = self._accounting.board
+        return Readers(self.reading.open, self.info, positions, self.group, board, self.num_workers, bell=bell)
 
     def _close(self) -> None:
         if self._batching is not None:

@@ -12,7 +12,7 @@ import torch
 
 from protocol.errors import DataFault, LedgerUnbalanced, NotSaved, PeerError, StreamError, StreamTimeout
 from trainer.augmentation import Augmentation
-from trainer.batch import Batch
+from trainer.batch import AnyBatch, Batch
 from trainer.changes import Changes
 from trainer.checkpoint import Checkpointer
 from trainer.checkpoint_files import verify
@@ -21,6 +21,7 @@ from trainer.dump import Dump
 from trainer.every import Every
 from trainer.graph import graph_of
 from trainer.loader import StreamLoader
+from trainer.loading import Loader
 from trainer.metrics import Window, all_finite
 from trainer.mistakes import Mistakes
 from trainer.parts import Parts
@@ -62,7 +63,7 @@ class Training:
     """One life of a run: the loop and the state that a checkpoint holds."""
 
     parts: Parts
-    loader: StreamLoader
+    loader: Loader
     device: torch.device
     transfer: Transfer
     augmentation: Augmentation
@@ -92,7 +93,7 @@ class Training:
     _skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
-        self.changes = Changes(self.loader.info, self.loader.position.trained)
+        self.changes = Changes((each.info, each.position.trained) for each in self.loader.present)
         self._skipping = Skipping(self.loader, self.telemetry)
         self._room = Room(self.loader, self._save_for_room, self.telemetry.notice)
 
@@ -174,7 +175,7 @@ class Training:
             parts.average.update()
         return outcome
 
-    def _count(self, batch: Batch, columns: Columns, outcome: Outcome) -> None:
+    def _count(self, batch: AnyBatch, columns: Columns, outcome: Outcome) -> None:
         self.samples += batch.count
         self._skipping.trained()
         if outcome.count != batch.count:
@@ -182,19 +183,22 @@ class Training:
         self.reported.add(outcome)
         self.since_validation.add(outcome)
         self._gradient_norm = outcome.gradient_norm
-        if is_test(batch, self.loader.info):
+        parts = [(self.loader.streams[part.stream], part.batch) for part in batch.parts]
+        if all(is_test(part, stream.info) for stream, part in parts):
             self.prequential.add(outcome)
         self.telemetry.record(batch, columns)
-        if self.loader.info.changes:
-            self._tell_changes(batch)
+        for stream, part in parts:
+            if stream.info.changes:
+                self._tell_changes(stream, part)
         if self.samples == batch.count:  # the first of the run
             (first, *_) = micro_batches(batch, batch.count, self.accumulate)
             self.telemetry.graph(partial(graph_of, self.parts.model, self.parts.task, first, self.device))
 
-    def _tell_changes(self, batch: Batch) -> None:
-        info = self.loader.info
-        for record, words in self.changes.passed(info, batch.last_record(info.dealing)):
-            self.telemetry.changed(record, words, info.dealing.locate(record))
+    def _tell_changes(self, stream: StreamLoader, part: Batch) -> None:
+        info = stream.info
+        where = f", {stream.url}" if len(self.loader.streams) > 1 else ""
+        for record, words in self.changes.passed(info, part.last_record(info.dealing)):
+            self.telemetry.changed(record, words + where, info.dealing.locate(record))
 
     def _enough(self) -> bool:
         return bool(self.stop_asked) or 0 < self.intervals.max_samples <= self.samples
@@ -210,8 +214,7 @@ class Training:
             self.loader.stop()  # asked before the loader had begun to listen
         if self.loader.position.save_soon:
             self._room.make(idle=True)
-        away = self.loader.position.away_since_s is not None
-        self.telemetry.waiting(f"the producer at {self.loader.url} to come back" if away else "records of the stream")
+        self.telemetry.waiting(self.loader.awaited)
 
     # --- at intervals --------------------------------------------------------------------------------------------
 
@@ -342,13 +345,13 @@ class Training:
         restore(self, state)
 
 
-def standing(loader: StreamLoader, *, balanced: bool) -> Standing:
+def standing(loader: Loader, *, balanced: bool) -> Standing:
     """How the stream stands, for the reports."""
     ledger = {**loader.position.totals(), "received": loader.position.received, **loader.in_hand()}
     return Standing(
         state=loader.position.state,
         lag=loader.position.lag,
-        log_end=sum(loader.position.log_end.values()),
+        log_end=loader.position.log_records,
         ledger=ledger,
         balanced=balanced,
     )

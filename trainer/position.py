@@ -40,8 +40,9 @@ class RunPosition:
         start: Positions,
         resumed: Mapping[str, Any] | None,
         on_loss: OnLoss = "stop",
+        producer: str = "the producer",
     ) -> None:
-        self._info, self.on_loss = description.info, on_loss
+        self._info, self.on_loss, self._producer = description.info, on_loss, producer
         #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._turns = Turns(self._info.dealing, start)
@@ -97,10 +98,10 @@ class RunPosition:
                 self.save_soon = self.save_soon or event.save_soon
             case Away() if self.away_since_s is None:
                 self.away_since_s = time.monotonic() - event.silent_s
-                logger.warning("the producer is away; waiting for it")
+                logger.warning("%s is away; waiting for it", self._producer)
             case Subscribed() if self.away_since_s is not None:
                 self.away_since_s = None
-                logger.info("the producer is back")
+                logger.info("%s is back", self._producer)
             case Expired():
                 self._hear_lost(event)
             case Ended():
@@ -144,6 +145,16 @@ class RunPosition:
     def ended(self) -> bool:
         """Whether the stream has ended and all of it was trained."""
         return self._final == self.trained
+
+    @property
+    def passed(self) -> int:
+        """Records that the positions have passed, from the first of the stream on."""
+        return sum(self.trained.values())
+
+    @property
+    def log_records(self) -> int:
+        """Records that the log has ever held, as far as was heard."""
+        return sum(self.log_end.values())
 
     @property
     def lag(self) -> int:

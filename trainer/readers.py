@@ -4,9 +4,11 @@
 """
 
 import multiprocessing
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any, Final
@@ -18,6 +20,7 @@ from protocol.dealing import Positions
 from protocol.memory import keep_freed_memory
 from protocol.reader import Reader
 from protocol.stream import StreamInfo
+from trainer.ahead import Ahead, Over
 from trainer.dataset import Item, ReaderItems, guard_worker
 from trainer.shared import ProgressBoard, Slots
 from trainer.workers import LOOK_S, Workers
@@ -37,10 +40,11 @@ class AllEnded(Exception):
 class Readers:
     """Starts the readers at `positions`, each with a connection that it makes by `connect`.
 
-    `workers` 0 reads in a thread of this process.
+    `workers` 0 reads in a thread of this process. Where somebody waits for several streams at once, `bell` is set
+    whenever there is something to take, and `next` does not wait.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (made in one place, from what that has)
         self,
         connect: Callable[[], Reader],
         info: StreamInfo,
@@ -48,15 +52,18 @@ class Readers:
         group: str,
         board: ProgressBoard,
         workers: int,
+        *,
+        bell: threading.Event | None = None,
     ) -> None:
         keep_freed_memory()
         self.count = min(workers, info.dealing.partitions)
         self.slots: Slots | None = None
         self.workers = Workers(())
+        self._iterator: Iterator[list[Item]] | None = None
+        self._ahead: Ahead[list[Item]] | None = None
+        self.waits = bell is None
         if not self.count:
-            self._iterator: Iterator[list[Item]] | None = iter(
-                ReaderItems(connect, info, positions, group, board, None)
-            )
+            self._ahead = ReaderItems(connect, info, positions, group, board, None).ahead(bell)
             return
         self.slots = Slots(self.count, SLOTS_PER_WORKER, info.schema, info.dealing.stripe)
         items = ReaderItems(connect, info, positions, group, board, self.slots)
@@ -79,18 +86,20 @@ class Readers:
             )
             self._iterator = iter(loader)
         self.workers = Workers(set(multiprocessing.active_children()) - others)
+        if bell is not None:  # a DataLoader can only be waited for
+            self._ahead = Ahead(partial(_all_of, self._iterator), 1, bell=bell)
 
     def next(self) -> list[Item] | None:
         """The next items, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
-        assert self._iterator is not None
         self.workers.look(time.monotonic())  # the others may have much to say while one is dead
         try:
-            return next(self._iterator)
-        except StopIteration:
+            if self._ahead is not None:
+                return self._ahead.next(wait=self.waits)
+            assert self._iterator is not None
+            if (items := _in_time(self._iterator)) is not None:
+                return items
+        except (Over, StopIteration):
             raise AllEnded from None
-        except RuntimeError as error:
-            if not self.count or not str(error).startswith((TIMED_OUT, WORKER_GONE)):
-                raise
         self.workers.check_dead()  # not above, where its traceback would keep the iterator from being collected
         return None
 
@@ -98,9 +107,31 @@ class Readers:
         """End the workers or the thread."""
         if self.slots is not None:
             self.slots.close()
-        iterator, self._iterator = [self._iterator], None
+        if self._ahead is not None:
+            self._ahead.close()
+        iterator, self._iterator, self._ahead = [self._iterator], None, None
         if self.count:
             self.workers.end(iterator)
+
+
+def _in_time(iterator: Iterator[list[Item]]) -> list[Item] | None:
+    """The next of a DataLoader, None where nothing came in time or a worker is gone."""
+    try:
+        return next(iterator)
+    except RuntimeError as error:
+        if not str(error).startswith((TIMED_OUT, WORKER_GONE)):
+            raise
+    return None
+
+
+def _all_of(iterator: Iterator[list[Item]]) -> Iterator[list[Item]]:
+    """All of a DataLoader; an empty list, which says nothing, where nothing came in time."""
+    while True:
+        try:
+            items = _in_time(iterator)
+        except StopIteration:
+            return
+        yield items or []
 
 
 def prepare_workers() -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from trainer.loader import StreamLoader
+from trainer.loading import Loader
 
 #: A log that asks for room again within this time has found too little.
 STILL_FULL_S: Final = 5.0
@@ -21,7 +21,7 @@ class Room:
 
     def __init__(
         self,
-        loader: StreamLoader,
+        loader: Loader,
         save: Callable[[bool], None],
         say: Callable[[str], None],
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -40,7 +40,7 @@ class Room:
         position, now_s = self._loader.position, self._monotonic_s()
         position.save_soon = False
         # Not batches: records that are left out pass without any.
-        asked = sum(position.trained.values()), now_s - self._made_s < STILL_FULL_S
+        asked = position.passed, now_s - self._made_s < STILL_FULL_S
         if asked != self._made:
             self._made, self._made_s = asked, now_s
             self._save(asked[1])

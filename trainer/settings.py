@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from protocol.beginning import Beginning
 from protocol.errors import UsageError
 from protocol.open_reader import check_url
+from trainer.mix import urls_in
 from trainer.position import OnLoss
 from trainer.sampling import MAX_SEED
 
@@ -15,7 +16,8 @@ class TrainSettings:
     """The run."""
 
     stream: str = "tcp://127.0.0.1:5555"
-    """URL of the stream: tcp://HOST:PORT, ipc://PATH, or file://DIR for a recording"""
+    """URL of the stream: tcp://HOST:PORT, ipc://PATH, or file://DIR for a recording; URL,URL for several, which are
+    mixed by --weights"""
     keys: str = ""
     """folder of this client's keys, where the producer has some (python -m protocol keygen makes both)"""
     run_dir: str = "runs/default"
@@ -53,7 +55,11 @@ class TrainSettings:
     on with what there is, also on the stream of the next producer"""
 
     def __post_init__(self) -> None:
-        check_url(self.stream)
+        urls = urls_in(self.stream)
+        for url in urls:
+            check_url(url)
+        if len(set(urls)) < len(urls):
+            raise UsageError(f"--stream {self.stream} names a stream twice: give each once")
         if self.batch_size < 1 or self.validation_batch_size < 1:
             raise UsageError("--batch_size and --validation_batch_size are at least 1")
         if self.workers < 0 or self.max_samples < 0 or self.connect_timeout < 0 or self.idle_timeout < 0:

@@ -8,8 +8,8 @@ from torch import nn
 
 from protocol.errors import DataFault
 from protocol.rate_limit import RateLimit
-from trainer.batch import Batch
-from trainer.loader import StreamLoader
+from trainer.batch import AnyBatch
+from trainer.loading import Loader
 from trainer.metrics import all_finite
 from trainer.telemetry import Telemetry
 
@@ -24,12 +24,12 @@ class Skipping:
     Samples are those that were trained, so nothing falls due. Skipping helps only where other batches are better.
     """
 
-    def __init__(self, loader: StreamLoader, telemetry: Telemetry) -> None:
+    def __init__(self, loader: Loader, telemetry: Telemetry) -> None:
         self._loader, self._telemetry = loader, telemetry
         self._said = RateLimit(SAID_S)
         self._in_a_row = 0
 
-    def skip(self, batch: Batch, parameters: Iterable[nn.Parameter], samples: int) -> None:
+    def skip(self, batch: AnyBatch, parameters: Iterable[nn.Parameter], samples: int) -> None:
         """Pass over a batch, after so many samples. Raises `DataFault` where it is not the data."""
         self._loader.mark_skipped(batch)
         self._in_a_row += 1
@@ -38,7 +38,7 @@ class Skipping:
         if self._in_a_row >= MOST_IN_A_ROW:
             raise DataFault(f"the loss was no number in {self._in_a_row} batches in a row at {samples} samples")
         if self._said.allows(time.monotonic()):
-            count = self._loader.position.ledger.totals()["skipped"]
+            count = self._loader.position.totals()["skipped"]
             self._telemetry.notice(
                 f"batch {batch.number} was skipped: its loss or a gradient is no number; {count:,} records so far"
             )

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from protocol.exposition import Exposition, place
-from trainer.batch import Batch
+from trainer.batch import AnyBatch
 from trainer.confusion import Confusion
 from trainer.details import Details
 from trainer.history import History
@@ -110,7 +110,7 @@ class Telemetry:
             for notice in early:
                 self._write_to([sink for sink in self._sinks if not sink.before_start], notice)
 
-    def record(self, batch: Batch, columns: Mapping[str, Tensor] | None = None) -> None:
+    def record(self, batch: AnyBatch, columns: Mapping[str, Tensor] | None = None) -> None:
         """Once after each step; a few microseconds, and no word with the device.
 
         `columns` are what the task got of the batch, where that is not the batch itself.

@@ -20,7 +20,6 @@ from protocol.errors import (
     StreamTimeout,
     UsageError,
 )
-from protocol.quarantine import FILE as QUARANTINE
 from trainer.augmentation import Augmentation, AugmentationSettings
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
@@ -30,8 +29,10 @@ from trainer.dump import Dump, DumpSettings
 from trainer.environment import environment
 from trainer.every import Every
 from trainer.initial import InitialSettings, take_weights
-from trainer.loader import StreamLoader
+from trainer.loading import Loader
 from trainer.loop import Intervals, Training
+from trainer.mix import MixSettings
+from trainer.opening import check_mix, open_loader
 from trainer.optimization import OptimizationSettings
 from trainer.parts import assemble, fitting, meaning, plain_settings
 from trainer.prequential import Prequential, PrequentialSettings
@@ -51,9 +52,6 @@ from trainer.transfer import open_transfer
 from trainer.validation_metrics import ValidationMetrics
 from trainer.validation_sets import ValidationSets, validation_sets
 
-#: In the run directory: the folder of what is held out of the stream.
-HELD_OUT = "held_out"
-
 
 def train(config: Any, make: Callable[[Any], Any]) -> int:
     """Train as the settings say; `make` makes the objects in them. What can be refused is refused before waiting."""
@@ -62,6 +60,8 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     kept, traced = settings_of(CheckpointSettings, config), settings_of(TraceSettings, config)
     tested, sampling = settings_of(PrequentialSettings, config), settings_of(SamplingSettings, config)
     augmented, dumped = settings_of(AugmentationSettings, config), settings_of(DumpSettings, config)
+    mix = settings_of(MixSettings, config)
+    check_mix(settings, mix, sampling)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -85,30 +85,21 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     taken = "" if may_go_on(run_dir, settings.resume) else take_weights(parts.model, initial)
     alone = alone_in(run_dir, settings.resume, mean)
     with alone as resumed, open_telemetry(run_dir, shown) as telemetry, _notices(telemetry):
-        loader = StreamLoader(
-            settings.stream,
-            batch_size=settings.batch_size,
-            num_workers=settings.workers,
-            keys=settings.keys,
-            group=f"{run_dir.resolve().name}-{os.urandom(4).hex()}",
-            start=settings.start,
-            connect_timeout_s=settings.connect_timeout or None,
-            idle_timeout_s=settings.idle_timeout or None,
-            on_timeout="end",
-            on_loss=settings.on_loss,
+        group = f"{run_dir.resolve().name}-{os.urandom(4).hex()}"
+        loader = open_loader(
+            settings,
+            mix,
+            state=None if resumed is None else stream_state(*resumed, run_dir, group),
+            run_dir=run_dir,
+            group=group,
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=pin_memory,
             stages=stages,
-            quarantine=run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
             sampling=sampling,
-            held_out=run_dir / HELD_OUT,
             decode=made.decode,
             collate=made.collate,
-            seed=settings.seed,
         )
-        if resumed is not None:
-            loader.load_state_dict(stream_state(*resumed, run_dir, loader.group))
-        elif taken := taken or take_weights(parts.model, initial):
+        if resumed is None and (taken := taken or take_weights(parts.model, initial)):
             telemetry.notice(taken)
         _connect(loader, settings)
         check_parts(loader, step)
@@ -151,11 +142,12 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
 # --- before the first step ---------------------------------------------------------------------------------------
 
 
-def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
+def _connect(loader: Loader, settings: TrainSettings) -> None:
     try:
         loader.connect()
     except StreamTimeout as error:
-        mend = f"start one (python -m producer --bind {settings.stream}), or wait longer (--connect_timeout)"
+        bind = settings.stream if len(loader.streams) == 1 else "URL"
+        mend = f"start one (python -m producer --bind {bind}), or wait longer (--connect_timeout)"
         raise UsageError(f"{error}: {mend}") from error
     except AccessDenied as error:
         raise UsageError(str(error)) from error
@@ -166,7 +158,7 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
         raise UsageError(f"the run in {settings.run_dir} belongs to another stream: {error}: {mend}") from error
 
 
-def check_parts(loader: StreamLoader, step: StepSettings) -> None:
+def check_parts(loader: Loader, step: StepSettings) -> None:
     """Raise `UsageError` where batches of this stream cannot be parted into micro-batches."""
     if step.accumulate > 1 and loader.info.schema.ragged and not isinstance(loader.reading.collate, Pad):
         name = type(loader.reading.collate).__name__
@@ -174,7 +166,7 @@ def check_parts(loader: StreamLoader, step: StepSettings) -> None:
 
 
 def _validation(
-    made: Any, loader: StreamLoader, run_dir: Path, settings: TrainSettings, telemetry: Telemetry
+    made: Any, loader: Loader, run_dir: Path, settings: TrainSettings, telemetry: Telemetry
 ) -> ValidationSets:
     info = loader.info
     try:
@@ -239,7 +231,7 @@ class _notices(logging.Handler):  # noqa: N801  (used as a context, like context
         logger.propagate = True
 
 
-def _commit_or_say(loader: StreamLoader, stream: Any, telemetry: Telemetry) -> None:
+def _commit_or_say(loader: Loader, stream: Any, telemetry: Telemetry) -> None:
     """After a checkpoint became durable, on the writer's thread: a producer that is away hears of it later."""
     try:
         loader.commit(stream)

@@ -23,7 +23,7 @@ def info(incarnation: str = "one") -> StreamInfo:
 
 
 def begin(first: int = 0) -> Changes:
-    return Changes(info(), info().dealing.ends(first))
+    return Changes([(info(), info().dealing.ends(first))])
 
 
 @settings(max_examples=50)

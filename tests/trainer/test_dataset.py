@@ -1,7 +1,6 @@
 """`StreamDataset` in anybody's DataLoader, and the thread that reads where there are no workers."""
 
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
 from trainer import dataset
-from trainer.dataset import ReaderItems, StreamDataset, in_thread
+from trainer.dataset import ReaderItems, StreamDataset
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 
 RECORDS = 500
@@ -85,38 +84,6 @@ def test_what_cannot_be_meant_is_refused_at_once() -> None:
 def test_a_producer_that_never_comes_is_not_waited_for_for_ever() -> None:
     with pytest.raises(StreamTimeout):
         next(iter(StreamDataset("tcp://127.0.0.1:1", connect_timeout_s=0.5)))
-
-
-def test_what_the_reading_thread_raises_is_raised_where_it_is_read() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise KeyError("gone")
-
-    found = in_thread(items, 4)
-    assert next(found) == 1
-    with pytest.raises(KeyError, match="gone"):
-        next(found)
-
-
-def test_the_reading_thread_runs_no_farther_ahead_than_it_may_and_ends_with_its_reader() -> None:
-    made: list[int] = []
-    closed = threading.Event()
-
-    def items() -> Iterator[int]:
-        try:
-            while True:
-                made.append(len(made))
-                yield made[-1]
-        finally:
-            closed.set()
-
-    found = in_thread(items, 4)
-    assert [next(found) for _ in range(3)] == [0, 1, 2]
-    time.sleep(0.1)
-    assert len(made) <= 3 + 4 + 1
-    found.close()  # type: ignore[attr-defined]
-    assert closed.is_set()
-    assert not any(thread.name == "headrace-reader" for thread in threading.enumerate())
 
 
 def test_a_worker_with_full_slots_leaves_when_the_loader_closes(monkeypatch: pytest.MonkeyPatch) -> None:

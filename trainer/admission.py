@@ -1,0 +1,94 @@
+"""Which of a run's streams are there: each is asked for until it answers, then told what the run knows of it."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from protocol.errors import UsageError
+from protocol.messages import Description
+from trainer.ahead import Ahead
+from trainer.loader import StreamLoader
+
+logger = logging.getLogger(__name__)
+
+
+class Admission:
+    """Of the streams of one loader, over all of its iterations; `bell` is set when one has answered.
+
+    A state belongs to the stream with its incarnation, wherever that is served now; else to the one at its URL, whose
+    loader knows whether another stream may follow. What belongs to no stream of this life is `remembered` as it is.
+    """
+
+    def __init__(self, loaders: Sequence[StreamLoader], bell: threading.Event) -> None:
+        self._loaders, self._bell = loaders, bell
+        self._asking: dict[int, Ahead[Description | None]] = {}
+        self.remembered: list[dict[str, Any]] = []
+        #: Numbers of those that were admitted.
+        self.admitted: list[int] = []
+        #: Whether a checkpoint knows of this run, so that a producer keeps what one knows nothing of yet.
+        self.durable = False
+
+    def remember(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """A run goes on: these streams it has read."""
+        self.remembered, self.durable = [dict(state) for state in states], True
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of those that were not heard of in this life and have not ended in an earlier one."""
+        over = {state["url"] for state in self.remembered if state["ended"]}
+        return [
+            number
+            for number, loader in enumerate(self._loaders)
+            if number not in self.admitted and loader.url not in over
+        ]
+
+    def look(self) -> list[int]:
+        """Numbers of those that have answered since the last time. Raises `UsageError` where one cannot be mixed in."""
+        came = []
+        for number, loader in enumerate(self._loaders):
+            if number in self.admitted:
+                continue
+            if number not in self._asking:
+                self._asking[number] = Ahead(loader.asked, 1, bell=self._bell)
+            if (description := self._asking[number].next(wait=False)) is not None:
+                self._asking.pop(number).close()
+                self._admit(number, description)
+                came.append(number)
+        return came
+
+    def close(self) -> None:
+        """Ask no more; `look` begins again."""
+        asking, self._asking = self._asking, {}
+        for each in asking.values():
+            each.close()
+
+    def _admit(self, number: int, description: Description) -> None:
+        loader = self._loaders[number]
+        for other in (self._loaders[each] for each in self.admitted):
+            _check_mixed(loader.url, description, other)
+        if (state := self._state_of(loader.url, description.info.incarnation)) is not None:
+            if state["url"] != loader.url:
+                logger.info("the stream that was read at %s is at %s now", state["url"], loader.url)
+            loader.load_state_dict({**state, "group": loader.group})
+        loader.connect(description)
+        if state is not None:
+            self.remembered.remove(state)
+        if self.durable:
+            loader.state_dict()  # from its first subscription on, the producer keeps what no checkpoint has yet
+        self.admitted = sorted((*self.admitted, number))
+
+    def _state_of(self, url: str, incarnation: str) -> dict[str, Any] | None:
+        same = (state for state in self.remembered if state["incarnation"] == incarnation)
+        there = (state for state in self.remembered if state["url"] == url)
+        return next(same, None) or next(there, None)
+
+
+def _check_mixed(url: str, description: Description, other: StreamLoader) -> None:
+    if description.info.incarnation == other.info.incarnation:
+        raise UsageError(f"{other.url} and {url} are the same stream: give each stream once")
+    if description.info.schema != other.info.schema:
+        raise UsageError(
+            f"{other.url} and {url} have different records, which no batch can hold together: "
+            "let both producers serve the same fields and classes, or train on each in a run of its own"
+        )

@@ -1,0 +1,372 @@
+"""`MixedLoader`: batches of several streams, each with positions, ledger and commits of its own.
+
+Nothing of a stream is done here: each has its `StreamLoader`, which is asked for a batch and may have none yet. What is
+decided here is whose records the next batch has, and who is waited for.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal, get_args
+
+from protocol.errors import LedgerUnbalanced, PeerError, StreamError, StreamTimeout, UsageError
+from protocol.reader import OnWait
+from protocol.stream import StreamInfo
+from trainer.admission import Admission
+from trainer.batch import AnyBatch, Part
+from trainer.idleness import Idleness
+from trainer.loader import COMMIT_TIMEOUT_S, StreamLoader
+from trainer.mix import OnAway
+from trainer.mixed_batch import Joining, MixedBatch
+from trainer.mixed_position import MIX_VERSION, MixedPosition, states_in
+from trainer.position import check_version
+from trainer.reading import Reading
+from trainer.stages import WAITING
+from trainer.taps import Taps
+
+logger = logging.getLogger(__name__)
+
+#: Whoever waits looks this often whether it shall stop.
+LOOK_S: Final = 0.25
+#: A producer that is away hears of a commit when it is back.
+AWAY_COMMIT_S: Final = 0.2
+
+MixOrder = Literal["stream", "arrival"]
+
+
+class MixedLoader:
+    """Iterate over it as over a `StreamLoader`; each of `loaders` gives its whole `batch_size` to every batch.
+
+    With `order` 'arrival' a batch has the records of one stream, whichever has a batch ready. One that ends is missing
+    from then on; the iteration ends when all have. `on_away` is what is done while a producer is away: 'go_on' trains
+    without it once that has lasted for `without_after_s`, until it is back; 'wait' waits; 'stop' raises `StreamError`.
+    A stream that is not there in the beginning is waited for as long, the first one as long as `connect_timeout_s`
+    says. `group` names the run for all producers. Of what a `StreamLoader` takes, `on_idle`, time-outs and `on_wait`
+    are those of the mix, the rest is each one's own.
+
+    Raises `UsageError` where the records of the streams differ, or two of them are the same stream.
+    """
+
+    def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
+        self,
+        loaders: Sequence[StreamLoader],
+        *,
+        order: MixOrder = "stream",
+        on_away: OnAway = "go_on",
+        without_after_s: float = 10.0,
+        group: str | None = None,
+        connect_timeout_s: float | None = None,
+        idle_timeout_s: float | None = None,
+        on_timeout: str = "raise",
+        on_idle: Callable[[], None] | None = None,
+        on_wait: OnWait | None = None,
+    ) -> None:
+        if not loaders or len({each.url for each in loaders}) < len(loaders):
+            raise UsageError("a mix has one or more streams, each of them once")
+        for name, value, known in (("order", order, get_args(MixOrder)), ("on_away", on_away, get_args(OnAway))):
+            if value not in known:
+                raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")
+        self._loaders = tuple(loaders)
+        self.url = ",".join(each.url for each in loaders)
+        self.group = group or loaders[0].group
+        for each in loaders:
+            each.group, each.producer = self.group, f"the producer at {each.url}"
+        self._order, self._on_away, self._without_after_s = order, on_away, without_after_s
+        self._connect_timeout_s, self._on_wait = connect_timeout_s, on_wait
+        self._idleness = Idleness(self.url, idle_timeout_s, on_timeout, on_idle)
+        self._bell = threading.Event()
+        self._admission = Admission(self._loaders, self._bell)
+        self._position = MixedPosition(lambda: self.present, lambda: self._admission.remembered)
+        self._stages = loaders[0].stages
+        self._info: StreamInfo | None = None
+        self._unmarked: deque[MixedBatch] = deque()
+        self._waited_for: Sequence[int] = range(len(loaders))
+        self._iterations = 0
+        #: Numbers of those that batches are made without, because they are away.
+        self._without: set[int] = set()
+        self._said_ended: set[int] = set()
+        #: By URL, the incarnation and the positions that a producer was last told to be durable.
+        self._committed: dict[str, tuple[str, Any]] = {}
+
+    # --- what the streams are ------------------------------------------------------------------------------------
+
+    def connect(self) -> StreamInfo:
+        """What the records are; the first time asks for all streams, and waits for those that are waited for."""
+        if self._info is not None:
+            return self._info
+        started_s = said_s = time.monotonic()
+        while True:
+            self._bell.clear()
+            self._admission.look()
+            now_s = time.monotonic()
+            if self.present and (not self._admission.missing or self._goes_on(now_s - started_s)):
+                break
+            if self._connect_timeout_s is not None and now_s - started_s >= self._connect_timeout_s:
+                names = self._named(self._admission.missing or range(len(self._loaders)))
+                raise StreamTimeout(f"no producer answered at {names} within {self._connect_timeout_s:g} s")
+            self._bell.wait(LOOK_S)
+            if self._on_wait is not None and now_s - said_s >= 1:
+                said_s = now_s
+                self._on_wait(now_s - started_s)
+        if missing := self._admission.missing:
+            logger.warning("no producer at %s yet: going on without it until there is one", self._named(missing))
+        for state in self._admission.remembered:
+            if state["url"] not in {each.url for each in self._loaders}:
+                logger.warning(
+                    "the stream at %s is not read in this life; its producer keeps what the run has not trained (until "
+                    "`groups --drop %s`)",
+                    *(state["url"], self.group),
+                )
+        described = next((each for each in self.present if each.info.splits), self.present[0])
+        if len(self.present) > 1 and described.info.splits:
+            logger.info("the splits are those of %s", described.url)
+        self._described = described
+        # What a position tells of a stream, it tells of one: what is asked of the mix are the records and splits.
+        self._info = replace(described.info, records_per_pass=None, changes=())
+        self._joining = Joining(self._info.schema, described.reading.collate, pin_memory=described.pin_memory)
+        return self._info
+
+    def _goes_on(self, waited_s: float) -> bool:
+        """Whether those that are missing in the beginning are not waited for any more. Raises `StreamTimeout`."""
+        if self._on_away == "wait" or waited_s < self._without_after_s:
+            return False
+        if self._on_away == "stop":
+            names = self._named(self._admission.missing)
+            raise StreamTimeout(f"no producer answered at {names} within {self._without_after_s:g} s")
+        return True
+
+    @property
+    def info(self) -> StreamInfo:
+        """Schema and splits: of the stream that has some, else of the first."""
+        return self.connect()
+
+    @property
+    def reading(self) -> Reading:
+        """How the stream is read that `info` is of."""
+        self.connect()
+        return self._described.reading
+
+    @property
+    def streams(self) -> Sequence[StreamLoader]:
+        """All of them, by number."""
+        return self._loaders
+
+    @property
+    def present(self) -> Sequence[StreamLoader]:
+        """Those that were heard of in this life."""
+        return [self._loaders[number] for number in self._admission.admitted]
+
+    def _named(self, numbers: Sequence[int]) -> str:
+        return " and ".join(self._loaders[number].url for number in numbers)
+
+    # --- iteration -----------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[MixedBatch]:
+        """Batches from what was marked on; another iteration that is still open ends here."""
+        self.connect()
+        self._iterations += 1
+        iteration, number = self._iterations, self._position.batches
+        self._unmarked.clear()
+        self._idleness.stopping = False
+        taps = Taps(self._loaders, self._bell)
+        try:
+            for each in self._admission.admitted:
+                taps.open(each)
+            while parts := self._next(taps, iteration):
+                number += 1
+                batch = MixedBatch(parts, number, self._joining)
+                self._unmarked.append(batch)
+                yield batch
+        finally:
+            taps.close()
+            self._admission.close()
+
+    def _next(self, taps: Taps, iteration: int) -> tuple[Part, ...]:
+        """What the next batch is made of; nothing where none will come or the end was asked for."""
+        self._idleness.begin()
+        received = -1
+        while not self._idleness.stopping and iteration == self._iterations:
+            self._bell.clear()
+            for number in self._admission.look():
+                logger.info("the stream at %s is there", self._loaders[number].url)
+                self._position.save_soon = True
+                taps.open(number)
+            self._say_ended(taps.poll(), taps)
+            if chosen := self._chosen(taps):
+                return taps.take(chosen)
+            self._waited_for = taps.waited_for
+            if not self._waited_for and not self._admission.missing:
+                break
+            if (now := self._position.received) != received:
+                received = now
+                self._idleness.received()
+            with self._stages.of(WAITING):
+                self._bell.wait(LOOK_S)
+            self._idleness.go_on()
+        return ()
+
+    def _chosen(self, taps: Taps) -> Sequence[int]:
+        """The streams of the next batch; none where it must be waited for."""
+        if self._order == "arrival":
+            return taps.next_turn()
+        if not taps.ready or not all(self._leaves_out(number) for number in taps.waited_for):
+            return ()
+        for number in self._without & taps.ready.keys():
+            self._without.discard(number)
+            logger.info("the producer at %s is back: its records are in the batches again", self._loaders[number].url)
+        return sorted(taps.ready)
+
+    def _leaves_out(self, number: int) -> bool:
+        """Whether a batch is made without this stream. Raises `StreamError` where that shall not be."""
+        loader = self._loaders[number]
+        away_s = loader.away_s
+        if self._on_away == "wait" or away_s is None or away_s < self._without_after_s:
+            return False
+        if self._on_away == "stop":
+            raise StreamError(f"the producer at {loader.url} has been away for {away_s:.0f} s")
+        if number not in self._without:
+            self._without.add(number)
+            logger.warning("the producer at %s is away: going on without it, in smaller batches", loader.url)
+        return True
+
+    def _say_ended(self, numbers: Sequence[int], taps: Taps) -> None:
+        for number in numbers:
+            if number not in self._said_ended and (taps.ready or taps.waited_for):
+                self._said_ended.add(number)
+                logger.info("the stream at %s has ended: going on without it", self._loaders[number].url)
+
+    @property
+    def on_idle(self) -> Callable[[], None] | None:
+        """Called at least once a second while no batch is ready."""
+        return self._idleness.on_idle
+
+    @on_idle.setter
+    def on_idle(self, on_idle: Callable[[], None] | None) -> None:
+        self._idleness.on_idle = on_idle
+
+    def stop(self) -> None:
+        """End the iteration at the next opportunity; what is buffered is read again another time."""
+        self._idleness.stopping = True
+
+    def mark_trained(self, batch: AnyBatch) -> None:
+        """This batch and all before it have been trained."""
+        for each in self._before(batch, also=True):
+            self._mark(each)
+
+    def mark_skipped(self, batch: AnyBatch) -> None:
+        """All batches before this one have been trained, and this one never will be: its records count as skipped."""
+        for each in self._before(batch, also=False):
+            self._mark(each)
+        for each in self._before(batch, also=True):
+            for stream, part in each.parts:
+                self._loaders[stream].mark_skipped(part)
+            self._position.batches = each.number
+
+    def _mark(self, batch: MixedBatch) -> None:
+        for stream, part in batch.parts:
+            self._loaders[stream].mark_trained(part)
+        self._position.batches = batch.number
+
+    def _before(self, batch: AnyBatch, *, also: bool) -> Iterator[MixedBatch]:
+        """The batches before this one that were not marked yet, and this one `also`; each is given once."""
+        if not isinstance(batch, MixedBatch):
+            raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns or a part")
+        while self._unmarked and self._unmarked[0].number < batch.number + also:
+            yield self._unmarked.popleft()
+
+    # --- where it stands -----------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> MixedPosition:
+        """Where the run stands on all streams, all that was marked among it."""
+        return self._position
+
+    @property
+    def awaited(self) -> str:
+        """What is waited for while no batch comes."""
+        away = [number for number in self._admission.admitted if self._loaders[number].away_s is not None]
+        if gone := [*away, *self._admission.missing]:
+            return f"the producer at {self._named(gone)}"
+        return f"records of {self._named(self._waited_for)}"
+
+    def in_hand(self) -> dict[str, int]:
+        """Records that have come and are not trained: `buffered` and `unmarked`."""
+        each = [loader.in_hand() for loader in self.present]
+        return {name: sum(counts[name] for counts in each) for name in ("buffered", "unmarked")}
+
+    def check_ledger(self) -> None:
+        """Raise `LedgerUnbalanced` where a record of any stream was counted twice or not at all."""
+        for loader in self.present:
+            try:
+                loader.check_ledger()
+            except LedgerUnbalanced as fault:
+                raise LedgerUnbalanced(f"{loader.url}: {fault}") from fault
+
+    @property
+    def held_out(self) -> None:
+        """Nothing is held out of a mix."""
+        return
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been trained of each stream, by its URL, those among them that are not read in this life.
+
+        Plain values; from here on the producers keep what comes after these positions until a later state is committed.
+        """
+        self.connect()
+        self._admission.durable = True
+        streams = [{"url": each.url, **each.state_dict()} for each in self.present]
+        return {
+            "version": MIX_VERSION,
+            "group": self.group,
+            "batches": self._position.batches,
+            "ended": self._position.ended and not self._admission.missing,
+            "streams": [*streams, *self._admission.remembered],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`, under its group. Only before the first batch.
+
+        Streams may be given in any order, be new, or be left out. The state of a `StreamLoader` is taken as that of
+        the first one.
+        """
+        if self._info is not None:
+            raise RuntimeError("load_state_dict comes before the first batch and before the streams are asked for")
+        streams = states_in(state)
+        for each in streams:
+            check_version(each)
+        self._admission.remember([{"url": self._loaders[0].url, **each} for each in streams])
+        self._position.batches = int(state["batches"])
+        self.group = str(state["group"])
+        for loader in self._loaders:
+            loader.group = self.group
+
+    def commit(self, state: Mapping[str, Any], *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
+        """The checkpoint with this state is durable: each producer may forget what it has seen.
+
+        May be called from any thread. All are told, then raises `StreamTimeout` or what else one of them has met.
+        """
+        self.connect()
+        there = {each.url: each for each in self.present}
+        failed: list[StreamTimeout | PeerError] = []
+        known = [stream for stream in states_in(state) if stream["url"] in there]
+        for stream in sorted(known, key=lambda each: there[each["url"]].away_s or 0):
+            loader, said = there[stream["url"]], (stream["incarnation"], stream["positions"])
+            if self._committed.get(loader.url) == said:
+                continue  # a stream that has ended: its producer may have left
+            try:
+                loader.commit(stream, timeout_s=timeout_s if loader.away_s is None else AWAY_COMMIT_S)
+                self._committed[loader.url] = said
+            except (StreamTimeout, PeerError) as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
+        """The run is given up: the producers need not keep anything for it."""
+        for each in self.present:
+            each.drop_group(timeout_s=timeout_s)

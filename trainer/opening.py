@@ -1,0 +1,76 @@
+"""The loader that the settings ask for: of one stream, or of several in a mix."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import UsageError
+from protocol.quarantine import FILE as QUARANTINE
+from trainer.loader import StreamLoader
+from trainer.loading import Loader
+from trainer.mix import MixSettings, said, shares, urls_in
+from trainer.mixed_loader import MixedLoader
+from trainer.sampling import SamplingSettings
+from trainer.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+#: In the run directory: the folder of what is held out of the stream.
+HELD_OUT = "held_out"
+
+
+def check_mix(settings: TrainSettings, mix: MixSettings, sampling: SamplingSettings) -> None:
+    """Raise `UsageError` for what no mix can be made of, before anything is waited for."""
+    urls = urls_in(settings.stream)
+    weights = mix.weights_of(len(urls))
+    shares(settings.batch_size, weights, urls)
+    if sampling.holdout and len(urls) > 1:
+        mend = "give --validation CLASS, or a stream with a validation split"
+        raise UsageError(f"--holdout holds records out of one stream, and {len(urls)} are given: {mend}")
+
+
+def open_loader(
+    settings: TrainSettings,
+    mix: MixSettings,
+    *,
+    state: dict[str, Any] | None,
+    run_dir: Path,
+    group: str,
+    on_wait: Callable[[float], None],
+    **options: Any,
+) -> Loader:
+    """What feeds the run, with the `state` that it goes on from; `options` are those of every `StreamLoader`."""
+    urls, group = urls_in(settings.stream), group if state is None else str(state["group"])
+    patience: dict[str, Any] = {
+        "connect_timeout_s": settings.connect_timeout or None,
+        "idle_timeout_s": settings.idle_timeout or None,
+        "on_timeout": "end",
+        "on_wait": on_wait,
+    }
+    options |= {
+        "num_workers": settings.workers,
+        "keys": settings.keys,
+        "start": settings.start,
+        "on_loss": settings.on_loss,
+        "quarantine": run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
+        "held_out": run_dir / HELD_OUT,
+        "seed": settings.seed,
+    }
+    loader: Loader
+    if len(urls) == 1 and (state is None or "streams" not in state):
+        loader = StreamLoader(urls[0], batch_size=settings.batch_size, group=group, **patience, **options)
+    else:
+        weights = mix.weights_of(len(urls))
+        logger.info(said(settings.batch_size, weights, urls))
+        of_each = zip(urls, shares(settings.batch_size, weights, urls), strict=True)
+        loader = MixedLoader(
+            [StreamLoader(url, batch_size=share, **options) for url, share in of_each],
+            group=group,
+            on_away=mix.on_away,
+            without_after_s=mix.without_after,
+            **patience,
+        )
+    if state is not None:
+        loader.load_state_dict(state)
+    return loader
