@@ -7,6 +7,7 @@ from typing import Any
 
 from protocol.errors import UsageError
 from protocol.messages import Description
+from protocol.stream import StreamInfo
 from trainer.ahead import Ahead
 from trainer.loader import StreamLoader
 
@@ -65,8 +66,9 @@ class Admission:
 
     def _admit(self, number: int, description: Description) -> None:
         loader = self._loaders[number]
-        for other in (self._loaders[each] for each in self.admitted):
-            _check_mixed(loader.url, description, other)
+        for each in self.admitted:
+            pair = " and ".join(self._loaders[both].url for both in sorted((each, number)))
+            _check_mixed(pair, description.info, self._loaders[each].info)
         if (state := self._state_of(loader.url, description.info.incarnation)) is not None:
             if state["url"] != loader.url:
                 logger.info("the stream that was read at %s is at %s now", state["url"], loader.url)
@@ -84,11 +86,11 @@ class Admission:
         return next(same, None) or next(there, None)
 
 
-def _check_mixed(url: str, description: Description, other: StreamLoader) -> None:
-    if description.info.incarnation == other.info.incarnation:
-        raise UsageError(f"{other.url} and {url} are the same stream: give each stream once")
-    if description.info.schema != other.info.schema:
+def _check_mixed(pair: str, one: StreamInfo, other: StreamInfo) -> None:
+    if one.incarnation == other.incarnation:
+        raise UsageError(f"{pair} are the same stream: give each stream once")
+    if one.schema != other.schema:
         raise UsageError(
-            f"{other.url} and {url} have different records, which no batch can hold together: "
-            "let both producers serve the same fields and classes, or train on each in a run of its own"
+            f"{pair} have different records, which no batch can hold together: let both producers serve the same fields "
+            "and classes, or train on each in a run of its own"
         )
