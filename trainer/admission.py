@@ -91,6 +91,6 @@ def _check_mixed(pair: str, one: StreamInfo, other: StreamInfo) -> None:
         raise UsageError(f"{pair} are the same stream: give each stream once")
     if one.schema != other.schema:
         raise UsageError(
-            f"{pair} have different records, which no batch can hold together: let both producers serve the same fields "
-            "and classes, or train on each in a run of its own"
+            f"{pair} have different records, which no batch can hold together: let both producers serve the same "
+            "fields and classes, or train on each in a run of its own"
         )

@@ -8,6 +8,7 @@ from protocol.dealing import Positions
 from protocol.errors import LedgerUnbalanced, StreamReplaced
 from protocol.messages import Description
 from trainer.ledger import ClosedLedger, add_up
+from trainer.mixed_position import states_in
 from trainer.position import check_version
 
 
@@ -38,21 +39,32 @@ class Served:
 
 
 class Account:
-    """The ledgers of a run, the newest last, as a checkpoint holds them. Raises `UsageError` for another version's."""
+    """The ledgers of a run as a checkpoint holds them, of each of its streams the newest last. Raises `UsageError` for
+    another version's.
+    """
 
     def __init__(self, state: Mapping[str, Any]) -> None:
-        stream = state["stream"]
-        check_version(stream)
+        states = states_in(state["stream"])
+        for each in states:
+            check_version(each)
         self.samples = int(state["samples"])
-        self.group = str(stream["group"])
-        #: Samples of a shuffled window that the positions have not passed.
-        self.ahead = sum(stream["ahead"]["trained"].values())
-        self.streams = [ClosedLedger.from_state(each) for each in (*stream["earlier"], stream)]
+        self.group = str(state["stream"]["group"])
+        #: Samples of shuffled windows that the positions have not passed.
+        self.ahead = sum(sum(each["ahead"]["trained"].values()) for each in states)
+        #: Those that others have followed among them.
+        self.streams = [ClosedLedger.from_state(one) for each in states for one in (*each["earlier"], each)]
+        #: Incarnations of those that no other has followed, with the URL of each of several.
+        self.read = {str(each["incarnation"]): str(each.get("url", "")) for each in states}
 
     @property
     def totals(self) -> dict[str, int]:
         """Each fate over all streams."""
         return add_up([each.ledger for each in self.streams])
+
+    def newest(self, served: Served) -> ClosedLedger:
+        """The stream that is read and served; the newest where it is none of them."""
+        read = [each for each in self.streams if each.incarnation in self.read]
+        return next((each for each in read if each.incarnation == served.incarnation), read[-1])
 
     def check(self, served: Served | None = None) -> None:
         """Raise `LedgerUnbalanced` that names the term which is wrong, as far as the others tell."""
@@ -63,7 +75,7 @@ class Account:
             for partition in each.positions:
                 _check_partition(each, partition)
         if served is not None:
-            _check_served(self.streams[-1], served)
+            _check_served(self.newest(served), served)
 
 
 def rows(stream: ClosedLedger, served: Served | None = None) -> Iterator[dict[str, int]]:

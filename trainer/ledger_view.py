@@ -64,21 +64,24 @@ def _fault(account: Account, served: Served | None) -> LedgerUnbalanced | None:
 
 
 def _by_stream(account: Account, served: Served | None) -> list[tuple[ClosedLedger, list[dict[str, int]]]]:
-    """The streams and their rows; only the newest may be served now."""
-    newest = account.streams[-1]
-    same = served if served is not None and served.incarnation == newest.incarnation else None
-    return [(each, list(rows(each, same if each is newest else None))) for each in account.streams]
+    """The streams and their rows; only one that is read may be served now."""
+    found = []
+    for each in account.streams:
+        same = served is not None and each.incarnation in account.read and each.incarnation == served.incarnation
+        found.append((each, list(rows(each, served if same else None))))
+    return found
 
 
 def _stands(stream: ClosedLedger, account: Account) -> str:
     if stream.ended:
         return "trained to its end"
-    return "being trained" if stream is account.streams[-1] else "gone, so it lost at least what is said here"
+    return "being trained" if stream.incarnation in account.read else "gone, so it lost at least what is said here"
 
 
 def _as_json(path: Path, account: Account, served: Served | None, fault: LedgerUnbalanced | None) -> dict[str, Any]:
     streams = [
-        {"incarnation": each.incarnation, "ended": each.ended, "partitions": table, "totals": _sums(table)}
+        {"incarnation": each.incarnation, "url": account.read.get(each.incarnation) or None, "ended": each.ended}
+        | {"partitions": table, "totals": _sums(table)}
         for each, table in _by_stream(account, served)
     ]
     holds = {"holds": fault is None, "fault": None if fault is None else str(fault)}
@@ -90,7 +93,9 @@ def _print(path: Path, account: Account, served: Served | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 1000, markup=False, emoji=False, highlight=False)
     console.print(f"{path} ({account.samples:,} samples trained)")
     for stream, table in _by_stream(account, served):
-        console.print(f"\nstream {stream.incarnation}, {_stands(stream, account)}")
+        url = account.read.get(stream.incarnation)
+        at = f" at {url}" if url else ""
+        console.print(f"\nstream {stream.incarnation}{at}, {_stands(stream, account)}")
         console.print(_table(table))
         if forgotten := _sums(table).get("forgotten"):
             console.print(

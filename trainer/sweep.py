@@ -14,6 +14,7 @@ from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.folder_lock import FolderLock
 from protocol.messages import Description
 from protocol.open_reader import open_reader
+from trainer.mix import urls_in
 from trainer.sampling import MAX_SEED
 from trainer.sealed import make_folder
 from trainer.template import Parse, Template
@@ -73,6 +74,8 @@ def sweep(config: Any, parse: Parse) -> int:
     if settings.sampler == "grid":
         grid(space)
     template = Template(config.train, parse)
+    if len(urls_in(template.shared.stream)) > 1:
+        raise UsageError("a sweep trains on one stream: give one URL as stream in --train")
     for name, option in typed_bounds(space):
         template.check(name, option)
     folder = Path(settings.sweep_dir).expanduser()

@@ -111,6 +111,23 @@ class Counting(Task):
         return Outcome(losses.mean(), len(losses), {"correct": (losses < 1).sum()})
 
 
+class CountingShares(Counting):
+    """The same, where each batch has so many times as many records with ids under `first` as with others; or, where
+    that is `missing`, none of the others.
+    """
+
+    def __init__(self, first: int = 6000, times: int = 3, step_s: float = 0.003, *, missing: bool = False) -> None:
+        super().__init__(step_s)
+        self._first, self._times, self._missing = first, times, missing
+
+    def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
+        of_first = int((prepared["id"] < self._first).sum())
+        of_others = len(prepared["id"]) - of_first
+        if model.training and of_first != self._times * of_others and not (self._missing and not of_others):
+            raise DataFault(f"{of_first} records of one stream and {of_others} of the other in a batch")
+        return super().evaluate(model, prepared)
+
+
 class DroppingClassifier(nn.Module):
     """A small classifier that draws random numbers in each step."""
 

@@ -12,27 +12,30 @@ from protocol.schema import Field, Schema
 
 
 class NumberedRecords(Source):
-    """Records with an id each; `size` bytes of payload make the stripes short. All of it follows from the id."""
+    """Records with an id each, from `first` on; `size` bytes of payload make the stripes short. All of it follows from
+    the id.
+    """
 
-    def __init__(self, records: int = 6000, size: int = 1 << 16, validation: int = 200) -> None:
+    def __init__(self, records: int = 6000, size: int = 1 << 16, validation: int = 200, first: int = 0) -> None:
         self.name = "numbered records"
         self.schema = Schema(
             (Field("id", "int64", ()), Field("payload", "uint8", (size,)), Field("label", "int64", ())),
             label="label",
             label_range=(0, 9),
         )
-        self._records, self._size, self._validation = records, size, validation
+        self._records, self._size, self._validation, self._first = records, size, validation, first
 
     def __len__(self) -> int:
         return self._records
 
     def take(self, indices: Indices) -> dict[str, Column]:
-        payload = np.empty((len(indices), self._size), np.uint8)
-        payload[:] = (indices % 251)[:, None]
-        return {"id": indices.copy(), "payload": payload, "label": indices % 10}
+        ids = indices + self._first
+        payload = np.empty((len(ids), self._size), np.uint8)
+        payload[:] = (ids % 251)[:, None]
+        return {"id": ids, "payload": payload, "label": ids % 10}
 
     def fingerprint(self) -> str:
-        return content_digest("numbered records", self._records, self._size)
+        return content_digest("numbered records", self._records, self._size, self._first)
 
     def splits(self) -> dict[str, Source]:
         if not self._validation:
@@ -43,8 +46,10 @@ class NumberedRecords(Source):
 class NumberedCamera:
     """The same records as a live source gives them: one after another, `passes` times, `rate` a second at most."""
 
-    def __init__(self, records: int = 6000, passes: int = 1, size: int = 1 << 16, rate: float = 600) -> None:
-        self._source, self._passes, self._rate = NumberedRecords(records, size, validation=0), passes, rate
+    def __init__(
+        self, records: int = 6000, passes: int = 1, size: int = 1 << 16, rate: float = 600, first: int = 0
+    ) -> None:
+        self._source, self._passes, self._rate = NumberedRecords(records, size, validation=0, first=first), passes, rate
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for _ in range(self._passes):

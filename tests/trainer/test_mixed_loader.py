@@ -10,15 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from producer.memory_log import MemoryLog
 from producer.publisher import Publisher
-from protocol.errors import StreamError, StreamTimeout, UsageError
+from protocol.errors import StreamTimeout, UsageError
 from protocol.schema import Field, Schema
-from tests.trainer.lives import wait_until
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.states import through_a_checkpoint
 from tests.trainer.streams import computed, group, serving
-from trainer.batch import AnyBatch
 from trainer.loader import StreamLoader
 from trainer.mixed_batch import MixedBatch
 from trainer.mixed_loader import MixedLoader
@@ -246,7 +243,8 @@ def live(records: int, first: int = 0) -> Publisher:
 
 def test_in_the_streams_order_a_silent_stream_is_waited_for_and_a_stop_is_obeyed_meanwhile() -> None:
     one, other = live(100), live(10)
-    loader = mixed((one.address, other.address), 4, 4, on_idle=lambda: loader.stop())
+    loader = mixed((one.address, other.address), 4, 4)
+    loader.on_idle = loader.stop
     assert [batch.count for batch in trained(loader)] == [8, 8]
     assert loader.in_hand()["unmarked"] == 0
     assert "records of" in loader.awaited
@@ -258,7 +256,8 @@ def test_in_the_streams_order_a_silent_stream_is_waited_for_and_a_stop_is_obeyed
 
 def test_in_arrival_order_a_silent_stream_stops_nobody() -> None:
     one, other = live(400), live(20)
-    loader = mixed((one.address, other.address), 4, 4, order="arrival", on_idle=lambda: loader.stop())
+    loader = mixed((one.address, other.address), 4, 4, order="arrival")
+    loader.on_idle = loader.stop
     batches = trained(loader)
     assert all(len(batch.parts) == 1 for batch in batches)
     assert {stream: sorted(ids) for stream, ids in by_stream(batches).items()} == {
@@ -321,7 +320,7 @@ def test_a_stream_that_comes_late_is_taken_in_and_a_checkpoint_is_asked_for(
 def test_streams_none_of_which_is_there_are_waited_for_as_long_as_one_is() -> None:
     waited: list[float] = []
     loader = mixed((NOBODY, "tcp://127.0.0.1:2"), 1, 1, connect_timeout_s=1.5, on_wait=waited.append)
-    with pytest.raises(StreamTimeout, match="no producer answered at tcp://127.0.0.1:1 and tcp://127.0.0.1:2"):
+    with pytest.raises(StreamTimeout, match=r"no producer answered at tcp://127.0.0.1:1 and tcp://127.0.0.1:2"):
         loader.connect()
     assert waited
 

@@ -1,0 +1,89 @@
+"""A run that mixes two streams, 3:1, over many lives of its trainer and both producers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pytest
+
+from producer.passes import pass_order
+from tests.trainer.counted_run import CountedRun, Scale, free_address
+from tests.trainer.lives import Life, Nursery, Started, end, tail, wait
+from trainer.audit import Account
+from trainer.checkpoint_files import State, load_newest
+
+BATCH, SHARES = 64, (48, 16)
+
+
+class MixedRun(CountedRun):
+    """Three times as many records in the first stream as in the second, whose ids come after those of the first."""
+
+    def __init__(
+        self, folder: Path, nursery: Nursery, seed: int, *, records: int = 600, workers: Sequence[int] = (0, 2)
+    ) -> None:
+        scale = Scale(records=3 * records, size=1 << 14, batch=BATCH)
+        super().__init__(folder, nursery, seed, passes=1, workers=workers, scale=scale)
+        self.records = records
+        self.other_bound = free_address()
+        self.other = self.produce_other()
+        self.url = f"{self.bound},{self.other_bound}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.other.poll() is None:
+            end(self.other)
+        super().__exit__(kind, error, trace)
+
+    @property
+    def total(self) -> int:
+        return 4 * self.records
+
+    def produce_other(self, rate: float = 0) -> Started:
+        """A life of the second producer, on the same port as the one before."""
+        source = ["--source", "tests.trainer.numbered.NumberedRecords", "--source.records", str(self.records)]
+        source += ["--source.size", str(self.scale.size), "--source.first", str(3 * self.records)]
+        arguments = ["--bind", self.other_bound, "--until", "committed", "--rate", str(rate), "--passes", "1"]
+        return Started("producer", [*arguments, *source], self.folder / "other.log")
+
+    def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
+        """A life of the trainer; a batch of another mix would end it."""
+        mix = ["--weights", "3,1", "--model.records", str(self.total)]
+        mix += ["--task", "tests.trainer.counting.CountingShares", "--task.first", str(3 * self.records)]
+        return super().train(*mix, *options, command_line=command_line, module=module)
+
+    def kill_other(self, rate: float = 0) -> None:
+        """Kill the second producer and start it again."""
+        end(self.other)
+        self.killed["other"] += 1
+        self.other = self.produce_other(rate)
+
+    def finish(self, *options: str, command_line: bool = False) -> State:
+        state = super().finish(*options, command_line=command_line)
+        assert wait(self.other) == 0, tail(self.other)
+        return state
+
+    def assert_each_trained_once(self) -> State:
+        """Counts, and the places of all records: those of a run that nothing has stopped."""
+        found = load_newest(self.run_dir, pytest.fail)
+        assert found is not None
+        state = found[1]
+        assert Counter(state["model"]["counts"].tolist()) == {1: self.total}, "records by how often each was trained"
+        assert int(state["model"]["placed"]) == self.in_order()
+        assert state["samples"] == self.total
+        account = Account(state)
+        account.check()
+        assert [sum(each.positions.values()) for each in account.streams] == [3 * self.records, self.records]
+        assert account.totals["trained"] == self.total
+        return state
+
+    def in_order(self) -> int:
+        """Each id times its place, where each batch has first its share of the one stream and then of the other."""
+        first, second = pass_order(3 * self.records, 0, 0), pass_order(self.records, 0, 0) + 3 * self.records
+        batches = range(-(-self.total // BATCH))
+        one, other = SHARES
+        parts = [part for batch in batches for part in (first[batch * one :][:one], second[batch * other :][:other])]
+        order = np.concatenate(parts)
+        return int((order * np.arange(len(order))).sum())
