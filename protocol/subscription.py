@@ -88,6 +88,26 @@ class Expired:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """The offsets of `partition` from `first` up to, not including, `end` hold no record and never did: no loss.
+
+    It stands where those records would.
+    """
+
+    partition: int
+    first: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """How many offsets that are."""
+        return self.end - self.first
+
+    def __str__(self) -> str:
+        return f"partition {self.partition} has no records at the offsets {self.first} to {self.end - 1}"
+
+
+@dataclass(frozen=True)
 class Ended:
     """Everything up to `final` was received and nothing will ever follow."""
 
@@ -118,4 +138,4 @@ class Undecodable:
     reason: str
 
 
-Event = Subscribed | Heard | Away | Expired | Ended | Waited | Undecodable | Chunk
+Event = Subscribed | Heard | Away | Expired | Absent | Ended | Waited | Undecodable | Chunk
