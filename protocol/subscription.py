@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
@@ -87,8 +87,7 @@ class Expired:
     log_start: Positions
 
 
-@dataclass(frozen=True)
-class Absent:
+class Absent(NamedTuple):
     """The offsets of `partition` from `first` up to, not including, `end` hold no record and never did: no loss.
 
     It stands where those records would.
