@@ -32,7 +32,9 @@ class ReaderSettings:
 class Subscription:
     """What a reader asks for. `incarnation` None accepts any; a reader without `group` holds nothing back.
 
-    With `pass_lost` it goes on behind records that the log no longer has, and says so by `Expired`.
+    With `pass_lost` it goes on behind records that the log no longer has, and says so by `Expired`. `partitions` is how
+    many whoever asks knows of, over all readers: where a stream that may grow has more, also from the beginning,
+    reading it raises `PartitionsAdded`. None: those that it has when reading begins.
     """
 
     split: str
@@ -40,6 +42,7 @@ class Subscription:
     incarnation: str | None = None
     group: str | None = None
     pass_lost: bool = False
+    partitions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,7 +205,7 @@ class StreamLoader:
             turns_of(self._order, self.info.dealing, position.trained),
             position.ledger,
             self._stages,
-            self._grow,
+            self._where_added,
         )
         order = self._sampler.order(incoming.merge, handed_out, position)
         self._batching = batching = Batching(incoming, self._assembly, accounting, order, self._stages, self._idleness)
@@ -262,39 +262,39 @@ class StreamLoader:
         if self._accounting.handed_out.unmarked_rows:
             raise position.explained(replaced)  # marks that come later would be of no stream
         self.check_ledger()  # here its account is closed
-        while not self._idleness.stopping:
-            try:
-                with self.reading.open() as reader:
-                    description = reader.describe(timeout_s=IDLE_S)
-            except StreamTimeout:
-                self._idleness.go_on()
-                continue
-            if description.info.schema != self.info.schema:
-                raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-            self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
-            self.position.received_before = position.received
-            return True
-        return False
+        description = self._describe_anew()
+        if description is None:
+            return False
+        if description.info.schema != self.info.schema:
+            raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
+        self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
+        self.position.received_before = position.received
+        return True
 
-    def _grow(self, added: PartitionsAdded) -> Positions | None:
+    def _where_added(self, added: PartitionsAdded) -> Positions | None:
         """Where the partitions begin that the stream has got; None where a stop is asked for meanwhile."""
-        while not self._idleness.stopping:
-            self._idleness.go_on()
-            try:
-                with self.reading.open() as reader:
-                    description = reader.describe(timeout_s=IDLE_S)
-            except StreamTimeout:
-                continue
+        while (description := self._describe_anew()) is not None:
             if description.info.incarnation != self.info.incarnation:
                 return {}  # the readers that are opened now will say so
             if description.info.schema != self.info.schema:
-                raise StreamError(f"the records of the stream are others now: {added}") from added
+                raise StreamError(f"its records are others as well: {added}") from added
             if description.info.dealing.partitions >= added.now:
                 self._description = description
                 positions = self.position.grow(description)
                 self._accounting.board.mark(positions)
                 return positions
             time.sleep(LOOK_S)  # who was asked has not heard of them yet
+            self._idleness.go_on()
+        return None
+
+    def _describe_anew(self) -> Description | None:
+        """What the producer says of the stream now; None where a stop is asked for before it answers."""
+        while not self._idleness.stopping:
+            try:
+                with self.reading.open() as reader:
+                    return reader.describe(timeout_s=IDLE_S)
+            except StreamTimeout:
+                self._idleness.go_on()
         return None
 
     def _release(self) -> None:
