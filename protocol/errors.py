@@ -15,6 +15,7 @@ HeadraceError
 │   ├── RecordsLost           positions that retention or a dead log has passed
 │   ├── BeyondLogEnd          positions that the log has not reached: it is behind the checkpoint
 │   ├── StreamReplaced        another incarnation than the one that was read so far
+│   ├── PartitionsAdded       the same stream has more partitions than when reading began
 │   ├── StreamTimeout         nothing came within the time that was given
 │   ├── LogFull               an append that the log refuses
 │   │   └── StillFull             the same, for want of time: what was to be appended may fit later
@@ -165,6 +166,20 @@ class StreamReplaced(StreamError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.expected, self.found, self.lost)
+
+
+class PartitionsAdded(StreamError):
+    """The stream has grown by partitions since it was described: `before` there were so many, `now` there are more.
+
+    What a reader gave before it raises this is good; whoever knows how describes the stream anew and reads on.
+    """
+
+    def __init__(self, before: int, now: int) -> None:
+        self.before, self.now = before, now
+        super().__init__(f"the stream has {now} partitions now, and had {before}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.before, self.now)
 
 
 class StreamTimeout(StreamError):

@@ -39,7 +39,8 @@ class Reader(ABC):
         """Events of one subscription, as they came together, until it has `Ended`; none after `idle_s` without any.
 
         Chunks count as taken, so that more may be sent, when the next list is asked for. `progress` is asked whenever
-        something is said to the producer. Chunks show memory of their own, which never changes.
+        something is said to the producer. Chunks show memory of their own, which never changes. Raises
+        `PartitionsAdded` where the stream has grown.
         """
 
     @abstractmethod

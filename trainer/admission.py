@@ -51,7 +51,7 @@ class Admission:
             if number in self.admitted:
                 continue
             if number not in self._asking:
-                self._asking[number] = Ahead(loader.asked, 1, bell=self._bell)
+                self._asking[number] = Ahead(loader.answers, 1, bell=self._bell)
             if (description := self._asking[number].next(wait=False)) is not None:
                 self._asking.pop(number).close()
                 self._admit(number, description)

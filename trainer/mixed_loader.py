@@ -10,12 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from protocol.errors import LedgerUnbalanced, PeerError, StreamError, StreamTimeout, UsageError
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from trainer.admission import Admission
+from trainer.arrivals import Asked
 from trainer.batch import AnyBatch, Part
 from trainer.idleness import Idleness
 from trainer.loader import COMMIT_TIMEOUT_S, StreamLoader
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 LOOK_S: Final = 0.25
 #: A producer that is away hears of a commit when it is back.
 AWAY_COMMIT_S: Final = 0.2
-
-MixOrder = Literal["stream", "arrival"]
 
 
 class MixedLoader:
@@ -54,7 +53,7 @@ class MixedLoader:
         self,
         loaders: Sequence[StreamLoader],
         *,
-        order: MixOrder = "stream",
+        order: Asked = "stream",
         on_away: OnAway = "go_on",
         without_after_s: float = 10.0,
         group: str | None = None,
@@ -66,7 +65,7 @@ class MixedLoader:
     ) -> None:
         if not loaders or len({each.url for each in loaders}) < len(loaders):
             raise UsageError("a mix has one or more streams, each of them once")
-        for name, value, known in (("order", order, get_args(MixOrder)), ("on_away", on_away, get_args(OnAway))):
+        for name, value, known in (("order", order, get_args(Asked)), ("on_away", on_away, get_args(OnAway))):
             if value not in known:
                 raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")
         self._loaders = tuple(loaders)
@@ -188,13 +187,16 @@ class MixedLoader:
         """What the next batch is made of; nothing where none will come or the end was asked for."""
         self._idleness.begin()
         received = -1
-        while not self._idleness.stopping and iteration == self._iterations:
+        while not self._stopped(iteration):
             self._bell.clear()
             for number in self._admission.look():
                 logger.info("the stream at %s is there", self._loaders[number].url)
                 self._position.save_soon = True
                 taps.open(number)
-            self._say_ended(taps.poll(), taps)
+            ended = taps.poll()
+            if self._stopped(iteration):
+                break
+            self._say_ended(ended, taps)
             if chosen := self._chosen(taps):
                 return taps.take(chosen)
             self._waited_for = taps.waited_for
@@ -207,6 +209,9 @@ class MixedLoader:
                 self._bell.wait(LOOK_S)
             self._idleness.go_on()
         return ()
+
+    def _stopped(self, iteration: int) -> bool:
+        return self._idleness.stopping or iteration != self._iterations
 
     def _chosen(self, taps: Taps) -> Sequence[int]:
         """The streams of the next batch; none where it must be waited for."""
@@ -250,6 +255,8 @@ class MixedLoader:
     def stop(self) -> None:
         """End the iteration at the next opportunity; what is buffered is read again another time."""
         self._idleness.stopping = True
+        for each in self._loaders:
+            each.stop()
 
     def mark_trained(self, batch: AnyBatch) -> None:
         """This batch and all before it have been trained."""

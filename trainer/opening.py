@@ -23,8 +23,11 @@ HELD_OUT = "held_out"
 def check_mix(settings: TrainSettings, mix: MixSettings, sampling: SamplingSettings) -> None:
     """Raise `UsageError` for what no mix can be made of, before anything is waited for."""
     urls = urls_in(settings.stream)
-    weights = mix.weights_of(len(urls))
-    shares(settings.batch_size, weights, urls)
+    if settings.order == "arrival" and mix.weights:
+        raise UsageError(
+            "--weights mixes by proportion, and in --order arrival batches come as they come: leave one out"
+        )
+    _batch_sizes(settings, mix, urls)
     if sampling.holdout and len(urls) > 1:
         mend = "give --validation CLASS, or a stream with a validation split"
         raise UsageError(f"--holdout holds records out of one stream, and {len(urls)} are given: {mend}")
@@ -53,6 +56,7 @@ def open_loader(
         "keys": settings.keys,
         "start": settings.start,
         "on_loss": settings.on_loss,
+        "order": settings.order,
         "quarantine": run_dir / QUARANTINE if settings.on_bad_record == "quarantine" else None,
         "held_out": run_dir / HELD_OUT,
         "seed": settings.seed,
@@ -61,12 +65,11 @@ def open_loader(
     if len(urls) == 1 and (state is None or "streams" not in state):
         loader = StreamLoader(urls[0], batch_size=settings.batch_size, group=group, **patience, **options)
     else:
-        weights = mix.weights_of(len(urls))
-        logger.info(said(settings.batch_size, weights, urls))
-        of_each = zip(urls, shares(settings.batch_size, weights, urls), strict=True)
+        of_each = _batch_sizes(settings, mix, urls)
         loader = MixedLoader(
-            [StreamLoader(url, batch_size=share, **options) for url, share in of_each],
+            [StreamLoader(url, batch_size=size, **options) for url, size in zip(urls, of_each, strict=True)],
             group=group,
+            order=settings.order,
             on_away=mix.on_away,
             without_after_s=mix.without_after,
             **patience,
@@ -74,3 +77,13 @@ def open_loader(
     if state is not None:
         loader.load_state_dict(state)
     return loader
+
+
+def _batch_sizes(settings: TrainSettings, mix: MixSettings, urls: list[str]) -> list[int]:
+    """What each stream has of a batch: its share, or in order of arrival the whole of some batches."""
+    weights = mix.weights_of(len(urls))
+    if settings.order == "arrival":
+        return [settings.batch_size] * len(urls)
+    if len(urls) > 1:
+        logger.info(said(settings.batch_size, weights, urls))
+    return shares(settings.batch_size, weights, urls)

@@ -61,6 +61,12 @@ infos = st.builds(
     records_per_pass=st.none() | numbers,
     changes=st.lists(changes, max_size=3).map(tuple),
     source=texts,
+) | st.builds(
+    StreamInfo,
+    incarnation=texts,
+    schema=schemas,
+    dealing=st.builds(Dealing, st.integers(1, MAX_PARTITIONS), st.integers(1, MAX_STRIPE)),
+    order=st.just("arrival"),
 )
 groups = st.builds(
     GroupState,

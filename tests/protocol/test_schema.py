@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,18 @@ def test_a_stream_comes_back_from_the_wire_as_it_was() -> None:
     assert StreamInfo.from_wire(info.to_wire()) == info
 
 
+def test_a_stream_without_an_order_says_so_and_any_other_says_nothing() -> None:
+    dealt = StreamInfo(incarnation="i", schema=PLAIN, dealing=Dealing(3, 8))
+    arriving = replace(dealt, order="arrival")
+    assert StreamInfo.from_wire(arriving.to_wire()) == arriving
+    assert arriving.to_wire() == {**dealt.to_wire(), "order": "arrival"}
+
+
+def test_records_that_have_no_number_make_neither_passes_nor_changes() -> None:
+    with pytest.raises(ValueError, match="no numbers"):
+        StreamInfo(incarnation="i", schema=PLAIN, dealing=Dealing(3, 8), order="arrival", records_per_pass=7)
+
+
 @pytest.mark.parametrize(
     ("part", "value"),
     [
@@ -91,6 +104,9 @@ def test_a_stream_comes_back_from_the_wire_as_it_was() -> None:
         ("splits", {str(number): 1 for number in range(MAX_SPLITS + 1)}),
         ("records_per_pass", -1),
         ("source", b"x"),
+        ("order", "random"),
+        ("order", ["arrival"]),
+        ("order", None),
     ],
 )
 def test_a_stream_that_cannot_be_is_refused(part: str, value: Any) -> None:
