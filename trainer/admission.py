@@ -2,16 +2,21 @@
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from protocol.errors import UsageError
+from protocol.errors import StreamTimeout, UsageError
 from protocol.messages import Description
+from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from trainer.ahead import Ahead
 from trainer.loader import StreamLoader
 
 logger = logging.getLogger(__name__)
+
+#: Whoever waits for several streams looks this often what else is due.
+LOOK_S: Final = 0.25
 
 
 class Admission:
@@ -58,6 +63,40 @@ class Admission:
                 came.append(number)
         return came
 
+    def wait(self, *, patience_s: float, timeout_s: float | None, on_wait: OnWait | None) -> None:
+        """Until all are there, or after `patience_s` one of them at least; `on_wait` is called about once a second.
+
+        Raises `StreamTimeout` after `timeout_s`, `UsageError` where one cannot be mixed in.
+        """
+        started_s = said_s = time.monotonic()
+        try:
+            while True:
+                self._bell.clear()
+                self.look()
+                missing, waited_s = self.missing, time.monotonic() - started_s
+                if self.admitted and (not missing or waited_s >= patience_s):
+                    return
+                if timeout_s is not None and waited_s >= timeout_s:
+                    names = named(self._loaders, missing or range(len(self._loaders)))
+                    raise StreamTimeout(f"no producer answered at {names} within {timeout_s:g} s")
+                self._bell.wait(LOOK_S)
+                if on_wait is not None and started_s + waited_s - said_s >= 1:
+                    said_s = started_s + waited_s
+                    on_wait(waited_s)
+        finally:
+            self.close()
+
+    def say_left(self) -> None:
+        """Say which streams the run has read and does not read in this life."""
+        known = {each.url for each in self._loaders}
+        for state in self.remembered:
+            if state["url"] not in known:
+                logger.warning(
+                    "the stream at %s is not read in this life; its producer keeps what was not trained of it until "
+                    "the group %s is dropped there",
+                    *(state["url"], state["group"]),
+                )
+
     def close(self) -> None:
         """Ask no more; `look` begins again."""
         asking, self._asking = self._asking, {}
@@ -67,8 +106,7 @@ class Admission:
     def _admit(self, number: int, description: Description) -> None:
         loader = self._loaders[number]
         for each in self.admitted:
-            pair = " and ".join(self._loaders[both].url for both in sorted((each, number)))
-            _check_mixed(pair, description.info, self._loaders[each].info)
+            _check_mixed(named(self._loaders, sorted((each, number))), description.info, self._loaders[each].info)
         if (state := self._state_of(loader.url, description.info.incarnation)) is not None:
             if state["url"] != loader.url:
                 logger.info("the stream that was read at %s is at %s now", state["url"], loader.url)
@@ -84,6 +122,11 @@ class Admission:
         same = (state for state in self.remembered if state["incarnation"] == incarnation)
         there = (state for state in self.remembered if state["url"] == url)
         return next(same, None) or next(there, None)
+
+
+def named(loaders: Sequence[StreamLoader], numbers: Sequence[int]) -> str:
+    """The URLs of these."""
+    return " and ".join(loaders[number].url for number in numbers)
 
 
 def _check_mixed(pair: str, one: StreamInfo, other: StreamInfo) -> None:

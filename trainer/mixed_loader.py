@@ -6,18 +6,20 @@ decided here is whose records the next batch has, and who is waited for.
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, get_args
+from math import inf
+from typing import Any, get_args
 
-from protocol.errors import LedgerUnbalanced, PeerError, StreamError, StreamTimeout, UsageError
+from protocol.errors import LedgerUnbalanced, StreamTimeout, UsageError
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from trainer.admission import Admission
+from trainer.admission import LOOK_S, Admission, named
 from trainer.arrivals import Asked
 from trainer.batch import AnyBatch, Part
+from trainer.choice import Choice
+from trainer.commits import Commits
 from trainer.idleness import Idleness
 from trainer.loader import COMMIT_TIMEOUT_S, StreamLoader
 from trainer.mix import OnAway
@@ -29,11 +31,6 @@ from trainer.stages import WAITING
 from trainer.taps import Taps
 
 logger = logging.getLogger(__name__)
-
-#: Whoever waits looks this often whether it shall stop.
-LOOK_S: Final = 0.25
-#: A producer that is away hears of a commit when it is back.
-AWAY_COMMIT_S: Final = 0.2
 
 
 class MixedLoader:
@@ -73,7 +70,9 @@ class MixedLoader:
         self.group = group or loaders[0].group
         for each in loaders:
             each.group, each.producer = self.group, f"the producer at {each.url}"
-        self._order, self._on_away, self._without_after_s = order, on_away, without_after_s
+        self._on_away, self._without_after_s = on_away, without_after_s
+        self._choice = Choice(self._loaders, order, on_away, without_after_s)
+        self._commits = Commits()
         self._connect_timeout_s, self._on_wait = connect_timeout_s, on_wait
         self._idleness = Idleness(self.url, idle_timeout_s, on_timeout, on_idle)
         self._bell = threading.Event()
@@ -84,11 +83,6 @@ class MixedLoader:
         self._unmarked: deque[MixedBatch] = deque()
         self._waited_for: Sequence[int] = range(len(loaders))
         self._iterations = 0
-        #: Numbers of those that batches are made without, because they are away.
-        self._without: set[int] = set()
-        self._said_ended: set[int] = set()
-        #: By URL, the incarnation and the positions that a producer was last told to be durable.
-        self._committed: dict[str, tuple[str, Any]] = {}
 
     # --- what the streams are ------------------------------------------------------------------------------------
 
@@ -96,29 +90,13 @@ class MixedLoader:
         """What the records are; the first time asks for all streams, and waits for those that are waited for."""
         if self._info is not None:
             return self._info
-        started_s = said_s = time.monotonic()
-        while True:
-            self._bell.clear()
-            self._admission.look()
-            now_s = time.monotonic()
-            if self.present and (not self._admission.missing or self._goes_on(now_s - started_s)):
-                break
-            if self._connect_timeout_s is not None and now_s - started_s >= self._connect_timeout_s:
-                names = self._named(self._admission.missing or range(len(self._loaders)))
-                raise StreamTimeout(f"no producer answered at {names} within {self._connect_timeout_s:g} s")
-            self._bell.wait(LOOK_S)
-            if self._on_wait is not None and now_s - said_s >= 1:
-                said_s = now_s
-                self._on_wait(now_s - started_s)
+        patience_s = inf if self._on_away == "wait" else self._without_after_s
+        self._admission.wait(patience_s=patience_s, timeout_s=self._connect_timeout_s, on_wait=self._on_wait)
         if missing := self._admission.missing:
+            if self._on_away == "stop":
+                raise StreamTimeout(f"no producer answered at {self._named(missing)} within {patience_s:g} s")
             logger.warning("no producer at %s yet: going on without it until there is one", self._named(missing))
-        for state in self._admission.remembered:
-            if state["url"] not in {each.url for each in self._loaders}:
-                logger.warning(
-                    "the stream at %s is not read in this life; its producer keeps what the run has not trained (until "
-                    "`groups --drop %s`)",
-                    *(state["url"], self.group),
-                )
+        self._admission.say_left()
         described = next((each for each in self.present if each.info.splits), self.present[0])
         if len(self.present) > 1 and described.info.splits:
             logger.info("the splits are those of %s", described.url)
@@ -127,15 +105,6 @@ class MixedLoader:
         self._info = replace(described.info, records_per_pass=None, changes=())
         self._joining = Joining(self._info.schema, described.reading.collate, pin_memory=described.pin_memory)
         return self._info
-
-    def _goes_on(self, waited_s: float) -> bool:
-        """Whether those that are missing in the beginning are not waited for any more. Raises `StreamTimeout`."""
-        if self._on_away == "wait" or waited_s < self._without_after_s:
-            return False
-        if self._on_away == "stop":
-            names = self._named(self._admission.missing)
-            raise StreamTimeout(f"no producer answered at {names} within {self._without_after_s:g} s")
-        return True
 
     @property
     def info(self) -> StreamInfo:
@@ -159,7 +128,7 @@ class MixedLoader:
         return [self._loaders[number] for number in self._admission.admitted]
 
     def _named(self, numbers: Sequence[int]) -> str:
-        return " and ".join(self._loaders[number].url for number in numbers)
+        return named(self._loaders, numbers)
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -196,8 +165,8 @@ class MixedLoader:
             ended = taps.poll()
             if self._stopped(iteration):
                 break
-            self._say_ended(ended, taps)
-            if chosen := self._chosen(taps):
+            self._choice.say_ended(ended, taps)
+            if chosen := self._choice.of(taps):
                 return taps.take(chosen)
             self._waited_for = taps.waited_for
             if not self._waited_for and not self._admission.missing:
@@ -212,36 +181,6 @@ class MixedLoader:
 
     def _stopped(self, iteration: int) -> bool:
         return self._idleness.stopping or iteration != self._iterations
-
-    def _chosen(self, taps: Taps) -> Sequence[int]:
-        """The streams of the next batch; none where it must be waited for."""
-        if self._order == "arrival":
-            return taps.next_turn()
-        if not taps.ready or not all(self._leaves_out(number) for number in taps.waited_for):
-            return ()
-        for number in self._without & taps.ready.keys():
-            self._without.discard(number)
-            logger.info("the producer at %s is back: its records are in the batches again", self._loaders[number].url)
-        return sorted(taps.ready)
-
-    def _leaves_out(self, number: int) -> bool:
-        """Whether a batch is made without this stream. Raises `StreamError` where that shall not be."""
-        loader = self._loaders[number]
-        away_s = loader.away_s
-        if self._on_away == "wait" or away_s is None or away_s < self._without_after_s:
-            return False
-        if self._on_away == "stop":
-            raise StreamError(f"the producer at {loader.url} has been away for {away_s:.0f} s")
-        if number not in self._without:
-            self._without.add(number)
-            logger.warning("the producer at %s is away: going on without it, in smaller batches", loader.url)
-        return True
-
-    def _say_ended(self, numbers: Sequence[int], taps: Taps) -> None:
-        for number in numbers:
-            if number not in self._said_ended and (taps.ready or taps.waited_for):
-                self._said_ended.add(number)
-                logger.info("the stream at %s has ended: going on without it", self._loaders[number].url)
 
     @property
     def on_idle(self) -> Callable[[], None] | None:
@@ -358,20 +297,7 @@ class MixedLoader:
         May be called from any thread. All are told, then raises `StreamTimeout` or what else one of them has met.
         """
         self.connect()
-        there = {each.url: each for each in self.present}
-        failed: list[StreamTimeout | PeerError] = []
-        known = [stream for stream in states_in(state) if stream["url"] in there]
-        for stream in sorted(known, key=lambda each: there[each["url"]].away_s or 0):
-            loader, said = there[stream["url"]], (stream["incarnation"], stream["positions"])
-            if self._committed.get(loader.url) == said:
-                continue  # a stream that has ended: its producer may have left
-            try:
-                loader.commit(stream, timeout_s=timeout_s if loader.away_s is None else AWAY_COMMIT_S)
-                self._committed[loader.url] = said
-            except (StreamTimeout, PeerError) as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+        self._commits.tell(self.present, states_in(state), timeout_s)
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producers need not keep anything for it."""

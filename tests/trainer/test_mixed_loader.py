@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from producer.publisher import Publisher
-from protocol.errors import StreamTimeout, UsageError
+from protocol.errors import StreamError, StreamTimeout, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.states import through_a_checkpoint
@@ -315,6 +315,68 @@ def test_a_stream_that_comes_late_is_taken_in_and_a_checkpoint_is_asked_for(
     one.abandon()
     for each in late:
         each.abandon()
+
+
+def test_a_producer_that_is_away_is_left_out_after_a_while_and_taken_in_again_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    source = computed(numbered(400), rate=4000)
+    with serving(source) as there, ExitStack() as gone:
+        url = gone.enter_context(serving(computed(numbered(300), rate=4000)))
+        loader = mixed((there, url), 4, 4, without_after_s=0)
+        sizes, states = [], []
+        for batch in loader:
+            loader.mark_trained(batch)
+            sizes.append(len(batch.parts))
+            if len(sizes) == 3:
+                gone.close()
+            if sizes[-2:] == [2, 1]:
+                states.append(loader.position.state)
+                gone.enter_context(serving(computed(numbered(300)), url=url))
+    assert sizes[:3] == [2] * 3
+    assert states[0].startswith(f"streaming, {url} away ")
+    assert f"the producer at {url} is away: going on without it, in smaller batches" in caplog.text
+    assert f"the producer at {url} is back: its records are in the batches again" in caplog.text
+    assert loader.position.totals()["trained"] == 700
+    assert loader.position.ended
+    loader.check_ledger()
+
+
+def test_who_asks_for_it_stops_where_a_producer_is_away_and_another_is_there() -> None:
+    one, other = live(100), live(10)
+    loader = mixed((one.address, other.address), 4, 4, on_away="stop", without_after_s=0)
+    trained(loader, 1)
+    other.abandon()
+    with pytest.raises(StreamError, match=f"the producer at {other.address} has been away for"):
+        trained(loader)
+    one.abandon()
+    loader.check_ledger()
+
+
+def test_where_another_stream_takes_the_place_of_one_what_was_lost_is_counted_and_the_rest_comes_once() -> None:
+    one, gone = live(200), live(40, first=1000)
+    url = gone.address
+    loader = MixedLoader([StreamLoader(one.address, batch_size=5), StreamLoader(url, batch_size=5, on_loss="continue")])
+    came: list[int] = []
+    for batch in loader:
+        loader.mark_trained(batch)
+        loader.check_ledger()
+        came += batch["id"].tolist()
+        if batch.number == 3:
+            gone.abandon()
+            gone = Publisher(url)
+            gone.send_columns(id=np.arange(2000, 2040))
+        if 2039 in came:
+            loader.stop()
+    totals = loader.position.totals()
+    gone.abandon()
+    one.abandon()
+    assert len(came) == len(set(came)) == totals["trained"]
+    old = sum(1000 <= record < 1040 for record in came)
+    assert old + totals["lost"] == 40
+    assert set(range(2000, 2040)) <= set(came)
+    assert [record for record in came if record < 1000] == list(range(len(came) - old - 40))
 
 
 def test_streams_none_of_which_is_there_are_waited_for_as_long_as_one_is() -> None:
