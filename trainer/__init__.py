@@ -1,13 +1,14 @@
-"""Trains on a stream: `StreamLoader` in somebody's own loop, `python -m trainer` as a program; then `Predictor`."""
+"""Trains on streams: `StreamLoader`, `MixedLoader` in somebody's own loop, `python -m trainer`; then `Predictor`."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.dataset import StreamDataset
     from trainer.loader import StreamLoader
+    from trainer.mixed_loader import MixedLoader
     from trainer.predictor import Predictor
 
-__all__ = ["Predictor", "StreamDataset", "StreamLoader"]
+__all__ = ["MixedLoader", "Predictor", "StreamDataset", "StreamLoader"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from trainer.loader import StreamLoader
 
         return StreamLoader
+    if name == "MixedLoader":
+        from trainer.mixed_loader import MixedLoader
+
+        return MixedLoader
     if name == "StreamDataset":
         from trainer.dataset import StreamDataset
 

@@ -24,9 +24,7 @@ def check_mix(settings: TrainSettings, mix: MixSettings, sampling: SamplingSetti
     """Raise `UsageError` for what no mix can be made of, before anything is waited for."""
     urls = urls_in(settings.stream)
     if settings.order == "arrival" and mix.weights:
-        raise UsageError(
-            "--weights mixes by proportion, and in --order arrival batches come as they come: leave one out"
-        )
+        raise UsageError("--weights mixes by proportion, --order arrival batches as they come: leave one of them out")
     _batch_sizes(settings, mix, urls)
     if sampling.holdout and len(urls) > 1:
         mend = "give --validation CLASS, or a stream with a validation split"

@@ -10,6 +10,7 @@ import pytest
 
 from producer.passes import pass_order
 from tests.trainer.counted_run import CountedRun, Scale, free_address
+from tests.trainer.counting import MOMENT_FILE
 from tests.trainer.lives import Life, Nursery, Started, end, tail, wait
 from trainer.audit import Account
 from trainer.checkpoint_files import State, load_newest
@@ -21,11 +22,19 @@ class MixedRun(CountedRun):
     """Three times as many records in the first stream as in the second, whose ids come after those of the first."""
 
     def __init__(
-        self, folder: Path, nursery: Nursery, seed: int, *, records: int = 600, workers: Sequence[int] = (0, 2)
+        self,
+        folder: Path,
+        nursery: Nursery,
+        seed: int,
+        *,
+        records: int = 600,
+        workers: Sequence[int] = (0, 2),
+        rate: float = 0,
+        order: str = "stream",
     ) -> None:
         scale = Scale(records=3 * records, size=1 << 14, batch=BATCH)
-        super().__init__(folder, nursery, seed, passes=1, workers=workers, scale=scale)
-        self.records = records
+        super().__init__(folder, nursery, seed, passes=1, workers=workers, rate=rate, scale=scale)
+        self.records, self.order = records, order
         self.other_bound = free_address()
         self.other = self.produce_other()
         self.url = f"{self.bound},{self.other_bound}"
@@ -50,8 +59,10 @@ class MixedRun(CountedRun):
 
     def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
         """A life of the trainer; a batch of another mix would end it."""
-        mix = ["--weights", "3,1", "--model.records", str(self.total)]
-        mix += ["--task", "tests.trainer.counting.CountingShares", "--task.first", str(3 * self.records)]
+        mix = ["--model.records", str(self.total), "--order", self.order]
+        if self.order == "stream":
+            mix += ["--weights", "3,1", "--task", "tests.trainer.counting.CountingShares"]
+            mix += ["--task.first", str(3 * self.records)]
         return super().train(*mix, *options, command_line=command_line, module=module)
 
     def kill_other(self, rate: float = 0) -> None:
@@ -67,11 +78,16 @@ class MixedRun(CountedRun):
 
     def assert_each_trained_once(self) -> State:
         """Counts, and the places of all records: those of a run that nothing has stopped."""
+        state = self.assert_each_counted_once()
+        assert int(state["model"]["placed"]) == self.in_order()
+        return state
+
+    def assert_each_counted_once(self) -> State:
+        """Counts and ledgers."""
         found = load_newest(self.run_dir, pytest.fail)
         assert found is not None
         state = found[1]
         assert Counter(state["model"]["counts"].tolist()) == {1: self.total}, "records by how often each was trained"
-        assert int(state["model"]["placed"]) == self.in_order()
         assert state["samples"] == self.total
         account = Account(state)
         account.check()
@@ -87,3 +103,38 @@ class MixedRun(CountedRun):
         parts = [part for batch in batches for part in (first[batch * one :][:one], second[batch * other :][:other])]
         order = np.concatenate(parts)
         return int((order * np.arange(len(order))).sum())
+
+
+class PictureRun(MixedRun):
+    """The same of pictures, with a model whose bits tell everything that was done."""
+
+    MODEL = "tests.trainer.counting.DroppingClassifier"
+
+    def produce(self, rate: float | None = None) -> Started:
+        return self._pictures(self.bound, 1500, 0)
+
+    def produce_other(self, rate: float = 0) -> Started:
+        return self._pictures(self.other_bound, 500, 1500)
+
+    def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
+        arguments = ["--stream", self.url, "--run_dir", str(self.run_dir), "--weights", "3,1", "--model", self.MODEL]
+        arguments += ["--task", "tests.trainer.counting.WatchedClassification", "--batch_size", str(BATCH)]
+        arguments += ["--display", "plain", "--report_every", "500", "--checkpoint_every", "300", "--seed", "7"]
+        arguments += ["--tensorboard", "false", "--workers", str(self.drawn.choice([0, 2]))]
+        self.moment.begin()
+        self.trainer = self.nursery.train(arguments, self._log, **{MOMENT_FILE: str(self.folder / "moment")})
+        return self.trainer
+
+    def finish_run(self) -> State:
+        """Train the rest; gives back the last state."""
+        life = self.train()
+        assert wait(life) == 0, tail(life)
+        found = load_newest(self.run_dir, pytest.fail)
+        assert found is not None
+        assert found[1]["samples"] == 2000
+        return found[1]
+
+    def _pictures(self, bound: str, records: int, first: int) -> Started:
+        source = ["--source", "tests.trainer.numbered.NumberedPictures", "--source.records", str(records)]
+        source += ["--source.first", str(first), "--passes", "1", "--rate", "0", "--until", "committed"]
+        return Started("producer", ["--bind", bound, *source], self.folder / f"producer-{first}.log")

@@ -324,7 +324,7 @@ def test_a_producer_that_is_away_is_left_out_after_a_while_and_taken_in_again_wh
     source = computed(numbered(400), rate=4000)
     with serving(source) as there, ExitStack() as gone:
         url = gone.enter_context(serving(computed(numbered(300), rate=4000)))
-        loader = mixed((there, url), 4, 4, without_after_s=0)
+        loader = mixed((there, url), 4, 4, without_after_s=1)
         sizes, states = [], []
         for batch in loader:
             loader.mark_trained(batch)
@@ -343,9 +343,10 @@ def test_a_producer_that_is_away_is_left_out_after_a_while_and_taken_in_again_wh
     loader.check_ledger()
 
 
+@pytest.mark.faults
 def test_who_asks_for_it_stops_where_a_producer_is_away_and_another_is_there() -> None:
     one, other = live(100), live(10)
-    loader = mixed((one.address, other.address), 4, 4, on_away="stop", without_after_s=0)
+    loader = mixed((one.address, other.address), 4, 4, on_away="stop", without_after_s=1)
     trained(loader, 1)
     other.abandon()
     with pytest.raises(StreamError, match=f"the producer at {other.address} has been away for"):
@@ -380,11 +381,9 @@ def test_where_another_stream_takes_the_place_of_one_what_was_lost_is_counted_an
 
 
 def test_streams_none_of_which_is_there_are_waited_for_as_long_as_one_is() -> None:
-    waited: list[float] = []
-    loader = mixed((NOBODY, "tcp://127.0.0.1:2"), 1, 1, connect_timeout_s=1.5, on_wait=waited.append)
+    loader = mixed((NOBODY, "tcp://127.0.0.1:2"), 1, 1, connect_timeout_s=0.3)
     with pytest.raises(StreamTimeout, match=r"no producer answered at tcp://127.0.0.1:1 and tcp://127.0.0.1:2"):
         loader.connect()
-    assert waited
 
 
 def test_who_asks_for_it_is_told_that_a_stream_is_not_there(streams: tuple[str, str]) -> None:

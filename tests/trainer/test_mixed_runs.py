@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.trainer.lives import Nursery
-from tests.trainer.mixed_run import MixedRun
+from tests.trainer.lives import Nursery, end, tail, wait
+from tests.trainer.mixed_run import MixedRun, PictureRun
 
 
 @pytest.fixture
@@ -21,3 +22,86 @@ def test_over_kills_of_the_trainer_every_batch_has_its_shares_and_every_record_c
         run.kill_trainer(moment)
     run.finish()
     assert "records in a batch: 48 of" in run.said()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_over_kills_of_the_trainer_and_of_both_producers_shares_and_records_hold(
+    tmp_path: Path, nursery: Nursery, seed: int
+) -> None:
+    with MixedRun(tmp_path, nursery, seed, records=1500, workers=(0, 1, 2)) as run:
+        lives = 12
+        for life in range(lives):
+            run.kill_trainer(run.drawn.choice(["start", "step", "validation", "save", "anywhere"]))
+            if life % 3 == 1:
+                run.kill_other()
+            if life % 3 == 2:
+                run.kill_producer()
+        run.finish()
+        print(f"killed: {dict(run.killed)}")
+
+
+@pytest.mark.faults
+def test_a_producer_that_dies_and_returns_is_left_out_meanwhile_and_every_record_comes_once(
+    tmp_path: Path, nursery: Nursery, seed: int
+) -> None:
+    with MixedRun(tmp_path, nursery, seed, records=1500, rate=1500) as run:
+        life = run.train("--task.missing", "true", "--without_after", "1", "--workers", "0")
+        run.wait_for_steps(life, 5)
+        end(run.other)
+        run.hear(life, f"the producer at {run.other_bound} is away: going on without it, in smaller batches")
+        run.wait_for_steps(life, run.moment.steps + 5)
+        run.other = run.produce_other()
+        run.hear(life, f"the producer at {run.other_bound} is back: its records are in the batches again")
+        assert wait(life) == 0, tail(life)
+        assert {wait(run.producer), wait(run.other)} == {0}
+        run.assert_each_counted_once()
+
+
+@pytest.mark.faults
+def test_a_producer_that_comes_late_is_taken_in_and_kept_over_a_kill(
+    tmp_path: Path, nursery: Nursery, seed: int
+) -> None:
+    with MixedRun(tmp_path, nursery, seed, records=1500, rate=1500) as run:
+        end(run.other)
+        options = ("--task.missing", "true", "--without_after", "0.5", "--workers", "0")
+        life = run.train(*options)
+        run.hear(life, f"no producer at {run.other_bound} yet: going on without it until there is one")
+        run.wait_for_steps(life, 5)
+        run.other = run.produce_other()
+        run.hear(life, f"the stream at {run.other_bound} is there")
+        run.wait_for_steps(life, run.moment.steps + 3)
+        end(life)
+        life = run.train(*options)
+        assert wait(life) == 0, tail(life)
+        assert {wait(run.producer), wait(run.other)} == {0}
+        run.assert_each_counted_once()
+
+
+@pytest.mark.faults
+def test_in_arrival_order_every_record_comes_once_over_kills(tmp_path: Path, nursery: Nursery, seed: int) -> None:
+    with MixedRun(tmp_path, nursery, seed, records=1500, order="arrival") as run:
+        for _ in range(5):
+            run.kill_trainer(run.drawn.choice(["step", "save", "anywhere"]))
+            run.drawn.choice([run.kill_other, run.kill_producer])()
+        life = run.train()
+        assert wait(life) == 0, tail(life)
+        assert {wait(run.producer), wait(run.other)} == {0}
+        run.assert_each_counted_once()
+
+
+@pytest.mark.faults
+def test_a_killed_and_resumed_run_ends_with_the_bits_of_one_that_was_never_killed(
+    tmp_path: Path, nursery: Nursery, seed: int
+) -> None:
+    found = []
+    for kills in (0, 3):
+        folder = tmp_path / str(kills)
+        folder.mkdir()
+        with PictureRun(folder, nursery, seed) as run:
+            for _ in range(kills):
+                run.kill_trainer("step")
+            found.append(run.finish_run())
+    for name, weights in found[0]["model"].items():
+        assert torch.equal(weights, found[1]["model"][name]), name
+    assert str(found[0]["optimizer"]) == str(found[1]["optimizer"])
