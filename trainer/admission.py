@@ -40,6 +40,11 @@ class Admission:
         self.remembered, self.durable = [dict(state) for state in states], True
 
     @property
+    def present(self) -> list[StreamLoader]:
+        """Those that were admitted."""
+        return [self._loaders[number] for number in self.admitted]
+
+    @property
     def missing(self) -> list[int]:
         """Numbers of those that were not heard of in this life and have not ended in an earlier one."""
         over = {state["url"] for state in self.remembered if state["ended"]}
@@ -48,6 +53,11 @@ class Admission:
             for number, loader in enumerate(self._loaders)
             if number not in self.admitted and loader.url not in over
         ]
+
+    @property
+    def missing_urls(self) -> list[str]:
+        """Where they are looked for."""
+        return [self._loaders[number].url for number in self.missing]
 
     def look(self) -> list[int]:
         """Numbers of those that have answered since the last time. Raises `UsageError` where one cannot be mixed in."""

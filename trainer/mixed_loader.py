@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any, get_args
 
-from protocol.errors import LedgerUnbalanced, StreamTimeout, UsageError
+from protocol.errors import LedgerUnbalanced, PeerError, StreamTimeout, UsageError
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from trainer.admission import LOOK_S, Admission, named
@@ -77,7 +77,7 @@ class MixedLoader:
         self._idleness = Idleness(self.url, idle_timeout_s, on_timeout, on_idle)
         self._bell = threading.Event()
         self._admission = Admission(self._loaders, self._bell)
-        self._position = MixedPosition(lambda: self.present, lambda: self._admission.remembered)
+        self._position = MixedPosition(self._admission)
         self._stages = loaders[0].stages
         self._info: StreamInfo | None = None
         self._unmarked: deque[MixedBatch] = deque()
@@ -125,7 +125,7 @@ class MixedLoader:
     @property
     def present(self) -> Sequence[StreamLoader]:
         """Those that were heard of in this life."""
-        return [self._loaders[number] for number in self._admission.admitted]
+        return self._admission.present
 
     def _named(self, numbers: Sequence[int]) -> str:
         return named(self._loaders, numbers)
@@ -270,7 +270,7 @@ class MixedLoader:
             "version": MIX_VERSION,
             "group": self.group,
             "batches": self._position.batches,
-            "ended": self._position.ended and not self._admission.missing,
+            "ended": self._position.ended,
             "streams": [*streams, *self._admission.remembered],
         }
 
@@ -301,5 +301,11 @@ class MixedLoader:
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producers need not keep anything for it."""
+        failed: list[StreamTimeout | PeerError] = []
         for each in self.present:
-            each.drop_group(timeout_s=timeout_s)
+            try:
+                each.drop_group(timeout_s=timeout_s)
+            except (StreamTimeout, PeerError) as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]

@@ -1,26 +1,25 @@
 """Where a run stands on several streams: what their positions say, added up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Final
 
 from protocol.errors import UsageError
+from trainer.admission import Admission
 from trainer.ledger import ClosedLedger, Ledger, add_up
-from trainer.loader import StreamLoader
 
 #: Of the state of a mix; it holds the states of its streams, each with its URL.
 MIX_VERSION: Final = 1
+STREAMING: Final = "streaming"
 
 
 class MixedPosition:
-    """Over the streams that `read` gives, which have been heard of in this life, and what is `remembered` of others:
-    their states, by which alone they are known.
+    """Over the streams that were heard of in this life. Others are known by their states alone: what became of their
+    records is counted.
     """
 
-    def __init__(
-        self, read: Callable[[], Sequence[StreamLoader]], remembered: Callable[[], Sequence[Mapping[str, Any]]]
-    ) -> None:
-        self._read, self._remembered = read, remembered
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
         #: Batches over all lives, those that were skipped among them.
         self.batches = 0
         self._save_soon = False
@@ -28,52 +27,54 @@ class MixedPosition:
     @property
     def save_soon(self) -> bool:
         """A checkpoint is due: a log is nearly full, or a stream has come that no checkpoint knows of yet."""
-        return self._save_soon or any(each.position.save_soon for each in self._read())
+        return self._save_soon or any(each.position.save_soon for each in self._admission.present)
 
     @save_soon.setter
     def save_soon(self, save_soon: bool) -> None:
         self._save_soon = save_soon
         if not save_soon:
-            for each in self._read():
+            for each in self._admission.present:
                 each.position.save_soon = False
 
     @property
     def passed(self) -> int:
         """Records that the positions have passed."""
-        return sum(each.position.passed for each in self._read())
+        return sum(each.position.passed for each in self._admission.present)
 
     @property
     def log_records(self) -> int:
         """Records that the logs have ever held, as far as was heard."""
-        return sum(each.position.log_records for each in self._read())
+        return sum(each.position.log_records for each in self._admission.present)
 
     @property
     def lag(self) -> int:
         """Records between what was trained and the log ends last heard."""
-        return sum(each.position.lag for each in self._read())
+        return sum(each.position.lag for each in self._admission.present)
 
     @property
     def received(self) -> int:
         """Records that came in from readers in this life."""
-        return sum(each.position.received for each in self._read())
+        return sum(each.position.received for each in self._admission.present)
 
     @property
     def ended(self) -> bool:
-        """Whether all that have been heard of have ended and were trained."""
-        return all(each.position.ended for each in self._read())
+        """Whether all have ended and were trained; one that is missing has not."""
+        return not self._admission.missing and all(each.position.ended for each in self._admission.present)
 
     @property
     def state(self) -> str:
         """`streaming` or `ended` where that is true of all, else what is true of which."""
-        states = {each.url: each.position.state for each in self._read()}
+        states = {each.url: each.position.state for each in self._admission.present}
+        states |= dict.fromkeys(self._admission.missing_urls, "not there")
         if len(set(states.values())) == 1:
             return next(iter(states.values()))
-        return ", ".join(["streaming", *(f"{url} {state}" for url, state in states.items() if state != "streaming")])
+        others = (f"{url} {state}" for url, state in states.items() if state != STREAMING)
+        return ", ".join([*{STREAMING}.intersection(states.values()), *others])
 
     def totals(self) -> dict[str, int]:
         """What became of all records, in this life and before."""
-        now = (each.position.totals() for each in self._read())
-        before = (totals_of(state) for state in self._remembered())
+        now = (each.position.totals() for each in self._admission.present)
+        before = (totals_of(state) for state in self._admission.remembered)
         totals = add_up([])
         for each in chain(now, before):
             totals = {fate: records + each[fate] for fate, records in totals.items()}

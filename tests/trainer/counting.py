@@ -112,18 +112,16 @@ class Counting(Task):
 
 
 class CountingShares(Counting):
-    """The same, where each batch has so many times as many records with ids under `first` as with others; or, where
-    that is `missing`, none of the others.
-    """
+    """The same, where each batch has so many times as many records with ids under `first` as with others."""
 
-    def __init__(self, first: int = 6000, times: int = 3, step_s: float = 0.003, *, missing: bool = False) -> None:
+    def __init__(self, first: int = 6000, times: int = 3, step_s: float = 0.003) -> None:
         super().__init__(step_s)
-        self._first, self._times, self._missing = first, times, missing
+        self._first, self._times = first, times
 
     def evaluate(self, model: nn.Module, prepared: Prepared) -> Outcome:
         of_first = int((prepared["id"] < self._first).sum())
         of_others = len(prepared["id"]) - of_first
-        if model.training and of_first != self._times * of_others and not (self._missing and not of_others):
+        if model.training and of_first != self._times * of_others:
             raise DataFault(f"{of_first} records of one stream and {of_others} of the other in a batch")
         return super().evaluate(model, prepared)
 

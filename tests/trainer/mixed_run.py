@@ -31,10 +31,11 @@ class MixedRun(CountedRun):
         workers: Sequence[int] = (0, 2),
         rate: float = 0,
         order: str = "stream",
+        exact: bool = True,
     ) -> None:
         scale = Scale(records=3 * records, size=1 << 14, batch=BATCH)
         super().__init__(folder, nursery, seed, passes=1, workers=workers, rate=rate, scale=scale)
-        self.records, self.order = records, order
+        self.records, self.order, self.exact = records, order, exact and order == "stream"
         self.other_bound = free_address()
         self.other = self.produce_other()
         self.url = f"{self.bound},{self.other_bound}"
@@ -58,11 +59,12 @@ class MixedRun(CountedRun):
         return Started("producer", [*arguments, *source], self.folder / "other.log")
 
     def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
-        """A life of the trainer; a batch of another mix would end it."""
+        """A life of the trainer; where the mix shall be exact, a batch of another one would end it."""
         mix = ["--model.records", str(self.total), "--order", self.order]
         if self.order == "stream":
-            mix += ["--weights", "3,1", "--task", "tests.trainer.counting.CountingShares"]
-            mix += ["--task.first", str(3 * self.records)]
+            mix += ["--weights", "3,1"]
+        if self.exact:
+            mix += ["--task", "tests.trainer.counting.CountingShares", "--task.first", str(3 * self.records)]
         return super().train(*mix, *options, command_line=command_line, module=module)
 
     def kill_other(self, rate: float = 0) -> None:
