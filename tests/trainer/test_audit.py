@@ -13,6 +13,7 @@ from trainer.audit import Account, Served, rows
 from trainer.checkpoint_files import CHECKPOINTS, write
 from trainer.commands import main
 from trainer.ledger import FATES
+from trainer.mixed_position import MIX_VERSION
 from trainer.position import STATE_VERSION
 
 
@@ -137,6 +138,38 @@ def test_the_command_shows_every_stream_and_says_what_is_wrong_last(
     told = json.loads(capsys.readouterr().out)
     assert (told["holds"], told["fault"]) == (False, "trained: the ledger has 35 records, the checkpoint 34")
     assert [each["totals"]["lost"] for each in told["streams"]] == [5, 0]
+
+
+def mixed_state() -> dict[str, Any]:
+    """The same stream, and another one beside it whose URL is known as well."""
+    one = state()["stream"] | {"url": "tcp://127.0.0.1:1"}
+    other = state()["stream"] | {"incarnation": "other", "earlier": [], "url": "tcp://127.0.0.1:2"}
+    return {"samples": 50, "stream": {"version": MIX_VERSION, "group": "run", "streams": [one, other]}}
+
+
+def test_of_a_mix_every_stream_is_held_against_the_log_that_it_is_served_from() -> None:
+    account = Account(mixed_state())
+    for incarnation in ("now", "other"):
+        account.check(replace(SERVED, incarnation=incarnation))
+        with pytest.raises(LedgerUnbalanced, match="position: 13 of partition 0"):
+            account.check(replace(SERVED, incarnation=incarnation, log_end={0: 12, 1: 20}))
+    with pytest.raises(LedgerUnbalanced, match="incarnation"):
+        account.check(replace(SERVED, incarnation="gone"))
+    broken = mixed_state()
+    broken["stream"]["streams"][1]["positions"][0] -= 1
+    with pytest.raises(LedgerUnbalanced, match=r"of partition 0 have passed .* in stream other"):
+        Account(broken).check()
+    with pytest.raises(UsageError, match="a mix of version 99"):
+        Account({"samples": 0, "stream": mixed_state()["stream"] | {"version": 99}})
+
+
+def test_the_command_shows_where_each_stream_of_a_mix_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / CHECKPOINTS, 50, mixed_state())
+    assert main(["ledger", "--run_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "stream gone, gone, so it lost at least what is said here" in out
+    assert "stream now at tcp://127.0.0.1:1, being trained" in out
+    assert "stream other at tcp://127.0.0.1:2, being trained" in out
 
 
 def test_a_run_without_a_checkpoint_and_a_producer_that_is_not_there_are_mistakes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.trainer.streams import computed, group, serving
 from trainer.loader import StreamLoader
 from trainer.mixed_batch import MixedBatch
 from trainer.mixed_loader import MixedLoader
+from trainer.sampling import SamplingSettings
 from trainer.taps import Taps
 
 NOBODY = "tcp://127.0.0.1:1"
@@ -153,6 +154,24 @@ def test_a_resumed_mix_goes_on_with_the_same_batches_in_whatever_order_the_strea
     assert [sorted(batch["id"].tolist()) for batch in (*begun, *rest)] == [sorted(ids.tolist()) for ids in whole]
     second.check_ledger()
     assert second.position.totals()["trained"] == 1200
+
+
+def test_windows_of_each_stream_are_shuffled_and_gone_on_with_where_they_were(streams: tuple[str, str]) -> None:
+    def begin() -> MixedLoader:
+        sampling = SamplingSettings(shuffle_window=100)
+        sizes = zip(streams, (48, 16), strict=True)
+        return MixedLoader([StreamLoader(url, batch_size=size, sampling=sampling) for url, size in sizes])
+
+    whole = by_stream(trained(begin()))
+    first = begin()
+    found = by_stream(trained(first, 5))
+    second = begin()
+    second.load_state_dict(through_a_checkpoint(first.state_dict()))
+    for stream, ids in by_stream(trained(second)).items():
+        found[stream] += ids
+    second.check_ledger()
+    assert found == whole
+    assert {stream: sorted(ids) for stream, ids in whole.items()} == {0: list(range(900)), 1: list(range(300))}
 
 
 def test_a_stream_may_be_left_out_for_a_life_and_be_new_in_another(streams: tuple[str, str]) -> None:
