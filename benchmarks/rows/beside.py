@@ -22,8 +22,9 @@ NAME: Final = "beside"
 BATCH_SIZE: Final = 1024
 STOPPED: Final = "a stopped trainer"
 SLOW: Final = "a slow trainer"
-#: Measured times with and without the other one, in turn.
+#: Measured times with and without the other one, in turn; each is so much of a cell's.
 PAIRS: Final = 7
+PART: Final = 1 / 2
 #: The slow one takes so many records, and then rests.
 SLOW_BATCH: Final = 64
 REST_S: Final = 0.02
@@ -37,6 +38,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
             name=name,
             function=f"{__name__}:delivered",
             arguments={"data": settings.data, "stopped": name == STOPPED, **settings.times()},
+            rounds=1,
             timeout_s=120,
         )
         for name in (STOPPED, SLOW)
@@ -64,7 +66,7 @@ def delivered(*, data: str, stopped: bool, seconds: float, warm_s: float) -> Num
         run(batches.__next__, check, warm_s)
         for number in range(2 * PAIRS):
             beside = number % 4 in {1, 2}  # which one of a pair goes first alternates
-            rates[beside].append(_rate(producer.url, batches, check, seconds, beside=beside, stopped=stopped))
+            rates[beside].append(_rate(producer.url, batches, check, seconds * PART, beside=beside, stopped=stopped))
         check(next(batches))
         batches.close()
     kept = [beside / alone for alone, beside in zip(rates[False], rates[True], strict=True)]
