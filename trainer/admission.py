@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from protocol.errors import StreamTimeout, UsageError
+from protocol.errors import StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
@@ -121,7 +121,11 @@ class Admission:
             if state["url"] != loader.url:
                 logger.info("the stream that was read at %s is at %s now", state["url"], loader.url)
             loader.load_state_dict({**state, "group": loader.group})
-        loader.connect(description)
+        try:
+            loader.connect(description)
+        except StreamReplaced:
+            logger.warning("another stream is served at %s now", loader.url)
+            raise
         if state is not None:
             self.remembered.remove(state)
         if self.durable:

@@ -140,3 +140,31 @@ class PictureRun(MixedRun):
         source = ["--source", "tests.trainer.numbered.NumberedPictures", "--source.records", str(records)]
         source += ["--source.first", str(first), "--passes", "1", "--rate", "0", "--until", "committed"]
         return Started("producer", ["--bind", bound, *source], self.folder / f"producer-{first}.log")
+
+
+class CaptureRun(MixedRun):
+    """Two live sources with logs in memory: the first one ends, each life of the second gives `LIFE` records of its
+    own, and then falls silent.
+    """
+
+    LIFE = 3000
+
+    def produce(self, rate: float | None = None) -> Started:
+        return self._capture(self.bound, 0, self.scale.records, ends=True)
+
+    def produce_other(self, rate: float = 0) -> Started:
+        first = self.scale.records + self.killed["other"] * self.LIFE
+        return self._capture(self.other_bound, first, self.LIFE, ends=False)
+
+    def produce_last(self, life: int) -> Started:
+        """A life of the second one that ends."""
+        return self._capture(self.other_bound, 3 * self.records + life * self.LIFE, self.records, ends=True)
+
+    @property
+    def total(self) -> int:
+        return 3 * self.records + 10 * self.LIFE
+
+    def _capture(self, bound: str, first: int, count: int, *, ends: bool) -> Started:
+        source = ["--source", "tests.trainer.capture.Capture", "--source.first", str(first), "--until", "committed"]
+        source += ["--source.count", str(count), "--source.ends", str(ends).lower()]
+        return Started("producer", ["--bind", bound, *source], self.folder / f"producer-{first}.log")

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from tests.trainer.lives import Nursery, end, tail, wait
-from tests.trainer.mixed_run import MixedRun, PictureRun
+from tests.trainer.mixed_run import CaptureRun, MixedRun, PictureRun
+from trainer.audit import Account
+from trainer.checkpoint_files import load_newest
 
 
 @pytest.fixture
@@ -107,3 +109,34 @@ def test_a_killed_and_resumed_run_ends_with_the_bits_of_one_that_was_never_kille
     for name, weights in found[0]["model"].items():
         assert torch.equal(weights, found[1]["model"][name]), name
     assert str(found[0]["optimizer"]) == str(found[1]["optimizer"])
+
+
+@pytest.mark.faults
+def test_a_producer_that_dies_with_its_log_is_followed_by_the_next_and_what_was_lost_is_counted(
+    tmp_path: Path, nursery: Nursery, seed: int
+) -> None:
+    with CaptureRun(tmp_path, nursery, seed, records=3000, exact=False) as run:
+        lives = 3
+        for _ in range(lives):
+            life = run.train("--on_loss", "continue")
+            run.wait_for_steps(life, run.moment.steps + run.drawn.randint(5, 20))
+            run.kill_other()
+            run.wait_for_steps(life, run.moment.steps + run.drawn.randint(5, 20))
+            end(life)
+        end(run.other)
+        run.other = run.produce_last(lives + 1)
+        life = run.train("--on_loss", "continue")
+        assert wait(life) == 0, tail(life)
+        assert {wait(run.producer), wait(run.other)} == {0}
+        found = load_newest(run.run_dir, pytest.fail)
+        assert found is not None
+        state, account = found[1], Account(found[1])
+        account.check()
+        counts, ends = state["model"]["counts"], 3 * run.records
+        assert counts.max() == 1
+        assert counts[:ends].sum() == ends
+        last = ends + (lives + 1) * run.LIFE
+        assert counts[last : last + run.records].sum() == run.records
+        assert account.totals["trained"] == counts.sum() == state["samples"]
+        assert account.totals["lost"] > 0
+        assert all(word not in run.said() for word in ("NOT BALANCED", "Traceback"))
