@@ -14,8 +14,15 @@ SEEDS = (
     if "SEED" in os.environ
     else [range(first, first + A_TEST) for first in range(0, SCHEDULES, A_TEST)]
 )
-#: All but the first are called slow: nothing in them depends on a library's version.
-CASES = [pytest.param(seeds, marks=[pytest.mark.slow] if seeds.start else []) for seeds in SEEDS]
+#: The second half is played in `make test-faults`, and the lower bounds' proof needs but the first: nothing here depends on
+#: a library's version.
+CASES = [
+    pytest.param(
+        seeds,
+        marks=[pytest.mark.faults] if seeds.start >= SCHEDULES // 2 else [pytest.mark.slow] if seeds.start else [],
+    )
+    for seeds in SEEDS
+]
 
 
 @pytest.mark.parametrize("seeds", CASES, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
