@@ -216,6 +216,31 @@ def test_a_stream_is_known_by_what_it_is_wherever_it_is_served(streams: tuple[st
     assert found == {stream: alone(url) for stream, url in enumerate(streams)}
 
 
+def test_streams_that_have_changed_places_are_not_taken_for_each_other(streams: tuple[str, str]) -> None:
+    first = mixed(streams)
+    found = by_stream(trained(first, 3))
+    state = through_a_checkpoint(first.state_dict())
+    one, other = state["streams"]
+    one["url"], other["url"] = other["url"], one["url"]
+    second = mixed(streams)
+    second.load_state_dict(state)
+    for stream, ids in by_stream(trained(second)).items():
+        found[stream] += ids
+    assert found == {stream: alone(url) for stream, url in enumerate(streams)}
+
+
+def test_a_run_that_is_forked_has_a_group_of_its_own_at_every_producer(streams: tuple[str, str]) -> None:
+    first = mixed(streams, group="first")
+    trained(first, 3)
+    second = mixed(streams)
+    second.load_state_dict({**first.state_dict(), "group": "second"})
+    trained(second, 1)
+    second.commit(second.state_dict())
+    for url, records in zip(streams, (4 * 48, 4 * 16), strict=True):
+        assert sum(group(url, "second").committed.values()) == records
+        assert sum(group(url, "first").committed.values()) == 0
+
+
 def test_marks_are_cumulative_and_what_was_not_marked_comes_again(streams: tuple[str, str]) -> None:
     loader = mixed(streams)
     batches = list(islice(loader, 4))
