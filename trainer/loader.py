@@ -174,6 +174,11 @@ class StreamLoader:
     present = streams
 
     @property
+    def incarnation(self) -> str:
+        """Of the stream that is read now. May be asked from any thread."""
+        return self._committing[0]
+
+    @property
     def away_s(self) -> float | None:
         """For how long the producer has been away; None while it is there. May be asked from any thread."""
         since_s = self._accounting.uncounted.away_since_s
