@@ -392,6 +392,26 @@ def test_a_producer_that_is_away_is_left_out_after_a_while_and_taken_in_again_wh
     loader.check_ledger()
 
 
+def test_who_asks_for_it_keeps_the_mix_whatever_that_takes() -> None:
+    with serving(computed(numbered(900), rate=6000)) as there, ExitStack() as gone:
+        url = gone.enter_context(serving(computed(numbered(300), rate=2000)))
+        loader = mixed((there, url), on_away="wait", without_after_s=0)
+
+        def begin_again() -> None:
+            loader.on_idle = None
+            gone.enter_context(serving(computed(numbered(300)), url=url))
+
+        batches = []
+        for batch in loader:
+            loader.mark_trained(batch)
+            batches.append(batch)
+            if batch.number == 3:
+                gone.close()
+                loader.on_idle = begin_again
+        assert [[part.batch.count for part in batch.parts] for batch in batches] == [[48, 16]] * 18 + [[36, 12]]
+        assert by_stream(batches) == {0: alone(there), 1: alone(url)}
+
+
 @pytest.mark.faults
 def test_who_asks_for_it_stops_where_a_producer_is_away_and_another_is_there() -> None:
     one, other = live(100), live(10)
