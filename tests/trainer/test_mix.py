@@ -2,7 +2,6 @@
 
 from dataclasses import fields
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import UsageError
-from trainer.commands import main
 from trainer.mix import MixSettings, said, shares, urls_in
 from trainer.opening import check_mix
 from trainer.sampling import SamplingSettings
@@ -78,9 +76,3 @@ def test_what_cannot_be_mixed_is_refused(options: dict[str, Any], said: str) -> 
 
     with pytest.raises(UsageError, match=said):
         check_mix(of(TrainSettings), of(MixSettings), of(SamplingSettings))
-
-
-def test_the_command_refuses_it_before_anything_is_made_or_waited_for(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--weights 3,1: give one number for each stream"):
-        main(["train", "--run_dir", str(tmp_path / "run"), "--stream", ONE, "--weights", "3,1"])
-    assert not (tmp_path / "run").exists()

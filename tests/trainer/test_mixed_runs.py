@@ -19,9 +19,8 @@ def run(tmp_path: Path, nursery: Nursery, seed: int) -> Iterator[MixedRun]:
 
 
 @pytest.mark.slow
-def test_over_kills_of_the_trainer_every_batch_has_its_shares_and_every_record_comes_once(run: MixedRun) -> None:
-    for moment in run.drawn.sample(["step", "save", "anywhere"], 2):
-        run.kill_trainer(moment)
+def test_over_a_kill_of_the_trainer_every_batch_has_its_shares_and_every_record_comes_once(run: MixedRun) -> None:
+    run.kill_trainer(run.drawn.choice(["step", "save", "anywhere"]))
     run.finish()
     assert "records in a batch: 48 of" in run.said()
 
