@@ -37,7 +37,7 @@ def test_the_trainer_has_something_to_say_before_it_imports_torch() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert producer.__all__ == ["Publisher"]
-    assert trainer.__all__ == ["Predictor", "StreamDataset", "StreamLoader"]
+    assert trainer.__all__ == ["MixedLoader", "Predictor", "StreamDataset", "StreamLoader"]
 
 
 def test_every_public_name_can_be_imported() -> None:
