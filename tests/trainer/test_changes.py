@@ -57,3 +57,20 @@ def test_a_shuffled_window_tells_what_lies_before_its_furthest_record() -> None:
 def test_the_stream_that_follows_is_told_from_its_first_record_on() -> None:
     changes = begin(first=500)
     assert changes.passed(info("two"), 3) == [(0, "dusk begins")]
+
+
+def test_of_several_streams_each_is_told_by_itself() -> None:
+    ends = info().dealing.ends
+    changes = Changes([(info("one"), ends(0)), (info("two"), ends(25))])
+    assert changes.passed(info("two"), 30) == [(30, "rain begins")]
+    assert changes.passed(info("one"), 3) == [(0, "dusk begins")]
+    again = Changes([(info("two"), ends(0))])
+    again.load_state_dict(through_a_checkpoint(changes.state_dict()))
+    assert again.passed(info("two"), 35) == [(35, "rain ends")]
+    assert again.passed(info("one"), 20) == [(20, "dusk ends")]
+
+
+def test_a_state_of_an_earlier_version_is_of_one_stream() -> None:
+    changes = begin()
+    changes.load_state_dict({"incarnation": "one", "next": 21})
+    assert changes.passed(info(), 29) == []
