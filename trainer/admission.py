@@ -10,7 +10,7 @@ from protocol.errors import StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from trainer.ahead import Ahead
+from trainer.asking import Asking
 from trainer.loader import StreamLoader
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Admission:
 
     def __init__(self, loaders: Sequence[StreamLoader], bell: threading.Event) -> None:
         self._loaders, self._bell = loaders, bell
-        self._asking: dict[int, Ahead[Description | None]] = {}
+        self._asking: dict[int, Asking] = {}
         self.remembered: list[dict[str, Any]] = []
         #: Numbers of those that were admitted.
         self.admitted: list[int] = []
@@ -66,8 +66,8 @@ class Admission:
             if number in self.admitted:
                 continue
             if number not in self._asking:
-                self._asking[number] = Ahead(loader.answers, 1, bell=self._bell)
-            if (description := self._asking[number].next(wait=False)) is not None:
+                self._asking[number] = loader.asking(self._bell)
+            if (description := self._asking[number].answer()) is not None:
                 self._asking.pop(number).close()
                 self._admit(number, description)
                 came.append(number)

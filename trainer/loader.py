@@ -24,8 +24,8 @@ from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.zmq_transport import new_token
 from trainer.accounting import Accounting
-from trainer.ahead import Ahead
 from trainer.arrivals import Asked, read_in, turns_of
+from trainer.asking import Asking
 from trainer.assembly import Assembly
 from trainer.batch import AnyBatch, Batch
 from trainer.batching import Batching
@@ -146,19 +146,9 @@ class StreamLoader:
         self._begin(description, self._resumed, durable=self._resumed is not None)
         return description
 
-    def answers(self) -> Iterator[Description | None]:
-        """The same for a thread of its own: None as long as there is no producer, then what it says."""
-        return self._answers(self._start.time_ns)
-
-    def _answers(self, time_ns: int | None) -> Iterator[Description | None]:
-        with self.reading.open() as reader:
-            while True:
-                try:
-                    yield reader.describe(time_ns=time_ns, timeout_s=IDLE_S)
-                except StreamTimeout:
-                    yield None
-                else:
-                    return
+    def asking(self, bell: threading.Event) -> Asking:
+        """The same for somebody who does not wait: what it answers is for `connect`."""
+        return Asking(self.reading, bell, self._start.time_ns)
 
     @property
     def info(self) -> StreamInfo:
@@ -335,23 +325,24 @@ class StreamLoader:
         if self._accounting.handed_out.unmarked_rows:
             raise position.explained(replaced)  # marks that come later would be of no stream
         self.check_ledger()  # here its account is closed
-        answers = Ahead(partial(self._answers, None), 1, bell=bell)
+        rung = bell or threading.Event()
+        asking = Asking(self.reading, rung)
         try:
-            while not self._idleness.stopping:
-                description = answers.next(wait=bell is None)
-                if description is None:
-                    self._idleness.go_on()
-                    if bell is not None:
-                        yield None
-                    continue
-                if description.info.schema != self.info.schema:
-                    raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-                self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
-                self.position.received_before = position.received
-                return True
+            while (description := asking.answer()) is None:
+                if self._idleness.stopping:
+                    return False
+                self._idleness.go_on()
+                if bell is not None:
+                    yield None
+                else:
+                    rung.wait(LOOK_S)
         finally:
-            answers.close()
-        return False
+            asking.close()
+        if description.info.schema != self.info.schema:
+            raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
+        self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
+        self.position.received_before = position.received
+        return True
 
     def _where_added(self, added: PartitionsAdded) -> Positions | None:
         """Where the partitions begin that the stream has got; None where a stop is asked for meanwhile."""

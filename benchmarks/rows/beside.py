@@ -6,7 +6,7 @@ import signal
 import statistics
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 from benchmarks.cell import Cell, Numbers
@@ -75,14 +75,11 @@ def delivered(*, data: str, stopped: bool, seconds: float, warm_s: float) -> Num
 
 
 def _rate(url: str, batches: Generator[Batch], check: InOrder, seconds: float, *, beside: bool, stopped: bool) -> float:
-    if not beside:
+    with _neighbour(url) if beside else nullcontext() as pid:
+        if pid is not None and stopped:
+            os.kill(pid, signal.SIGSTOP)
+        run(batches.__next__, check, seconds / 2)  # what was sent while nothing was taken
         taken, wall_s = run(batches.__next__, check, seconds)
-    else:
-        with _neighbour(url) as pid:
-            if stopped:
-                os.kill(pid, signal.SIGSTOP)
-            run(batches.__next__, check, seconds / 4)  # what it was sent before it stood still
-            taken, wall_s = run(batches.__next__, check, seconds)
     return taken * BATCH_SIZE / wall_s
 
 
