@@ -30,8 +30,8 @@ def test_over_a_kill_of_the_trainer_every_batch_has_its_shares_and_every_record_
 def test_over_kills_of_the_trainer_and_of_both_producers_shares_and_records_hold(
     tmp_path: Path, nursery: Nursery, seed: int
 ) -> None:
-    with MixedRun(tmp_path, nursery, seed, records=1500, workers=(0, 1, 2)) as run:
-        lives = 12
+    with MixedRun(tmp_path, nursery, seed, records=3000, workers=(0, 1, 2)) as run:
+        lives = 8  # fewer than can come to the end
         for life in range(lives):
             run.kill_trainer(run.drawn.choice(["start", "step", "validation", "save", "anywhere"]))
             if life % 3 == 1:
