@@ -75,14 +75,14 @@ class Dealing:
                 turns = Turns(self, {p: offset + rounds * self.stripe for p, offset in turns.positions.items()})
                 turns.advance(records)
                 break
-            step = min(records, turns.stripe_end - turns.positions[turns.partition])
+            step = min(records, turns.turn_end - turns.positions[turns.partition])
             turns.move(step)
             records -= step
         return turns.positions
 
 
 class Turns:
-    """Positions that move on in stream order: whose turn it is, and where its stripe ends.
+    """Positions that move on in stream order: whose turn it is, and where that ends, with its stripe.
 
     `positions` are changed in place and must not be empty. The end of a stripe costs the logarithm of the number of
     partitions, whatever lies before it costs nothing that grows.
@@ -98,9 +98,9 @@ class Turns:
     def move(self, records: int) -> None:
         """The partition whose turn it is moves on by so many records, at most to the end of its stripe."""
         position = self.positions[self.partition] + records
-        assert position <= self.stripe_end
+        assert position <= self.turn_end
         self.positions[self.partition] = position
-        if position == self.stripe_end:
+        if position == self.turn_end:
             heapreplace(self._order, (position // self._stripe, self.partition))
             self._take_turn()
 
@@ -114,19 +114,19 @@ class Turns:
     def advance(self, records: int) -> None:
         """Move on by so many records, over as many stripes as that takes."""
         while records > 0:
-            step = min(records, self.stripe_end - self.positions[self.partition])
+            step = min(records, self.turn_end - self.positions[self.partition])
             self.move(step)
             records -= step
 
     @property
     def level(self) -> bool:
         """Whether all partitions stand at the beginning of the same stripe."""
-        beginning = self.stripe_end - self._stripe
+        beginning = self.turn_end - self._stripe
         return all(position == beginning for position in self.positions.values())
 
     def _take_turn(self) -> None:
         turn, self.partition = self._order[0]
-        self.stripe_end = (turn + 1) * self._stripe
+        self.turn_end = (turn + 1) * self._stripe
 
 
 def distance(start: Mapping[int, int], end: Mapping[int, int], partitions: Iterable[int] | None = None) -> int:

@@ -60,7 +60,7 @@ class ServerSession:
 
         A chunk that ends before its stripe does is *partial*; two of them are at least `linger_s` apart.
         """
-        partition, whole = self._turns.partition, self._turns.stripe_end
+        partition, whole = self._turns.partition, self._turns.turn_end
         offset = self.next[partition]
         end = min(whole, log_end[partition], self._until[partition])
         if end <= offset or (end < whole and now_s < self._partial_s + linger_s):
@@ -69,7 +69,7 @@ class ServerSession:
 
     def sent(self, chunk: Chunk, now_s: float) -> None:
         """The chunk is on its way."""
-        whole = chunk.end == self._turns.stripe_end
+        whole = chunk.end == self._turns.turn_end
         self._turns.move(chunk.count)
         if not whole:
             self._partial_s = now_s
@@ -82,7 +82,7 @@ class ServerSession:
     def rest(self, log_end: Mapping[int, int], now_s: float) -> None:
         """What could be sent now was sent; until `resume` the time counts as short if the log is why no more was."""
         partition = self._turns.partition
-        short = log_end[partition] < min(self._turns.stripe_end, self._until[partition])
+        short = log_end[partition] < min(self._turns.turn_end, self._until[partition])
         self._short_since_s = now_s if short else None
 
     def resume(self, now_s: float) -> None:

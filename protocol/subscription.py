@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
@@ -32,7 +32,9 @@ class ReaderSettings:
 class Subscription:
     """What a reader asks for. `incarnation` None accepts any; a reader without `group` holds nothing back.
 
-    With `pass_lost` it goes on behind records that the log no longer has, and says so by `Expired`.
+    With `pass_lost` it goes on behind records that the log no longer has, and says so by `Expired`. `partitions` is how
+    many whoever asks knows of, over all readers: where a stream that may grow has more, also from the beginning,
+    reading it raises `PartitionsAdded`. None: those that it has when reading begins.
     """
 
     split: str
@@ -40,6 +42,7 @@ class Subscription:
     incarnation: str | None = None
     group: str | None = None
     pass_lost: bool = False
+    partitions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +90,7 @@ class Expired:
     log_start: Positions
 
 
-@dataclass(frozen=True)
-class Absent:
+class Absent(NamedTuple):
     """The offsets of `partition` from `first` up to, not including, `end` hold no record and never did: no loss.
 
     It stands where those records would.

@@ -22,7 +22,7 @@ class Accounting:
 
     def __init__(self, position: RunPosition, handed_out: HandedOut) -> None:
         self._position = position
-        self.board = ProgressBoard(len(position.trained))
+        self.board = ProgressBoard()
         self.board.mark(position.trained)
         self.handed_out = handed_out
         self.handed_out.begin(position.batches, position.ahead)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from protocol.chunk import Chunk
-from protocol.errors import StreamError, StreamReplaced
-from protocol.subscription import Away, Ended, Expired, Heard, Subscribed, Undecodable, Waited
+from protocol.errors import PartitionsAdded, StreamError, StreamReplaced
+from protocol.subscription import Absent, Away, Ended, Expired, Heard, Subscribed, Undecodable, Waited
 from trainer.accounting import Accounting
 from trainer.assembly import Assembly
 from trainer.batch import Batch
@@ -87,7 +87,9 @@ class Batching:
                 self._idleness.received()
             case Expired():
                 self._accounting.position.hear(item)
-                self._incoming.lose(item.lost)
+                self._incoming.add_holes(item.lost)
+            case Absent():
+                self._incoming.add_holes((item,))
             case Subscribed() | Heard() | Away() | Ended():
                 self._accounting.position.hear(item)
             case Waited():
@@ -95,7 +97,9 @@ class Batching:
             case Failed(StreamReplaced() as replaced) if self._accounting.position.on_loss == "continue":
                 self.replaced = replaced
                 self._incoming.close_readers()
-                self._incoming.lose(self._accounting.position.lose_rest(self._incoming.merge.received()))
+                self._incoming.add_holes(self._accounting.position.lose_rest(self._incoming.merge.received()))
+            case Failed(PartitionsAdded() as added):
+                self._incoming.grow(added)
             case Failed():
                 raise self._accounting.position.explained(item.error)
 

@@ -65,8 +65,8 @@ in the run directory.
   python -m trainer evaluate
   python -m trainer evaluate --run_dir runs/mine --json"""
 LEDGER = """Where every record of a run went, partition by partition, as its newest checkpoint has it, and whether that
-adds up: position - start = trained + held out + thinned + skipped + rejected + lost, and as many trained as the
-checkpoint says.
+adds up: position - start = trained + held out + thinned + skipped + rejected + lost + absent, and as many trained as
+the checkpoint says.
 With --stream it is held against the producer's log as well. Exit status 1 where a term is wrong.
 
   python -m trainer ledger

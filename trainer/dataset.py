@@ -108,6 +108,7 @@ class ReaderItems(IterableDataset[list[Item]]):
             incarnation=self._info.incarnation,
             group=self._group,
             pass_lost=True,  # what is done about it is the loader's to say
+            partitions=self._info.dealing.partitions,
         )
         yield []  # a sign of life before the connection is made
         try:
@@ -157,6 +158,7 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
                 split=STREAM,
                 positions={partition: begin[partition] for partition in owned},
                 incarnation=description.info.incarnation,
+                partitions=description.info.dealing.partitions,
             )
             for events in stream.read(asked):
                 for event in events:

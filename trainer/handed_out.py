@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 
 from protocol.dealing import Positions
-from protocol.errors import Lost, StreamError
+from protocol.errors import StreamError
 from trainer.batch import Batch
 from trainer.ledger import Fate
-from trainer.trail import Passed, Trail
+from trainer.trail import Hole, Passed, Trail
 from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Before, Window, WindowedTrail, closed
 
 logger = logging.getLogger(__name__)
@@ -35,18 +35,18 @@ class HandedOut:
         self.number = self.marked = batches
         self._copied_rows = self._handed_rows = self._passed_rows = 0
 
-    def copy(self, partition: int, rows: int) -> None:
-        """So many rows of a partition were copied."""
-        self._trail.add(partition, rows)
+    def copy(self, partition: int, rows: int, end: int | None = None) -> None:
+        """So many rows of a partition were copied, the last of them before offset `end`."""
+        self._trail.add(partition, rows, end=end)
         self._copied_rows += rows
 
-    def leave_out(self, partition: int, rows: int, fate: Fate) -> None:
-        """So many rows of a partition are in no batch: they have passed once those before them are marked."""
-        self._trail.add(partition, rows, fate)
+    def leave_out(self, partition: int, rows: int, fate: Fate, end: int | None = None) -> None:
+        """The same of rows that are in no batch: they have passed once those before them are marked."""
+        self._trail.add(partition, rows, fate, end)
 
-    def lose(self, lost: Lost) -> None:
-        """Lost records lie behind the last row that was copied: they have passed once that is marked."""
-        self._trail.lose(lost)
+    def add_hole(self, hole: Hole) -> None:
+        """A hole lies behind the last row that was copied: it has passed once that is marked."""
+        self._trail.add_hole(hole)
 
     def hand(self, batch: Batch) -> None:
         """The next batch leaves."""
@@ -57,7 +57,7 @@ class HandedOut:
         """The batch with this number and all before it were trained, as far as they were handed out."""
         self.marked = max(self.marked, min(number, self.number))
 
-    def take_marked(self, fate: Fate = "trained") -> Sequence[Passed | Lost | Before]:
+    def take_marked(self, fate: Fate = "trained") -> Sequence[Passed | Hole | Before]:
         """What has passed and was not taken yet, in the order of the stream, with what was left out or lost.
 
         `fate` is that of the rows that were marked since the last time.
@@ -112,7 +112,7 @@ class HandedOutWindows(HandedOut):
         self._ahead = ahead
         self._handed_rows = ahead.rows
 
-    def is_begun(self, identity: str, passed: Sequence[Passed | Lost]) -> bool:
+    def is_begun(self, identity: str, passed: Sequence[Passed | Hole]) -> bool:
         """Whether a window that has come whole can be trained, or gone on with.
 
         If not, it has passed: what is left of it counts as skipped. Raises `StreamError` where that may not be.
@@ -135,7 +135,7 @@ class HandedOutWindows(HandedOut):
         self._windows.add(window)
         self._copied_rows += len(window.partitions)
 
-    def take_marked(self, fate: Fate = "trained") -> Sequence[Passed | Lost | Before]:
+    def take_marked(self, fate: Fate = "trained") -> Sequence[Passed | Hole | Before]:
         passed = self._windows.take(self._marked_rows - self._passed_rows, fate)
         self._passed_rows = self._marked_rows - self._windows.settled
         return passed

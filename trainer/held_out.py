@@ -6,14 +6,13 @@ the records behind its positions are not shown, and those that it needs stay unt
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from protocol.chunk import Chunk, Columns, concatenate
-from protocol.dealing import Positions, Turns
+from protocol.dealing import Positions
 from protocol.errors import HeadraceError
 from protocol.log_folder import LogFolder
 from protocol.stored_log import StoredLog
@@ -25,21 +24,24 @@ from trainer.merge import Piece
 logger = logging.getLogger(__name__)
 
 MAX_OFFSET: Final = 1 << 62
-#: Parts that the weights have not come past; a look at how far they have come is not worth each single one.
+#: New parts that the weights have not come past; a look at how far they have come is not worth each single one.
 MOST_COMING: Final = 1024
 
 
 class _Part(NamedTuple):
-    """Consecutive records, by the number of the first in stream order."""
+    """Consecutive records of one partition. `place` says which part is newer."""
 
-    number: int
+    place: int
+    partition: int
+    offset: int
     chunk: Chunk
 
 
 class HeldOut:
-    """Keeps `most` records up to `trained`, positions that move on in place; what comes is added in stream order.
+    """Keeps `most` records up to `trained`, positions that move on in place.
 
-    A run that is `new` begins with none; one that goes on begins with those that lie before its positions.
+    A run that is `new` begins with none; one that goes on begins with those that lie before its positions. Which are
+    the newest, the stream's order says; where it has none among its partitions, the time of the events does.
     """
 
     def __init__(
@@ -55,34 +57,38 @@ class HeldOut:
         self._info, self._most, self._trained, self._collate = info, most, trained, collate
         self._path = folder / info.incarnation
         self._lock = threading.Lock()
-        kept = info.dealing.ends(0 if new else self._next)
         with self._open() as (log_folder, stored):
             with log_folder.writing() as transaction:
-                for partition, end in kept.items():
-                    stored.forget(transaction, partition, end, MAX_OFFSET)
-            parts = sorted(_Part(self._number(chunk), chunk) for chunk in stored.chunks())
-        #: Those that are shown, those that the weights have not come past yet, and those that are not on disk.
-        self._shown, self._coming, self._unsaved = deque(parts), deque[_Part](), deque[Chunk]()
-        self._records = sum(part.chunk.count for part in parts)
-        self._behind = 0
+                for partition in range(info.dealing.partitions):
+                    kept = 0 if new else trained[partition]
+                    stored.forget(transaction, partition, kept, MAX_OFFSET)
+            #: Those that are shown, in order.
+            self._shown = sorted(map(self._part, stored.chunks()), key=_in_order)
+        #: Those that the weights have not come past yet, and those that are not on disk, by partition and offset.
+        self._coming: list[_Part] = []
+        self._unsaved: dict[tuple[int, int], Chunk] = {}
+        #: Up to where the records of each partition were kept.
+        self._known: Positions = {}
+        self._look_at = MOST_COMING
 
     def keep(self, piece: Piece) -> None:
-        """The next held-out rows; those that are known already are read again."""
-        number = self._number(piece.chunk) + piece.start
-        known = min(max(self._behind - number, 0), piece.count)
+        """The next held-out rows of their partition; those that are known already are read again."""
+        partition, first = piece.chunk.partition, piece.end - piece.count
+        known = min(max(self._known.get(partition, 0) - first, 0), piece.count)
         if known == piece.count:
             return
         rows = piece.chunk.part(piece.start + known, piece.stop)
         columns: Columns = {name: column.copy() for name, column in rows.columns.items()}  # the slot is used again
         own = Chunk(rows.partition, rows.offset, columns, rows.first_time_ns, rows.last_time_ns)
-        self._coming.append(_Part(number + known, own))
-        self._unsaved.append(own)
-        self._behind = number + piece.count
-        if len(self._coming) > MOST_COMING:
+        self._coming.append(self._part(own))
+        self._unsaved[partition, own.offset] = own
+        self._known[partition] = piece.end
+        if len(self._coming) > self._look_at:
             self._move_on()
+            self._look_at = len(self._coming) + MOST_COMING
 
     def dataset(self) -> Holdout:
-        """The newest records that the weights have come past, in stream order; a map-style dataset, perhaps empty."""
+        """The newest records that the weights have come past, in order; a map-style dataset, perhaps empty."""
         self._move_on()
         joined = {
             field.name: concatenate(field, [part.chunk.columns[field.name] for part in self._shown])[-self._most :]
@@ -90,25 +96,27 @@ class HeldOut:
         }
         return Holdout(self._info.schema, self._info.incarnation, joined, self._collate)
 
-    def save(self) -> int:
-        """Return once what is shown now will be there again; gives back the number of the oldest record of it.
+    def save(self) -> Positions:
+        """Return once what is shown now will be there again; gives back before which offsets nothing of it lies.
 
         Where there is no room that is said, and done with the next checkpoint: validation can do without.
         """
         self._move_on()
         with self._said("saved"), self._open() as (folder, stored):
             with folder.writing() as transaction:
-                for chunk in self._unsaved:
+                for chunk in self._unsaved.values():
                     stored.put(transaction, chunk)
             self._unsaved.clear()
-        return self._shown[0].number if self._shown else 0
+        needed = dict(self._trained)
+        for part in self._shown:
+            needed[part.partition] = min(needed[part.partition], part.offset)
+        return needed
 
-    def trim(self, number: int) -> None:
-        """No checkpoint needs what lies before this record any more. May be called from another thread."""
-        ends = self._info.dealing.ends(number)
+    def trim(self, needed: Positions) -> None:
+        """No checkpoint needs what lies before these offsets any more. May be called from another thread."""
         with self._said("trimmed"), self._open() as (folder, stored), folder.writing() as transaction:
-            for partition, end in ends.items():
-                stored.forget(transaction, partition, 0, end)
+            for partition, offset in needed.items():
+                stored.forget(transaction, partition, 0, offset)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[LogFolder, StoredLog]]:
@@ -125,24 +133,26 @@ class HeldOut:
         except (HeadraceError, OSError) as error:
             logger.warning("held-out records could not be %s: %s", what, error)
 
-    @property
-    def _next(self) -> int:
-        """The number of the next record to be trained."""
-        partition = Turns(self._info.dealing, self._trained).partition
-        return self._info.dealing.record(partition, self._trained[partition])
-
     def _move_on(self) -> None:
         """Show what the weights have come past meanwhile, and forget what is older than the newest `most` of that."""
-        next_number = self._next
-        while self._coming and self._coming[0].number < next_number:
-            part = self._coming.popleft()
-            self._shown.append(part)
-            self._records += part.chunk.count
-        while self._shown and self._records - self._shown[0].chunk.count >= self._most:
-            gone = self._shown.popleft().chunk
-            self._records -= gone.count
-            if self._unsaved and self._unsaved[0] is gone:
-                self._unsaved.popleft()
+        passed = [part for part in self._coming if part.chunk.end <= self._trained[part.partition]]
+        if not passed:
+            return
+        self._coming = [part for part in self._coming if part.chunk.end > self._trained[part.partition]]
+        self._shown = sorted(self._shown + passed, key=_in_order)
+        records = sum(part.chunk.count for part in self._shown)
+        gone = 0
+        while records - self._shown[gone].chunk.count >= self._most:
+            records -= self._shown[gone].chunk.count
+            self._unsaved.pop((self._shown[gone].partition, self._shown[gone].offset), None)
+            gone += 1
+        del self._shown[:gone]
 
-    def _number(self, chunk: Chunk) -> int:
-        return self._info.dealing.record(chunk.partition, chunk.offset)
+    def _part(self, chunk: Chunk) -> _Part:
+        dealt = self._info.order == "stripes"
+        place = self._info.dealing.record(chunk.partition, chunk.offset) if dealt else chunk.first_time_ns
+        return _Part(place, chunk.partition, chunk.offset, chunk)
+
+
+def _in_order(part: _Part) -> tuple[int, int, int]:
+    return part[:3]

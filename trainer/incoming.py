@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable, Iterable
 
 from protocol.chunk import Chunk
-from protocol.dealing import Dealing, Positions
-from protocol.errors import Lost, StreamError
+from protocol.dealing import Positions, Turns
+from protocol.errors import PartitionsAdded, StreamError
 from protocol.subscription import Undecodable
+from trainer.arrivals import Arrivals
 from trainer.dataset import Item
 from trainer.ledger import Ledger
 from trainer.merge import Merge
@@ -14,6 +15,7 @@ from trainer.readers import Readers
 from trainer.selection import Selection
 from trainer.shared import SlottedChunk
 from trainer.stages import WAITING, Stages
+from trainer.trail import Hole
 from trainer.workers import WorkerDied
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,9 @@ FUTILE_STARTS = 3
 
 
 class Incoming:
-    """The readers of one iteration; `merge` buffers their chunks. `open_readers(positions)` starts them,
-    `selection` says what becomes of each record.
+    """The readers of one iteration; `merge` buffers their chunks, which come by `turns`. `open_readers(positions)`
+    starts them, `selection` says what becomes of each record, `where_added` where partitions begin that the stream has
+    got.
 
     What arrives is counted in `ledger` as received, and as not received where it is thrown away to be read again.
     """
@@ -33,16 +36,16 @@ class Incoming:
         self,
         open_readers: Callable[[Positions], Readers],
         selection: Selection,
-        dealing: Dealing,
-        positions: Positions,
+        turns: Turns | Arrivals,
         ledger: Ledger,
         stages: Stages,
+        where_added: Callable[[PartitionsAdded], Positions | None],
     ) -> None:
-        self.merge = Merge(dealing, positions)
+        self.merge, self._where_added = Merge(turns), where_added
         self._open_readers, self._selection, self._ledger, self._stages = open_readers, selection, ledger, stages
         self._futile = 0
         self._readers: Readers | None = None
-        self._open()
+        self._open(self.merge.positions)
 
     def pull(self) -> list[Item] | None:
         """What the readers have now, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
@@ -73,10 +76,10 @@ class Incoming:
         assert slots is not None
         return slots.view(slotted), lambda: slots.free(slotted)
 
-    def lose(self, lost: Iterable[Lost]) -> None:
+    def add_holes(self, holes: Iterable[Hole]) -> None:
         """These records will never come."""
-        for each in lost:
-            self.merge.lose(each)
+        for each in holes:
+            self.merge.add_hole(each)
 
     def replace(self, died: WorkerDied) -> None:
         """Begin with new workers where the merge stands. Raises `StreamError` where they die again and again."""
@@ -86,7 +89,14 @@ class Incoming:
             raise StreamError(f"workers end before they have begun ({died}): {mend}") from died
         logger.warning("a worker died and is replaced: %s", died)
         self.close()
-        self._open()
+        self._open(self.merge.positions)
+
+    def grow(self, added: PartitionsAdded) -> None:
+        """The stream has more partitions: begin with new readers behind what has come, unless no more is wanted."""
+        self.close_readers()
+        if (positions := self._where_added(added)) is not None:
+            self.merge.grow(positions)
+            self._open(self.merge.received())
 
     def close(self, gathered: Positions | None = None) -> None:
         """End the readers; what is buffered, and was `gathered` out of that in vain, is read again another time."""
@@ -102,6 +112,6 @@ class Incoming:
                 self._readers.close()
             self._readers = None
 
-    def _open(self) -> None:
+    def _open(self, positions: Positions) -> None:
         with self._stages.of("reader"):
-            self._readers = self._open_readers(self.merge.positions)
+            self._readers = self._open_readers(positions)

@@ -1,13 +1,14 @@
 """The ledger: where every record went, partition by partition.
 
-Over all lives of a run:   position - start = trained + held out + thinned + skipped + rejected + lost
+Over all lives of a run:   position - start = trained + held out + thinned + skipped + rejected + lost + absent
 In this life:              received = consumed + buffered + handed out and not yet marked
 
 A run that goes on with another stream begins a ledger for it and closes the one before, whose equation still holds: its
 positions are the log end, or as much of it as was heard of.
 
 The terms are counted where things happen, the positions they are compared with are computed by the dealing's
-arithmetic: two rooms, so that the check can fail.
+arithmetic, or, where a stream is read in order of arrival, told by the offsets of what has passed: two rooms, so that
+the check can fail.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,25 +18,33 @@ from typing import Any, Final, Literal, get_args
 from protocol.dealing import Positions
 from protocol.errors import LedgerUnbalanced
 
-#: What can become of a record whose position has passed.
-Fate = Literal["trained", "held_out", "thinned", "skipped", "rejected", "lost"]
+#: What can become of a record whose position has passed; where there never was one, that is "absent".
+Fate = Literal["trained", "held_out", "thinned", "skipped", "rejected", "lost", "absent"]
 FATES: Final[tuple[Fate, ...]] = get_args(Fate)
+#: Of these nothing ever came in.
+HOLES: Final[tuple[Fate, ...]] = ("lost", "absent")
 
 
 class Ledger:
     """Counts by partition. `start` is where the run began to read."""
 
     def __init__(self, start: Positions) -> None:
-        self.start = dict(start)
-        partitions = len(start)
-        self._fates: dict[Fate, list[int]] = {fate: [0] * partitions for fate in FATES}
-        self._received = [0] * partitions
-        self._consumed = [0] * partitions
+        self.start: Positions = {}
+        self._fates: dict[Fate, list[int]] = {fate: [] for fate in FATES}
+        self._received: list[int] = []
+        self._consumed: list[int] = []
+        self.grow(start)
+
+    def grow(self, start: Positions) -> None:
+        """The stream has these partitions as well, behind those that it had."""
+        self.start |= start
+        for counts in (*self._fates.values(), self._received, self._consumed):
+            counts.extend([0] * len(start))
 
     def count(self, fate: Fate, partition: int, records: int) -> None:
         """`records` of a partition have met this fate in this life."""
         self._fates[fate][partition] += records
-        if fate != "lost":  # what is lost never came in
+        if fate not in HOLES:
             self._consumed[partition] += records
 
     def found(self, fate: Fate, partition: int, records: int) -> None:

@@ -1,11 +1,12 @@
-"""`StreamLoader`: batches of a live stream in stream order, and the positions that have been trained.
+"""`StreamLoader`: batches of a live stream in its order, and the positions that have been trained.
 
-The readers hand over chunks as they come; here they are merged by position and sliced into batches. Only the loader
+The readers hand over chunks as they come; here they are merged and sliced into batches. Only the loader
 owns progress: a batch carries the positions after it, `mark_trained` moves them, `state_dict` saves them, `commit`
 lets the producer forget.
 """
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final, get_args
 
 from protocol.beginning import Beginning
 from protocol.dealing import Positions
-from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import PartitionsAdded, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url
 from protocol.quarantine import Quarantine
@@ -21,6 +22,7 @@ from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.zmq_transport import new_token
 from trainer.accounting import Accounting
+from trainer.arrivals import Asked, read_in, turns_of
 from trainer.assembly import Assembly
 from trainer.batch import Batch
 from trainer.batching import Batching
@@ -36,6 +38,7 @@ from trainer.reading import Reading
 from trainer.sampler import Sampler
 from trainer.sampling import MAX_SEED, SamplingSettings
 from trainer.stages import Stages
+from trainer.workers import LOOK_S
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,11 @@ class StreamLoader:
     are any: `info` shows what records are afterwards. A record that cannot be decoded raises `DataFault`, or is kept in
     `quarantine` and counts as rejected. `collate` (trainer/collation.py) makes tensors of fields that are still of
     any length then; by default they are padded.
+
+    `order` "arrival" trains records as they come, those of each partition by offset: no partition waits for another,
+    and two runs see other orders. By default the order is the stream's own, which is that of arrival where many write
+    it (`info.order`). A state may be resumed in either. Partitions that such a stream gets while it is read are read
+    from their first record on.
     """
 
     def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
@@ -80,6 +88,7 @@ class StreamLoader:
         idle_timeout_s: float | None = None,
         on_timeout: str = "raise",
         on_loss: OnLoss = "stop",
+        order: Asked = "stream",
         on_idle: Callable[[], None] | None = None,
         on_wait: OnWait | None = None,
         pin_memory: bool = False,
@@ -96,10 +105,12 @@ class StreamLoader:
             raise UsageError("batch_size is at least 1 and num_workers at least 0")
         if on_loss not in get_args(OnLoss):
             raise UsageError(f"on_loss is one of {', '.join(get_args(OnLoss))}, not {on_loss!r}")
+        if order not in get_args(Asked):
+            raise UsageError(f"order is one of {', '.join(get_args(Asked))}, not {order!r}")
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
         self.reading = Reading(url=url, keys=keys, decoders=decode, collate=collate or Pad())
         self.group = group or f"group-{new_token():016x}"
-        self._start, self._on_loss = Beginning.of(start), on_loss
+        self._start, self._on_loss, self._asked = Beginning.of(start), on_loss, order
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
         self._connect_timeout_s, self._on_wait, self._pin_memory = connect_timeout_s, on_wait, pin_memory
         self._stages = stages or Stages()
@@ -136,12 +147,14 @@ class StreamLoader:
 
     def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> None:
         info = description.info
+        self._order = read_in(self._asked, info)
         start = self._start.positions(description) if resumed is None else description.log_start
-        position = RunPosition(description, start=start, resumed=resumed, on_loss=self._on_loss)
+        position = RunPosition(description, start=start, resumed=resumed, on_loss=self._on_loss, order=self._order)
         self._sampler = Sampler(
             info,
             self._sampling,
             self._seed,
+            order=self._order,
             trained=position.trained,
             quarantine=self._quarantine,
             held_out=self._held_out_folder,
@@ -189,10 +202,10 @@ class StreamLoader:
         incoming = Incoming(
             self._open_readers,
             self._sampler.selection,
-            self.info.dealing,
-            position.trained,
+            turns_of(self._order, self.info.dealing, position.trained),
             position.ledger,
             self._stages,
+            self._where_added,
         )
         order = self._sampler.order(incoming.merge, handed_out, position)
         self._batching = batching = Batching(incoming, self._assembly, accounting, order, self._stages, self._idleness)
@@ -249,19 +262,40 @@ class StreamLoader:
         if self._accounting.handed_out.unmarked_rows:
             raise position.explained(replaced)  # marks that come later would be of no stream
         self.check_ledger()  # here its account is closed
+        description = self._describe_anew()
+        if description is None:
+            return False
+        if description.info.schema != self.info.schema:
+            raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
+        self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
+        self.position.received_before = position.received
+        return True
+
+    def _where_added(self, added: PartitionsAdded) -> Positions | None:
+        """Where the partitions begin that the stream has got; None where a stop is asked for meanwhile."""
+        while (description := self._describe_anew()) is not None:
+            if description.info.incarnation != self.info.incarnation:
+                return {}  # the readers that are opened now will say so
+            if description.info.schema != self.info.schema:
+                raise StreamError(f"its records are others as well: {added}") from added
+            if description.info.dealing.partitions >= added.now:
+                self._description = description
+                positions = self.position.grow(description)
+                self._accounting.board.mark(positions)
+                return positions
+            time.sleep(LOOK_S)  # who was asked has not heard of them yet
+            self._idleness.go_on()
+        return None
+
+    def _describe_anew(self) -> Description | None:
+        """What the producer says of the stream now; None where a stop is asked for before it answers."""
         while not self._idleness.stopping:
             try:
                 with self.reading.open() as reader:
-                    description = reader.describe(timeout_s=IDLE_S)
+                    return reader.describe(timeout_s=IDLE_S)
             except StreamTimeout:
                 self._idleness.go_on()
-                continue
-            if description.info.schema != self.info.schema:
-                raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-            self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
-            self.position.received_before = position.received
-            return True
-        return False
+        return None
 
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
@@ -316,7 +350,7 @@ class StreamLoader:
         """
         self.connect()
         self._accounting.board.make_durable()
-        held_out = 0 if self._sampler.held_out is None else self._sampler.held_out.save()
+        held_out = {} if self._sampler.held_out is None else self._sampler.held_out.save()
         chosen = {"sampling": self._sampling.state_dict(self._seed), "held_out": held_out}
         return {"group": self.group, **chosen, **self.position.state_dict()}
 
@@ -347,6 +381,6 @@ class StreamLoader:
         positions = offsets(state["positions"])
         board.commit(positions)
         if held_out is not None:
-            held_out.trim(state["held_out"])
+            held_out.trim(offsets(state["held_out"]))
         with self.reading.open() as reader:
             reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""In which order what has come is trained: the stream's own, unless it is shuffled (trainer/shuffle.py)."""
+"""In which order what has come is trained: that of the merge, unless it is shuffled (trainer/shuffle.py)."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -29,7 +29,7 @@ class Order(Protocol):
 
 
 class InOrder:
-    """The stream's own order."""
+    """The order of the merge."""
 
     def __init__(self, merge: Merge, handed_out: HandedOut, keep: Keep | None) -> None:
         self._merge, self._handed_out, self._keep = merge, handed_out, keep
@@ -38,15 +38,15 @@ class InOrder:
         return self._merge.waiting
 
     def take(self, most: int) -> Rows | None:
-        if (lost := self._merge.pass_over()) is not None:
-            self._handed_out.lose(lost)
+        if (hole := self._merge.pass_over()) is not None:
+            self._handed_out.add_hole(hole)
             return None
         piece = self._merge.take(most)
         assert piece is not None, "something waits"
         if piece.fate == "trained":
-            self._handed_out.copy(piece.chunk.partition, piece.count)
+            self._handed_out.copy(piece.chunk.partition, piece.count, piece.end)
             return piece
-        self._handed_out.leave_out(piece.chunk.partition, piece.count, piece.fate)
+        self._handed_out.leave_out(piece.chunk.partition, piece.count, piece.fate, piece.end)
         leave_out(piece, self._keep)
         return None
 

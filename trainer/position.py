@@ -6,18 +6,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from protocol.dealing import Positions, Turns, distance
-from protocol.errors import HeadraceError, Lost, RecordsLost, StreamReplaced, UsageError, lost_between, ranges
+from protocol.dealing import Positions, distance
+from protocol.errors import (
+    HeadraceError,
+    Lost,
+    RecordsLost,
+    StreamError,
+    StreamReplaced,
+    UsageError,
+    lost_between,
+    ranges,
+)
 from protocol.messages import Description
 from protocol.rate_limit import RateLimit
+from protocol.stream import StreamOrder
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
 from trainer.ledger import ClosedLedger, Ledger, add_up, offsets
-from trainer.trail import Passed
+from trainer.reached import Reached
+from trainer.trail import Hole, Passed
 from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Before
 
 logger = logging.getLogger(__name__)
 
-STATE_VERSION: Final = 3
+STATE_VERSION: Final = 4
 #: A slow trainer may lose records many times a second; that is said so often, the ledger counts each time.
 LOST_SAID_S: Final = 10.0
 
@@ -28,9 +39,10 @@ OnLoss = Literal["stop", "continue"]
 class RunPosition:
     """The positions that the weights have seen, and the ledger that accounts for them.
 
-    A new run starts at `start`; a `resumed` state goes on where it was. Where that belongs to another stream, the new
-    one is read from its first record on: if the former was trained to its end, or `on_loss` is 'continue', which counts
-    the rest as lost. Else raises `StreamReplaced`.
+    A new run starts at `start`; a `resumed` state goes on where it was, whatever `order` it was read in. Where that
+    belongs to another stream, the new one is read from its first record on: if the former was trained to its end, or
+    `on_loss` is 'continue', which counts the rest as lost. Else raises `StreamReplaced`. Partitions that were added
+    since begin at their log start; raises `StreamError` where there are fewer.
     """
 
     def __init__(
@@ -40,11 +52,12 @@ class RunPosition:
         start: Positions,
         resumed: Mapping[str, Any] | None,
         on_loss: OnLoss = "stop",
+        order: StreamOrder = "stripes",
     ) -> None:
-        self._info, self.on_loss = description.info, on_loss
+        self._info, self._order, self.on_loss = description.info, order, on_loss
         #: Batches over all lives, those that were skipped among them.
         self.batches = 0
-        self._turns = Turns(self._info.dealing, start)
+        self._stand_at(start)
         self.ledger = Ledger(self.trained)
         #: What was trained of a shuffled window that the positions have not passed.
         self.ahead = NOTHING_AHEAD
@@ -60,34 +73,44 @@ class RunPosition:
         self.received_before = 0
         self._lost_said: defaultdict[int, RateLimit] = defaultdict(lambda: RateLimit(LOST_SAID_S))
         if resumed is not None:
-            self._restore(resumed)
+            self._restore(resumed, description)
 
     @property
     def trained(self) -> Positions:
         """The positions that the weights have seen; they move on in place."""
-        return self._turns.positions
+        return self._reached.positions
 
-    def mark(self, number: int, passed: Iterable[Passed | Lost | Before], ahead: Ahead = NOTHING_AHEAD) -> None:
+    def _stand_at(self, positions: Positions) -> None:
+        self._reached = Reached(self._order, self._info.dealing, positions)
+
+    def mark(self, number: int, passed: Iterable[Passed | Hole | Before], ahead: Ahead = NOTHING_AHEAD) -> None:
         """All batches up to this number have met a fate; `passed` are the rows that have passed by that, and what was
         trained `ahead` of the positions.
 
-        Where the rows came from goes into the ledger; the positions move on by their number, as the dealing has it,
-        and over what was lost in between.
+        How many of which partition they were goes into the ledger, how far that is into the positions.
         """
-        total = 0
         for each in passed:
-            if isinstance(each, Lost):
-                self._turns.advance(total)
-                self._turns.skip(each.partition, each.end)
-                self.ledger.count("lost", each.partition, each.records)
-                total = 0
-            elif isinstance(each, Before):
-                self.ledger.found(each.fate, each.partition, each.rows)
-            else:
-                self.ledger.count(each.fate, each.partition, each.rows)
-                total += each.rows
-        self._turns.advance(total)
+            match each:
+                case Before():
+                    self.ledger.found(each.fate, each.partition, each.rows)
+                case Passed():
+                    self.ledger.count(each.fate, each.partition, each.rows)
+                    self._reached.move(each)
+                case _:
+                    self.ledger.count("lost" if isinstance(each, Lost) else "absent", each.partition, each.records)
+                    self._reached.skip(each)
         self.batches, self.ahead = number, ahead
+
+    def grow(self, description: Description) -> Positions:
+        """The stream has more partitions than before: where those begin that were added."""
+        added = {p: start for p, start in description.log_start.items() if p not in self.trained}
+        if added:
+            logger.info("the stream has %d partitions now, %d of them new", len(description.log_start), len(added))
+        self._info = description.info
+        self.trained.update(added)
+        self.ledger.grow(added)
+        self.log_end |= description.log_end
+        return added
 
     def hear(self, event: Subscribed | Heard | Away | Expired | Ended) -> None:
         """One of the readers has heard something of the producer. Raises `RecordsLost` where that ends the run."""
@@ -111,7 +134,7 @@ class RunPosition:
 
     def _hear_lost(self, expired: Expired) -> None:
         if self.on_loss == "stop":  # whatever has come and is not trained will be gone as well
-            first, *others = lost_between(self.trained, expired.log_start)
+            first, *others = lost_between(self.trained, expired.log_start) or expired.lost
             raise RecordsLost(*first[:3], others)
         reader = expired.lost[0].partition  # each of them speaks for its own partitions
         if self._lost_said[reader].allows(time.monotonic()):
@@ -184,14 +207,17 @@ class RunPosition:
             "earlier": [each.state_dict() for each in self.earlier],
         }
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
+    def _restore(self, state: Mapping[str, Any], description: Description) -> None:
         found = self._info.incarnation
         self.batches = int(state["batches"])
         self.earlier = [ClosedLedger.from_state(each) for each in state["earlier"]]
         if state["incarnation"] == found:
-            self._turns = Turns(self._info.dealing, offsets(state["positions"]))
+            self._stand_at(offsets(state["positions"]))
             self.ledger = Ledger.from_state(state["ledger"])
             self.ahead = Ahead.from_state(state["ahead"])
+            if (had := len(self.trained)) > (has := self._info.dealing.partitions):
+                raise StreamError(f"the state has positions in {had} partitions, and the stream {found} has {has}")
+            self.grow(description)
             return
         closed, lost = _close(state)
         if closed.ended:
@@ -202,7 +228,7 @@ class RunPosition:
             said = f": {ranges(lost)}" if lost else ""
             logger.warning("stream %s follows the stream %s, which is gone%s", found, closed.incarnation, said)
         self.earlier.append(closed)
-        self._turns = Turns(self._info.dealing, self._info.dealing.ends(0))
+        self._stand_at(self._info.dealing.ends(0))
         self.ledger = Ledger(self.trained)
         self.save_soon = True
 

@@ -48,7 +48,7 @@ class Standing:
     log_end: int | None
     """Records that the log has ever held; None while unknown."""
     ledger: Mapping[str, int]
-    """Where the records went: received, trained, held_out, thinned, skipped, rejected, lost, buffered, unmarked."""
+    """Where the records went: received; trained and the other fates (trainer/ledger.py); buffered, unmarked."""
     balanced: bool
     """Whether the ledger's two sides agree."""
 

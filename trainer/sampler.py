@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from protocol.dealing import Positions
+from protocol.errors import UsageError
 from protocol.quarantine import Quarantine
-from protocol.stream import StreamInfo
+from protocol.stream import StreamInfo, StreamOrder
 from trainer.collation import Collate
 from trainer.handed_out import HandedOut, HandedOutWindows
 from trainer.held_out import HeldOut
@@ -30,12 +31,18 @@ class Sampler:
         settings: SamplingSettings,
         seed: int,
         *,
+        order: StreamOrder,
         trained: Positions,
         quarantine: Quarantine | None,
         held_out: Path | None,
         new: bool,
         collate: Collate,
     ) -> None:
+        if settings.shuffle_window and order == "arrival":
+            raise UsageError(
+                "--shuffle_window: a window is a range of a stream's own order, and this one is read in order of "
+                "arrival: leave it out" + (", or --order arrival" if info.order != "arrival" else "")
+            )
         self._info, self._settings, self._seed = info, settings, seed
         self.selection = Selection(info, Rejects(quarantine), settings, seed)
         self.held_out: HeldOut | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.chunk import Chunk
+from protocol.dealing import MAX_PARTITIONS
 from protocol.draws import drawn
 from protocol.errors import UsageError
 from protocol.schema import Field
@@ -28,7 +29,7 @@ class Selection:
     """
 
     def __init__(self, info: StreamInfo, rejects: Rejects, settings: SamplingSettings, seed: int) -> None:
-        self._dealing, self._label, self._seed = info.dealing, info.schema.label, seed
+        self._info, self._label, self._seed = info, info.schema.label, seed
         self._rejects, self._labels = rejects, LabelCheck(info.schema, rejects)
         self._holdout, self._has_id = settings.holdout, _has_id(info)
         self._shares = np.array(settings.thin)
@@ -72,9 +73,15 @@ class Selection:
         return fates
 
     def _numbers(self, chunk: Chunk) -> npt.NDArray[np.int64]:
-        """The numbers of the records in stream order."""
-        first = self._dealing.record(chunk.partition, chunk.offset)
-        assert chunk.end <= self._dealing.stripe_end(chunk.offset), "a chunk is a part of one stripe"
+        """A number for each record, of its place alone: that in stream order, where the stream has one.
+
+        Else it does not depend on how many partitions there are, since they may become more.
+        """
+        if self._info.order == "arrival":
+            return np.arange(chunk.offset, chunk.end, dtype=np.int64) * MAX_PARTITIONS + chunk.partition
+        dealing = self._info.dealing
+        first = dealing.record(chunk.partition, chunk.offset)
+        assert chunk.end <= dealing.stripe_end(chunk.offset), "a chunk is a part of one stripe"
         return np.arange(first, first + chunk.count, dtype=np.int64)
 
 

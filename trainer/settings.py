@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from protocol.beginning import Beginning
 from protocol.errors import UsageError
 from protocol.open_reader import check_url
+from trainer.arrivals import Asked
 from trainer.position import OnLoss
 from trainer.sampling import MAX_SEED
 
@@ -52,6 +53,10 @@ class TrainSettings:
     stop: the run saves and ends, and says which; continue: they are counted in the ledger and said, and the run goes
     on with what there is, also on the stream of the next producer"""
 
+    order: Asked = "stream"
+    """stream: in the stream's own order, so that a run can be repeated; arrival: as records come, those of each
+    partition one after the other, so that no partition waits for another"""
+
     def __post_init__(self) -> None:
         check_url(self.stream)
         if self.batch_size < 1 or self.validation_batch_size < 1:
@@ -65,3 +70,5 @@ class TrainSettings:
         Beginning.of(self.start)
         if self.on_loss not in get_args(OnLoss):
             raise UsageError(f"--on_loss is one of {', '.join(get_args(OnLoss))}, not {self.on_loss!r}")
+        if self.order not in get_args(Asked):
+            raise UsageError(f"--order is one of {', '.join(get_args(Asked))}, not {self.order!r}")

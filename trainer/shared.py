@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, ragged
-from protocol.dealing import Positions
+from protocol.dealing import MAX_PARTITIONS, Positions
 from protocol.errors import OversizedMessage, UsageError
 from protocol.schema import Schema
 from protocol.subscription import Progress
@@ -162,10 +162,13 @@ class _Room(Ragged):
 
 
 class ProgressBoard:
-    """What has been trained and committed, partition by partition: written by the loader, read by its workers."""
+    """What has been trained and committed, partition by partition: written by the loader, read by its workers.
 
-    def __init__(self, partitions: int) -> None:
-        self._cells = SharedZeros((2, partitions), np.int64)
+    It has room for as many partitions as a stream may ever have: one may grow while it is read.
+    """
+
+    def __init__(self) -> None:
+        self._cells = SharedZeros((2, MAX_PARTITIONS), np.int64)
         self._flags = SharedZeros((2,), np.uint8)
 
     def mark(self, trained: Mapping[int, int]) -> None:

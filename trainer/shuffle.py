@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from protocol.chunk import Column, Ragged, concatenate, ragged
 from protocol.dealing import Dealing, Positions
-from protocol.errors import Lost
 from protocol.schema import Schema
 from trainer.assembly import Rows
 from trainer.handed_out import HandedOutWindows
 from trainer.merge import Merge, Piece
 from trainer.order import Keep, leave_out
 from trainer.origin import ShuffledRows
-from trainer.trail import Passed
+from trainer.trail import Hole, Passed
 from trainer.windowed_trail import Window
 
 
@@ -68,7 +67,7 @@ class Shuffled:
         self._begin()
 
     def _begin(self) -> None:
-        self._passed: list[Passed | Lost] = []
+        self._passed: list[Passed | Hole] = []
         self._count = 0
         self._pieces: dict[str, list[Column]] = {field.name: [] for field in self._ragged}
         self._number: int | None = None
@@ -96,8 +95,8 @@ class Shuffled:
         """Take what is next in the stream into the window."""
         merge = self._merge
         self._number, row = self._next()
-        if (lost := merge.pass_over()) is not None:
-            self._passed.append(lost)
+        if (hole := merge.pass_over()) is not None:
+            self._passed.append(hole)
             return
         piece = merge.take(self._size - row)
         assert piece is not None, "something waits"
@@ -154,7 +153,7 @@ class Shuffled:
         trained = np.zeros(self._count, bool)
         trained[order] = True
         first = 0
-        passed: list[Passed | Lost] = []
+        passed: list[Passed | Hole] = []
         for each in self._passed:
             if not isinstance(each, Passed) or each.fate != "trained":
                 passed.append(each)

@@ -6,15 +6,23 @@ from typing import NamedTuple
 
 from protocol.dealing import Positions
 from protocol.errors import Lost
+from protocol.subscription import Absent
 from trainer.ledger import Fate
+
+#: Offsets that no row will ever come of.
+Hole = Lost | Absent
 
 
 class Passed(NamedTuple):
-    """Rows of one partition that have passed; all but the `trained` were in no batch."""
+    """Rows of one partition that have passed; all but the `trained` were in no batch.
+
+    `end` is the offset after the last of them, None in a shuffled window, where nobody asks for it.
+    """
 
     partition: int
     rows: int
     fate: Fate = "trained"
+    end: int | None = None
 
 
 @dataclass(slots=True)
@@ -22,6 +30,7 @@ class _Run:
     partition: int
     rows: int
     fate: Fate
+    end: int | None
 
     @property
     def left_out(self) -> bool:
@@ -29,40 +38,42 @@ class _Run:
 
 
 class Trail:
-    """Runs of rows in stream order. New ones join behind; what is marked leaves in front.
+    """Runs of rows in the order of the merge. New ones join behind; what is marked leaves in front.
 
-    Rows that are in no batch, and what was lost, have their place among the others and leave with those before them,
-    uncounted.
+    Rows that are in no batch, and holes, have their place among the others and leave with those before them, uncounted.
     """
 
     def __init__(self) -> None:
-        self._runs: deque[_Run | Lost] = deque()
+        self._runs: deque[_Run | Hole] = deque()
 
-    def add(self, partition: int, rows: int, fate: Fate = "trained") -> None:
-        """So many rows of a partition were copied to be trained, or are left out with another fate."""
+    def add(self, partition: int, rows: int, fate: Fate = "trained", end: int | None = None) -> None:
+        """So many rows of a partition, the last before offset `end`, were copied to be trained, or are left out with
+        another fate.
+        """
         last = self._runs[-1] if self._runs else None
         if isinstance(last, _Run) and last.partition == partition and last.fate == fate:
-            last.rows += rows
+            last.rows, last.end = last.rows + rows, end
         else:
-            self._runs.append(_Run(partition, rows, fate))
+            self._runs.append(_Run(partition, rows, fate, end))
 
-    def lose(self, lost: Lost) -> None:
+    def add_hole(self, hole: Hole) -> None:
         """The records that would follow will never come."""
-        self._runs.append(lost)
+        self._runs.append(hole)
 
-    def take(self, rows: int, fate: Fate = "trained") -> list[Passed | Lost]:
-        """The oldest rows leave with this fate, and what was left out or lost up to the next one with its own."""
-        taken: list[Passed | Lost] = []
+    def take(self, rows: int, fate: Fate = "trained") -> list[Passed | Hole]:
+        """The oldest rows leave with this fate, and what was left out or never came up to the next one with its own."""
+        taken: list[Passed | Hole] = []
         while self._runs:
             run = self._runs[0]
-            if isinstance(run, Lost):
+            if isinstance(run, Hole):
                 taken.append(run)
                 self._runs.popleft()
                 continue
             part = run.rows if run.left_out else min(rows, run.rows)
             if part == 0:
                 break
-            taken.append(Passed(run.partition, part, run.fate if run.left_out else fate))
+            end = None if run.end is None else run.end - (run.rows - part)
+            taken.append(Passed(run.partition, part, run.fate if run.left_out else fate, end))
             rows -= 0 if run.left_out else part
             if part == run.rows:
                 self._runs.popleft()
@@ -73,18 +84,19 @@ class Trail:
     def drop(self, rows: int) -> list[tuple[int, int]]:
         """The newest rows were copied in vain, and what was left out behind them: (partition, rows) of each run.
 
-        What was lost behind them comes again.
+        A hole behind them comes again.
         """
         dropped = []
         while rows > 0:
             run = self._runs[-1]
-            if isinstance(run, Lost):
+            if isinstance(run, Hole):
                 self._runs.pop()
                 continue
             part = run.rows if run.left_out else min(rows, run.rows)
             dropped.append((run.partition, part))
             rows -= 0 if run.left_out else part
             run.rows -= part
+            run.end = None if run.end is None else run.end - part
             if not run.rows:
                 self._runs.pop()
         return dropped
@@ -94,7 +106,7 @@ class Trail:
         oldest: Positions = {}
         others: Positions = {}
         for run in self._runs:
-            if isinstance(run, Lost):
+            if isinstance(run, Hole):
                 continue
             part = 0 if run.left_out else min(rows, run.rows)
             rows -= part

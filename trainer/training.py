@@ -96,6 +96,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
             idle_timeout_s=settings.idle_timeout or None,
             on_timeout="end",
             on_loss=settings.on_loss,
+            order=settings.order,
             on_wait=lambda _waited_s: telemetry.waiting(f"a producer at {settings.stream}"),
             pin_memory=pin_memory,
             stages=stages,

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.dealing import Positions
-from protocol.errors import Lost
 from trainer.ledger import Fate, offsets
-from trainer.trail import Passed
+from trainer.trail import Hole, Passed
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,15 @@ class Window:
     trained. `identity` tells it from one that holds other records.
     """
 
-    passed: Sequence[Passed | Lost | Before]
+    passed: Sequence[Passed | Hole | Before]
     partitions: npt.NDArray[np.int64]
     identity: str = ""
     #: How many of the trained rows were skipped after all, by partition.
     skipped: Counter[int] = field(default_factory=Counter)
 
-    def fates(self) -> list[Passed | Lost | Before]:
+    def fates(self) -> list[Passed | Hole | Before]:
         """What has passed with it, in stream order."""
-        found: list[Passed | Lost | Before] = []
+        found: list[Passed | Hole | Before] = []
         for each in self.passed:
             if not isinstance(each, Passed) or each.fate != "trained" or not (left := self.skipped[each.partition]):
                 found.append(each)
@@ -81,12 +80,12 @@ class Window:
         return found
 
 
-def closed(passed: Sequence[Passed | Lost], ahead: Ahead) -> Window:
+def closed(passed: Sequence[Passed | Hole], ahead: Ahead) -> Window:
     """A window that was begun with other records: what came of it and is not accounted for by `ahead` is skipped."""
     trained, skipped = Counter(ahead.trained), Counter(ahead.skipped)
-    found: list[Passed | Lost | Before] = []
+    found: list[Passed | Hole | Before] = []
     for each in passed:
-        if isinstance(each, Lost) or each.fate != "trained":
+        if isinstance(each, Hole) or each.fate != "trained":
             found.append(each)
             continue
         again = min(trained[each.partition], each.rows)
@@ -111,7 +110,7 @@ class WindowedTrail:
         """A window is complete."""
         self._windows.append(window)
 
-    def take(self, rows: int, fate: Fate = "trained") -> list[Passed | Lost | Before]:
+    def take(self, rows: int, fate: Fate = "trained") -> list[Passed | Hole | Before]:
         """Of the rows that have not left, the first so many have been marked, the newest of them with this fate.
 
         Gives back what has passed by that.
@@ -119,7 +118,7 @@ class WindowedTrail:
         if fate == "skipped":
             self._skip(self.settled, rows)
         self.settled = rows
-        taken: list[Passed | Lost | Before] = []
+        taken: list[Passed | Hole | Before] = []
         while self._windows and len(self._windows[0].partitions) <= self.settled:
             window = self._windows.popleft()
             self.settled -= len(window.partitions)

@@ -58,7 +58,7 @@ def age(milliseconds: float) -> str:
 
 def ledger_terms(ledger: Mapping[str, int]) -> list[tuple[str, int]]:
     """The terms worth a place on a line: what is usually 0 only where it is not."""
-    usually_zero = ("held_out", "thinned", "skipped", "rejected", "lost")
+    usually_zero = ("held_out", "thinned", "skipped", "rejected", "lost", "absent")
     return [(name.replace("_", " "), count) for name, count in ledger.items() if count or name not in usually_zero]
 
 

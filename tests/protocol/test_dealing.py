@@ -116,5 +116,5 @@ def test_a_partition_whose_next_records_will_never_come_waits_for_its_turn_behin
     order = []
     for _ in range(5):
         order.append((turns.partition, turns.positions[turns.partition]))
-        turns.move(turns.stripe_end - turns.positions[turns.partition])
+        turns.move(turns.turn_end - turns.positions[turns.partition])
     assert order == [(1, 0), (1, 4), (0, 9), (1, 8), (0, 12)]

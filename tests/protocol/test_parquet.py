@@ -63,7 +63,7 @@ def logs(draw: st.DrawFn) -> tuple[StreamInfo, int, list[Chunk]]:
     chunks: list[Chunk] = []
     for _ in range(draw(st.integers(0, 5))):
         offset = turns.positions[turns.partition]
-        count = turns.stripe_end - offset if chunks else draw(st.integers(1, turns.stripe_end - offset))
+        count = turns.turn_end - offset if chunks else draw(st.integers(1, turns.turn_end - offset))
         first, span = draw(st.integers(-(10**18), 10**18)), draw(st.integers(0, 10**16))
         chunks.append(Chunk(turns.partition, offset, draw(columns(schema, count)), first, first + span))
         turns.move(count)

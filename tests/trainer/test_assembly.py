@@ -28,12 +28,12 @@ def chunk(dealing: Dealing, partition: int, offset: int, count: int) -> Chunk:
 
 def assembled(dealing: Dealing, first: int, last: int, sizes: list[int], assembly: Assembly) -> list[Batch]:
     """The batches of the records `first` to `last` - 1, which come in chunks of these sizes."""
-    merge, turns = Merge(dealing, dealing.ends(first)), Turns(dealing, dealing.ends(first))
+    merge, turns = Merge(Turns(dealing, dealing.ends(first))), Turns(dealing, dealing.ends(first))
     batches: list[Batch] = []
     left = last - first
     for size in cycle(sizes):
         offset = turns.positions[turns.partition]
-        count = min(size, turns.stripe_end - offset, left)
+        count = min(size, turns.turn_end - offset, left)
         if count:
             merge.add(chunk(dealing, turns.partition, offset, count))
             turns.move(count)
@@ -80,7 +80,7 @@ def test_every_row_is_in_its_place_however_it_came(
 def test_a_chunk_of_whole_batches_that_nobody_else_has_is_not_copied(*, owned: bool, copied: bool) -> None:
     dealing = Dealing(1, 16)
     assembly = Assembly(SCHEMA, 4, owned=owned)
-    whole, merge = chunk(dealing, 0, 0, 16), Merge(dealing, {0: 0})
+    whole, merge = chunk(dealing, 0, 0, 16), Merge(Turns(dealing, {0: 0}))
     merge.add(whole)
     piece = merge.take(assembly.room(merge.waiting))
     assert piece is not None
@@ -95,7 +95,7 @@ def test_a_column_that_torch_could_not_read_where_it_lies_is_copied() -> None:
     dealing, crooked = Dealing(1, 16), np.zeros(16 * 8 + 1, np.uint8)[1:].view(np.int64)
     crooked[:] = np.arange(16)
     columns: dict[str, Column] = {"number": crooked, "x": np.zeros((16, 1 << 16), np.uint8)}
-    assembly, merge = Assembly(SCHEMA, 4, owned=True), Merge(dealing, {0: 0})
+    assembly, merge = Assembly(SCHEMA, 4, owned=True), Merge(Turns(dealing, {0: 0}))
     merge.add(Chunk(0, 0, columns, 0, 0))
     piece = merge.take(assembly.room(merge.waiting))
     assert piece is not None

@@ -39,7 +39,7 @@ SERVED = Served(
 def test_it_holds() -> None:
     account = Account(state())
     account.check(SERVED)
-    assert account.totals == {"trained": 35, "held_out": 0, "thinned": 0, "skipped": 1, "rejected": 3, "lost": 5}
+    assert account.totals == {**dict.fromkeys(FATES, 0), "trained": 35, "skipped": 1, "rejected": 3, "lost": 5}
     assert [row["balance"] for stream in account.streams for row in rows(stream)] == [0, 0, 0, 0]
 
 
@@ -127,7 +127,7 @@ def test_the_command_shows_every_stream_and_says_what_is_wrong_last(
     out = capsys.readouterr().out
     assert "stream gone, gone, so it lost at least what is said here" in out
     assert "stream now, being trained" in out
-    assert "over all streams: trained 35, held out 0, thinned 0, skipped 1, rejected 3, lost 5" in out
+    assert "over all streams: trained 35, held out 0, thinned 0, skipped 1, rejected 3, lost 5, absent 0" in out
     assert out.endswith("the ledger is balanced\n")
     broken = state()
     samples(broken)

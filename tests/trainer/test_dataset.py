@@ -125,7 +125,7 @@ def test_a_worker_with_full_slots_leaves_when_the_loader_closes(monkeypatch: pyt
     slots = Slots(workers=1, per_worker=2, schema=info.schema, rows=info.dealing.stripe)
     monkeypatch.setattr(dataset, "get_worker_info", lambda: SimpleNamespace(id=0, num_workers=1))
     with serving(log) as url:
-        connect, board = partial(open_reader, url), ProgressBoard(info.dealing.partitions)
+        connect, board = partial(open_reader, url), ProgressBoard()
         items = iter(ReaderItems(connect, info, positions, "group", board, slots))
         slotted = 0
         while slotted < 2:

@@ -8,10 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.errors import Lost
 from trainer.batch import Batch, Block
 from trainer.handed_out import HandedOut
-from trainer.trail import Passed
+from trainer.trail import Hole, Passed
 from trainer.windowed_trail import Before
 
 SIZE = 3
@@ -21,7 +20,7 @@ def batch(number: int, count: int = SIZE) -> Batch:
     return Batch(Block({"x": torch.zeros(SIZE)}, SIZE, {0: 0}), 0, count, number)
 
 
-def rows_of(pairs: Iterable[tuple[int, int] | Passed | Lost | Before]) -> list[int]:
+def rows_of(pairs: Iterable[tuple[int, int] | Passed | Hole | Before]) -> list[int]:
     return [pair[0] for pair in pairs for _ in range(pair[1])]
 
 

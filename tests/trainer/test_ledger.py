@@ -8,14 +8,23 @@ from protocol.errors import LedgerUnbalanced
 from trainer.ledger import FATES, Fate, Ledger
 
 START = {0: 10, 1: 20}
-COUNTS: dict[Fate, int] = {"trained": 40, "held_out": 5, "thinned": 6, "skipped": 4, "rejected": 3, "lost": 2}
+COUNTS: dict[Fate, int] = {
+    "trained": 40,
+    "held_out": 5,
+    "thinned": 6,
+    "skipped": 4,
+    "rejected": 3,
+    "lost": 2,
+    "absent": 8,
+}
+CAME = sum(COUNTS.values()) - COUNTS["lost"] - COUNTS["absent"]
 BUFFERED, UNMARKED = 7, 6
 
 
 def ledger_of(**missing: int) -> Ledger:
     """Partition 1 has met every fate; one record too few where that is asked for."""
     ledger = Ledger(START)
-    ledger.receive(1, sum(COUNTS.values()) - COUNTS["lost"] + BUFFERED + UNMARKED - missing.get("received", 0))
+    ledger.receive(1, CAME + BUFFERED + UNMARKED - missing.get("received", 0))
     for fate, count in COUNTS.items():
         ledger.count(fate, 1, count - missing.get(fate, 0))
     return ledger

@@ -80,7 +80,7 @@ def position(monkeypatch: pytest.MonkeyPatch) -> None:
         def advance(self, records: int) -> None:
             super().advance(records - once(records))
 
-    monkeypatch.setattr("trainer.position.Turns", Short)
+    monkeypatch.setattr("trainer.reached.Turns", Short)
 
 
 def start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_the_order_is_the_dealings_from_every_start_with_any_readers_and_few_slo
     owned = [dealing.owned(reader, readers) for reader in range(min(readers, dealing.partitions))]
     coming = [chunks_of(dealing, partitions, start, end, cuts) for partitions in owned]
     free = [slots] * len(owned)
-    merge = Merge(dealing, start)
+    merge = Merge(Turns(dealing, start))
     found: list[int] = []
 
     def give(reader: int) -> None:
@@ -78,7 +78,7 @@ def test_the_order_is_the_dealings_from_every_start_with_any_readers_and_few_slo
 
 def test_what_is_buffered_is_counted_and_can_be_thrown_away() -> None:
     dealing = Dealing(2, 4)
-    merge = Merge(dealing, {0: 0, 1: 0})
+    merge = Merge(Turns(dealing, {0: 0, 1: 0}))
     freed: list[int] = []
     merge.add(chunk_of(dealing, 0, 0, 4), lambda: freed.append(0))
     merge.add(chunk_of(dealing, 1, 0, 3), lambda: freed.append(1))
@@ -95,7 +95,7 @@ def test_what_is_buffered_is_counted_and_can_be_thrown_away() -> None:
 @pytest.mark.parametrize("offset", [0, 2, 5])
 def test_a_gap_or_a_repetition_is_never_handed_out(offset: int) -> None:
     dealing = Dealing(1, 4)
-    merge = Merge(dealing, {0: 3})
+    merge = Merge(Turns(dealing, {0: 3}))
     merge.add(chunk_of(dealing, 0, offset, 1))
     with pytest.raises(LedgerUnbalanced, match=f"partition 0 is at 3, but offset {offset} was handed over"):
         merge.take(1)
@@ -105,13 +105,13 @@ def test_a_gap_or_a_repetition_is_never_handed_out(offset: int) -> None:
 def test_what_is_lost_is_passed_over_in_its_turn(data: st.DataObject) -> None:
     dealing = Dealing(data.draw(st.integers(1, 5), "partitions"), data.draw(st.integers(1, 6), "stripe"))
     end = dealing.ends(data.draw(st.integers(1, 100), "records"))
-    merge = Merge(dealing, dealing.ends(0))
+    merge = Merge(Turns(dealing, dealing.ends(0)))
     kept: list[int] = []
     for partition, last in end.items():
         cuts = sorted({0, last, *data.draw(st.lists(st.integers(0, last), max_size=4), "cuts")})
         for start, stop in pairwise(cuts):
             if data.draw(st.booleans(), "lost"):
-                merge.lose(Lost(partition, start, stop))
+                merge.add_hole(Lost(partition, start, stop))
                 continue
             kept += [dealing.record(partition, offset) for offset in range(start, stop)]
             for first in range(start, stop):
@@ -132,7 +132,7 @@ def test_what_is_lost_is_passed_over_in_its_turn(data: st.DataObject) -> None:
 
 
 def test_a_loss_that_does_not_begin_where_a_partition_stands_is_never_passed_over() -> None:
-    merge = Merge(Dealing(1, 4), {0: 3})
-    merge.lose(Lost(0, 2, 5))
+    merge = Merge(Turns(Dealing(1, 4), {0: 3}))
+    merge.add_hole(Lost(0, 2, 5))
     with pytest.raises(LedgerUnbalanced, match="partition 0 is at 3, but partition 0 lost 3 records: offsets 2 to 4"):
         merge.pass_over()

@@ -214,7 +214,7 @@ def test_what_has_come_is_trained_before_a_run_goes_on_with_the_next_stream(
     assert [batch.number for batch in taken] == list(range(1, len(taken) + 1))
     position = loader.position
     assert position.ended
-    assert position.totals() == {"trained": 78, "held_out": 0, "thinned": 0, "skipped": 0, "rejected": 0, "lost": 0}
+    assert position.totals() == {**dict.fromkeys(FATES, 0), "trained": 78}
     assert position.received == 78
     (before,) = position.earlier
     assert (before.incarnation, before.ended, before.positions) == (former, False, DEALING.ends(45))

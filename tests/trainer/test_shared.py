@@ -120,7 +120,7 @@ def shared_mappings() -> set[str]:
 
 def test_nothing_of_it_has_a_name_that_a_killed_process_could_leave() -> None:
     before = shared_mappings()
-    slots, board = slots_of(workers=3, per_worker=8, rows=1 << 10), ProgressBoard(8)
+    slots, board = slots_of(workers=3, per_worker=8, rows=1 << 10), ProgressBoard()
     shared = shared_mappings() - before
     assert len(shared) >= 5, (slots, board)
     assert not [line for line in shared if str(SHARED_MEMORY) in line], "had a name until it was unlinked"
@@ -137,7 +137,7 @@ def test_without_room_in_shared_memory_the_mend_is_said() -> None:
 
 
 def test_the_board_tells_each_reader_of_its_own_partitions() -> None:
-    board = ProgressBoard(4)
+    board = ProgressBoard()
     board.mark({0: 5, 1: 6, 2: 7, 3: 8})
     board.mark({1: 9})
     progress = board.of([1, 3])
@@ -153,7 +153,7 @@ def test_the_board_tells_each_reader_of_its_own_partitions() -> None:
 
 
 def test_a_worker_sees_what_the_loader_writes() -> None:
-    board, slots = ProgressBoard(2), slots_of(per_worker=1)
+    board, slots = ProgressBoard(), slots_of(per_worker=1)
     board.mark({0: 1 << 40, 1: 3})
     board.make_durable()
     context = get_context("forkserver")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Lost
 from trainer.ledger import Fate
-from trainer.trail import Passed, Trail
+from trainer.trail import Hole, Passed, Trail
 
 passed = st.builds(Passed, st.integers(0, 3), st.integers(1, 9), st.sampled_from(["trained", "rejected", "thinned"]))
 runs = st.lists(passed, max_size=20)
@@ -20,14 +20,16 @@ def left_out(row: Row) -> bool:
     return row[1] != "trained"
 
 
-def one_by_one(found: Iterable[Passed | Lost]) -> list[Row]:
+def one_by_one(found: Iterable[Passed | Hole]) -> list[Row]:
     return [(each.partition, each.fate) for each in found if isinstance(each, Passed) for _ in range(each.rows)]
 
 
 def trail_of(added: list[Passed]) -> Trail:
     trail = Trail()
-    for partition, rows, fate in added:
-        trail.add(partition, rows, fate)
+    ends: Counter[int] = Counter()
+    for partition, rows, fate, _ in added:
+        ends[partition] += rows
+        trail.add(partition, rows, fate, ends[partition])
     return trail
 
 
@@ -76,9 +78,9 @@ def test_they_are_counted_by_partition_before_and_after_a_mark_and_what_was_reje
 
 def test_what_was_lost_leaves_once_nothing_is_before_it() -> None:
     trail, first, second = Trail(), Lost(0, 0, 4), Lost(1, 2, 9)
-    trail.lose(first)
+    trail.add_hole(first)
     trail.add(1, 2)
-    trail.lose(second)
+    trail.add_hole(second)
     trail.add(1, 3)
     assert trail.counts(1) == ({1: 1}, {1: 4})
     assert trail.take(0) == [first]
@@ -90,9 +92,9 @@ def test_what_was_lost_leaves_once_nothing_is_before_it() -> None:
 def test_what_was_lost_among_rows_that_are_thrown_away_is_thrown_away_with_them() -> None:
     trail = Trail()
     trail.add(0, 2)
-    trail.lose(Lost(1, 0, 4))
+    trail.add_hole(Lost(1, 0, 4))
     trail.add(1, 3)
-    trail.lose(Lost(0, 2, 8))
+    trail.add_hole(Lost(0, 2, 8))
     assert trail.drop(4) == [(1, 3), (0, 1)]
     assert trail.take(1) == [Passed(0, 1)]
     assert trail.take(0) == []
