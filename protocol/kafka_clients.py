@@ -183,7 +183,7 @@ class Clients:
     def silent(self, timeout_s: float) -> StreamTimeout:
         """What is raised where nobody has answered for so long."""
         why = f" ({self.trouble})" if self.trouble else ""
-        return StreamTimeout(f"no Kafka broker answered at {self._topic.brokers} within {timeout_s:g} s{why}")
+        return StreamTimeout(f"no Kafka broker answered at {self._topic.brokers} within {round(timeout_s, 1):g} s{why}")
 
     def translated(self, error: "KafkaError") -> HeadraceError | None:
         """What a refusal means here; None where it is worth asking again."""

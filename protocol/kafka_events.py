@@ -36,9 +36,7 @@ class KafkaEvents:
         self._messages, self._per_message = messages, per_message
         self._most_rows, self._gaps_lost = most_rows, gaps_lost
 
-    def take(
-        self, batch: Sequence["Message"], end_of: Callable[[int, int], int] | None = None
-    ) -> Iterator[Event]:
+    def take(self, batch: Sequence["Message"], end_of: Callable[[int, int], int] | None = None) -> Iterator[Event]:
         """What these messages are; those of a partition come in order. What lies before the position is passed by.
 
         So is what lies behind the end that `end_of` says of a partition in which a message has come.

@@ -161,7 +161,7 @@ class Raw(Values):
     def columns(
         self, messages: Sequence["Message"], checks: Sequence[FieldCheck]
     ) -> tuple[dict[str, Column], list[int]]:
-        values: list[bytes] = list(map(type(messages[0]).value, messages))
+        values = [value or b"" for value in map(type(messages[0]).value, messages)]
         lengths = list(map(len, values))
         if any(length % self._size for length in set(lengths)) or (0 in lengths and not self._fields[0].ragged):
             raise DataFault("values of other lengths")

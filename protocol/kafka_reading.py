@@ -44,11 +44,11 @@ class KafkaReading:
     def events(
         self, facts: Facts, info: StreamInfo, asked: Subscription, *, away_after_s: float, idle_s: float
     ) -> Iterator[list[Event]]:
-        """The events as they come together."""
+        """The events as they come together. The topic is as `facts` say, of which `asked` may know fewer partitions."""
         self._consumer.assign(self._places(asked.positions))
         yielded_s = time.monotonic()
         while True:
-            self._check(facts, info)
+            self._check(facts, info, asked)
             began_s = time.monotonic()
             batch = self._polled(min(POLL_S, idle_s))
             polled_s = time.monotonic()
@@ -128,15 +128,16 @@ class KafkaReading:
 
     # --- signs of life -------------------------------------------------------------------------------------------
 
-    def _check(self, facts: Facts, info: StreamInfo) -> None:
+    def _check(self, facts: Facts, info: StreamInfo, asked: Subscription) -> None:
         """Raise `StreamReplaced` or `PartitionsAdded` where the topic is not what it was."""
-        if (now := self._cluster.look(time.monotonic())) is None:
-            return
-        self._silent_s = 0.0
+        now = self._cluster.look(time.monotonic()) or facts
+        if now is not facts:
+            self._silent_s = 0.0
         if now.identity != facts.identity:
             raise StreamReplaced(info.incarnation, info.incarnation.replace(facts.identity, now.identity))
-        if now.partitions > facts.partitions:
-            raise PartitionsAdded(facts.partitions, now.partitions)
+        known = facts.partitions if asked.partitions is None else asked.partitions
+        if now.partitions > known:
+            raise PartitionsAdded(known, now.partitions)
 
     def _count(self, polled_s: float, worked_s: float, *, heard: bool) -> None:
         self._worked_s += worked_s

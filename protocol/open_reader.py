@@ -36,6 +36,13 @@ def check_url(url: str) -> None:
         raise UsageError("ipc:// needs a path: use ipc:///tmp/headrace.sock, for example")
 
 
+def silent_mend(url: str) -> str:
+    """What to do where nobody answers at the URL."""
+    if url.startswith(KAFKA):
+        return "see whether its brokers run and can be reached from here"
+    return f"start one (python -m producer --bind {url})"
+
+
 def open_reader(url: str, settings: ReaderSettings | None = None, *, keys: str | Path = "") -> Reader:
     """A reader for the URL: `tcp://` and `ipc://` speak ZeroMQ, `file://` reads a folder, `kafka://` a topic.
 

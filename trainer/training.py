@@ -20,6 +20,7 @@ from protocol.errors import (
     StreamTimeout,
     UsageError,
 )
+from protocol.open_reader import silent_mend
 from protocol.quarantine import FILE as QUARANTINE
 from trainer.augmentation import Augmentation, AugmentationSettings
 from trainer.checkpoint import Checkpointer, CheckpointSettings
@@ -156,8 +157,7 @@ def _connect(loader: StreamLoader, settings: TrainSettings) -> None:
     try:
         loader.connect()
     except StreamTimeout as error:
-        mend = f"start one (python -m producer --bind {settings.stream}), or wait longer (--connect_timeout)"
-        raise UsageError(f"{error}: {mend}") from error
+        raise UsageError(f"{error}: {silent_mend(settings.stream)}, or wait longer (--connect_timeout)") from error
     except AccessDenied as error:
         raise UsageError(str(error)) from error
     except StreamReplaced as error:

