@@ -38,6 +38,20 @@ DEFAULTS: Final = {
 }
 #: A consumer's queue is at least so large: one answer of a broker is up to a mebibyte for each partition.
 LEAST_AHEAD_KIB: Final = 1024
+#: What any setting may be without being hidden in a text: names of protocols. A password may stand anywhere by mistake.
+NO_SECRETS: Final = frozenset(
+    (
+        "PLAINTEXT",
+        "SSL",
+        "SASL_PLAINTEXT",
+        "SASL_SSL",
+        "PLAIN",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-512",
+        "GSSAPI",
+        "OAUTHBEARER",
+    )
+)
 #: A question to the cluster is asked again after so long.
 REQUEST_S: Final = 5.0
 TICK_S: Final = 0.05
@@ -98,7 +112,7 @@ class Clients:
 
     def _without_secrets(self, text: str) -> str:
         for value in self._settings.values():
-            if isinstance(value, str) and len(value) > 3:
+            if isinstance(value, str) and len(value) > 2 and value.upper() not in NO_SECRETS:
                 text = text.replace(value, "…")
         return text
 

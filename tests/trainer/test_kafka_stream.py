@@ -38,18 +38,27 @@ def dealt(records: range, partitions: int = PARTITIONS) -> dict[int, list[bytes]
 class Run:
     """Lives of one run on one topic of `records` records; it ends where the topic does."""
 
-    def __init__(self, folder: Path, nursery: Nursery, brokers: str, records: int, *, options: str = FIELDS) -> None:
-        self.folder, self.records, self._nursery = folder, records, nursery
+    def __init__(
+        self,
+        folder: Path,
+        nursery: Nursery,
+        brokers: str,
+        records: int,
+        *,
+        options: str = FIELDS,
+        step_s: float = 0.002,
+    ) -> None:
+        self.folder, self.records, self._nursery, self._step_s = folder, records, nursery, step_s
         self.url = f"kafka://{brokers}/t?{options}&until=end"
         self.moment = Moment(folder / "moment")
 
-    def train(self, workers: int, *options: str, url: str = "", step_s: float = 0.002) -> Forked:
+    def train(self, workers: int, *options: str) -> Forked:
         """A life with so many workers."""
         self.moment.begin()
         model = ("--model", "tests.trainer.counting.CountingModel", "--model.records", str(self.records))
-        task = ("--task", "tests.trainer.counting.Counting", "--task.step_s", str(step_s))
+        task = ("--task", "tests.trainer.counting.Counting", "--task.step_s", str(self._step_s))
         often = ("--checkpoint_every", "300", "--validate_every", "100000", "--report_every", "500")
-        where = ("--stream", url or self.url, "--run_dir", str(self.folder / "run"), "--workers", str(workers))
+        where = ("--stream", self.url, "--run_dir", str(self.folder / "run"), "--workers", str(workers))
         plain = ("--tensorboard", "false", "--display", "plain", "--batch_size", "50")
         told = {MOMENT_FILE: str(self.folder / "moment"), "HEADRACE_KAFKA_FETCH_WAIT_MAX_MS": "20"}
         return self._nursery.train([*where, *model, *task, *often, *plain, *options], self.folder / "log", **told)
@@ -107,8 +116,8 @@ def test_a_topic_is_trained_once_over_connections_that_are_cut(tmp_path: Path, n
     ):
         create_topic(broker, "t", PARTITIONS)
         produce(broker, "t", dealt(range(records)))
-        run = Run(tmp_path, nursery, link.url.removeprefix("tcp://"), records)
-        life = run.train(2, step_s=0.01)
+        run = Run(tmp_path, nursery, link.url.removeprefix("tcp://"), records, step_s=0.01)
+        life = run.train(2)
         for steps in (5, 15, 25, 35):
             run.wait_for_steps(life, steps)
             link.drop()
@@ -153,17 +162,18 @@ def test_what_has_expired_stops_a_run_or_is_in_its_ledger(tmp_path: Path, nurser
     try:
         cluster.create("t", 2)
         produce(cluster.brokers, "t", dealt(range(400), 2))
-        run = Run(tmp_path, nursery, cluster.brokers, 400)
-        life = run.train(0, "--checkpoint_every", "100", step_s=0.2)
+        run = Run(tmp_path, nursery, cluster.brokers, 400, step_s=0.1)
+        life = run.train(0, "--checkpoint_every", "100")
         run.wait_for_steps(life, 3)
         end(life)
         trained: Positions = run.state()["stream"]["positions"]
         cluster.expire("t", 1, 150)
         stopped = run.train(0)
-        assert wait(stopped) == 1
+        assert wait(stopped) == 1, tail(stopped)
         lost = 150 - trained[1]
         assert f"partition 1 lost {lost} records: offsets {trained[1]} to 149" in tail(stopped)
-        assert wait(life := run.train(1, "--on_loss", "continue")) == 0, tail(life)
+        life = run.train(1, "--on_loss", "continue")
+        assert wait(life) == 0, tail(life)
         ledger = Ledger.from_state(run.state()["stream"]["ledger"])
         assert (ledger.totals()["trained"], ledger.totals()["lost"]) == (400 - lost, lost)
         assert run.state()["model"]["counts"].max() == 1
@@ -180,10 +190,10 @@ def test_a_topic_is_trained_once_over_brokers_that_go_down(
     try:
         cluster.create("t", PARTITIONS)
         produce(cluster.brokers, "t", dealt(range(records)))
-        run = Run(tmp_path, nursery, cluster.brokers, records)
+        run = Run(tmp_path, nursery, cluster.brokers, records, step_s=0.02)
         down = 0
         for workers in (0, 2, 1):
-            life = run.train(workers, step_s=0.02)
+            life = run.train(workers)
             for _ in range(2):
                 run.wait_for_steps(life, run.moment.steps + drawn.randint(1, 10))
                 brokers = drawn.sample(range(1, 4), drawn.randint(1, 3))
@@ -214,5 +224,6 @@ def test_a_hundred_partitions_are_trained_once(tmp_path: Path, nursery: Nursery)
             life = run.train(workers)
             run.wait_for_steps(life, 20)
             end(life)
-        assert wait(life := run.train(2)) == 0, tail(life)
+        life = run.train(2)
+        assert wait(life) == 0, tail(life)
         run.assert_each_trained_once(dict.fromkeys(range(partitions), records // partitions))
