@@ -154,6 +154,8 @@ class ReaderSession:
         expected = self._incarnation
         if expected is not None and welcome.info.incarnation != expected:
             raise StreamReplaced(expected, welcome.info.incarnation)
+        if welcome.info.order != "stripes":
+            raise OutOfRange(f"a server sends in stream order, and this stream's is {welcome.info.order}")
         self._info = welcome.info
         self._turns = Turns(welcome.info.dealing, self.received)
         self.received = self._turns.positions

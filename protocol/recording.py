@@ -24,13 +24,15 @@ class Recording:
     """The recording in a folder: a new one, or one that goes on where it stopped, under the stream's own identity.
 
     The producer knows it as a group, so what is not synced yet is kept for it, until it has been silent for the
-    group's time to live. Raises `UsageError` where the folder holds another stream.
+    group's time to live. Raises `UsageError` where the folder holds another stream, or the stream has no order to keep.
     """
 
     def __init__(self, reader: Reader, folder: LogFolder, *, timeout_s: float) -> None:
         self._reader, self._folder, self._timeout_s = reader, folder, timeout_s
         said = reader.describe(timeout_s=timeout_s)
         self.info = said.info
+        if said.info.order != "stripes":
+            raise UsageError("a stream that is read in order of arrival cannot be recorded: read it from where it lies")
         found = folder.info(STREAM)
         if found is None:
             folder.create(STREAM, said.info)

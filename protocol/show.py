@@ -54,7 +54,8 @@ def info(url: str, said: Description) -> RenderableType:
     if stream.records_per_pass is not None:
         facts.add_row("a pass", f"{stream.records_per_pass:,} records")
     facts.add_row("splits", ", ".join(f"{plain(name)} {size:,}" for name, size in stream.splits.items()) or "none")
-    dealing = f"{stream.dealing.partitions} partitions in stripes of {stream.dealing.stripe:,} records"
+    order = f"stripes of {stream.dealing.stripe:,} records" if stream.order == "stripes" else "order of arrival"
+    dealing = f"{stream.dealing.partitions} partitions in {order}"
     facts.add_row("records", f"{distance(said.log_start, said.log_end):,} in {dealing}{', ended' * said.ended}")
     for change in stream.changes:
         facts.add_row("change", f"{plain(change.what)}: {in_words(change)}")

@@ -23,6 +23,7 @@ from protocol.reader import Reader, read_split
 from protocol.recording import Recording
 from protocol.subscription import Ended, Heard, Subscribed, Subscription
 from tests.protocol.serving import ID, computed, numbered, one_by_one, serving
+from tests.protocol.topic import Topic, TopicReader
 
 
 def ids(chunk: Chunk) -> list[int]:
@@ -117,6 +118,12 @@ def test_another_stream_is_not_recorded_into_the_same_folder(tmp_path: Path) -> 
     record(computed(100), tmp_path)
     with pytest.raises(UsageError, match=r"holds another stream .*give another folder"):
         record(computed(101), tmp_path)
+
+
+def test_a_stream_without_an_order_is_not_recorded(tmp_path: Path) -> None:
+    topic = Topic(tmp_path, 2)
+    with LogFolder(tmp_path / "r", write=True) as folder, pytest.raises(UsageError, match="cannot be recorded"):
+        Recording(TopicReader(topic.folder), folder, timeout_s=1)
 
 
 def test_the_producer_keeps_for_a_recorder_what_it_has_not_synced(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -210,6 +211,13 @@ def test_another_stream_than_was_asked_for_is_refused_by_name() -> None:
     talk = Talk(incarnation="stream zero")
     with pytest.raises(StreamReplaced, match="expected stream stream zero, found stream stream one"):
         talk.welcome()
+
+
+def test_a_stream_without_an_order_is_none_that_a_server_sends() -> None:
+    talk = Talk()
+    talk.subscribed()
+    with pytest.raises(OutOfRange, match="a server sends in stream order, and this stream's is arrival"):
+        talk.welcome(info=replace(INFO, order="arrival"))
 
 
 def test_whatever_stream_was_found_first_is_expected_from_then_on(talk: Talk) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import RecordsLost, StreamError, UsageError
-from tests.trainer.arriving import NOTHING, Topic, loader_of
+from tests.protocol.topic import NOTHING, Topic
+from tests.trainer.arriving import loader_of
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, ids, serving
 from trainer.arrivals import Asked

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.counted_run import CountedRun
+from tests.trainer.counted_run import CountedRun, Scale
 from tests.trainer.lives import Nursery, end, tail
 
 #: How many lives of a trainer end in which moment. One that misses its moment is killed as well, and tried again.
@@ -39,6 +39,28 @@ def test_every_record_is_trained_once_a_pass_over_kills_at_every_moment(run: Cou
     run.finish(command_line=True)
     print(f"killed: {dict(run.killed)}")
     assert run.killed.total() - run.killed["producer"] >= len(lives)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("orders", "lives"),
+    [
+        (("arrival", "stream"), ("step", "save")),
+        pytest.param(("arrival", "arrival"), 3 * tuple(MOMENTS), marks=pytest.mark.faults),
+        pytest.param(("arrival", "stream"), 3 * tuple(MOMENTS), marks=pytest.mark.faults),
+    ],
+)
+def test_every_record_is_trained_once_in_order_of_arrival_and_where_lives_change_the_order(
+    tmp_path: Path, nursery: Nursery, seed: int, orders: tuple[str, ...], lives: tuple[str, ...]
+) -> None:
+    records = 600 * len(lives) + 400
+    scale = Scale(records=records, size=1 << 14)
+    with CountedRun(tmp_path, nursery, seed, passes=1, workers=(0, 2, 3), scale=scale, orders=orders) as run:
+        for moment in run.drawn.sample(lives, len(lives)):
+            run.kill_trainer(moment, with_producer=len(lives) > 2 and run.drawn.random() < 0.2)
+        run.finish()
+        print(f"killed: {dict(run.killed)}")
 
 
 def _stop_by_signal(run: CountedRun) -> None:

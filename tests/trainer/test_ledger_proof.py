@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protocol.dealing import Positions, Turns
+from protocol.dealing import Positions
 from protocol.errors import LedgerUnbalanced, StreamError
 from tests.trainer.forgetful import forgetful, log_of, publish
 from tests.trainer.numbered import NumberedRecords
@@ -17,6 +17,8 @@ from trainer.commands import main
 from trainer.handed_out import HandedOut
 from trainer.ledger import Fate, Ledger
 from trainer.loop import Training
+from trainer.reached import Reached
+from trainer.trail import Passed
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +76,13 @@ def fate(name: str) -> Break:
 
 
 def position(monkeypatch: pytest.MonkeyPatch) -> None:
-    once = Once()
+    once, move = Once(), Reached.move
 
-    class Short(Turns):
-        def advance(self, records: int) -> None:
-            super().advance(records - once(records))
+    def too_few(self: Reached, passed: Passed) -> None:
+        assert passed.end is not None
+        move(self, passed._replace(rows=passed.rows - once(passed.rows), end=passed.end - 1))
 
-    monkeypatch.setattr("trainer.reached.Turns", Short)
+    monkeypatch.setattr(Reached, "move", too_few)
 
 
 def start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,15 +136,17 @@ TERMS: Mapping[str, tuple[Break, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize(
+    ("term", "order"), [*((term, "stream") for term in TERMS), ("trained", "arrival"), ("position", "arrival")]
+)
 def test_a_record_that_is_counted_too_few_ends_the_training_and_is_named(
-    stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, term: str
+    stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, term: str, order: str
 ) -> None:
     break_it, named = TERMS[term]
     with monkeypatch.context() as broken:
         break_it(broken)
         with pytest.raises(LedgerUnbalanced, match=r"^partition \d: \d+ records (have passed|were received), but"):
-            train(stream, tmp_path, "--max_samples", 100)
+            train(stream, tmp_path, "--max_samples", 100, "--order", order)
     if named is None:
         assert main(["ledger", "--run_dir", str(tmp_path)]) == 0
         return

@@ -272,7 +272,7 @@ def test_what_cannot_be_trained_on_is_passed_over_and_counted_over_a_kill(nurser
     ledger = Ledger.from_state(state["stream"]["ledger"])
     ledger.check(state["stream"]["positions"], {}, {})
     fates = {"trained": state["samples"], "skipped": sum(map(len, skipped)), "rejected": len(rejected)}
-    assert ledger.totals() == {**dict.fromkeys(FATES, 0), **fates}
+    assert ledger.totals() == dict.fromkeys(FATES, 0) | fates
     assert state["batches"] == len(batches)
     assert {each["record"]["id"].item() for each in read_quarantine(tmp_path / "run" / FILE)} == set(rejected)
     assert "batch 1 was skipped: its loss or a gradient is no number; 20 records so far" in said

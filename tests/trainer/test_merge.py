@@ -1,5 +1,6 @@
-"""The merge gives records in stream order, whatever the readers, the chunks and the slots."""
+"""The merge gives records in stream order, whatever the readers, the chunks and the slots; or as they come."""
 
+import random
 from collections import deque
 from itertools import pairwise
 
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions, Turns
 from protocol.errors import LedgerUnbalanced, Lost
+from protocol.subscription import Absent
+from trainer.arrivals import Arrivals
 from trainer.merge import Merge
+
+DEALT = Dealing(2, 8)
 
 
 def chunk_of(dealing: Dealing, partition: int, offset: int, count: int) -> Chunk:
@@ -136,3 +141,72 @@ def test_a_loss_that_does_not_begin_where_a_partition_stands_is_never_passed_ove
     merge.add_hole(Lost(0, 2, 5))
     with pytest.raises(LedgerUnbalanced, match="partition 0 is at 3, but partition 0 lost 3 records: offsets 2 to 4"):
         merge.pass_over()
+
+
+# --- order of arrival -------------------------------------------------------------------------------------------------
+
+pieces = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9), st.sampled_from(["chunk", "lost", "absent"])))
+
+
+@given(pieces, st.randoms(use_true_random=False), st.integers(1, 5))
+def test_what_came_first_goes_first_and_those_of_a_partition_by_offset(
+    coming: list[tuple[int, int, str]], drawn: random.Random, known: int
+) -> None:
+    """Chunks and holes of any length come while rows are taken; a partition is added when its first record comes."""
+    merge = Merge(Arrivals({partition: 10 * partition for partition in range(known)}))
+    reached = dict(merge.positions)
+    arrived: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
+
+    def take() -> None:
+        if (hole := merge.pass_over()) is not None:
+            found.extend((hole.partition, offset) for offset in range(hole.first, hole.end))
+        elif (piece := merge.take(drawn.randint(1, 4))) is not None:
+            found.extend((piece.chunk.partition, offset) for offset in range(piece.end - piece.count, piece.end))
+
+    for partition, count, kind in coming:
+        if partition not in reached:
+            merge.grow({partition: 7})
+            reached[partition] = 7
+        first, end = reached[partition], reached[partition] + count
+        match kind:
+            case "chunk":
+                merge.add(Chunk(partition, first, {"x": np.zeros(count)}, 0, 0))
+            case "lost":
+                merge.add_hole(Lost(partition, first, end))
+            case _:
+                merge.add_hole(Absent(partition, first, end))
+        arrived += [(partition, offset) for offset in range(first, end)]
+        reached[partition] = end
+        assert merge.received() == reached
+        assert merge.waiting > 0
+        while drawn.random() < 0.4:
+            take()
+        assert found == arrived[: len(found)]
+    while merge.waiting:
+        take()
+    assert found == arrived
+    assert merge.positions == reached
+    assert merge.take(1) is None
+    assert merge.pass_over() is None
+
+
+def test_what_was_thrown_away_comes_again_in_any_order() -> None:
+    merge = Merge(Arrivals({0: 0, 1: 0}))
+    merge.add(chunk_of(DEALT, 1, 0, 3))
+    merge.add(chunk_of(DEALT, 0, 0, 3))
+    assert merge.take(2) is not None
+    assert merge.clear() == {0: 3, 1: 1}
+    assert merge.waiting == 0
+    merge.add(chunk_of(DEALT, 0, 0, 3))
+    merge.add(chunk_of(DEALT, 1, 2, 1))
+    taken = [merge.take(5), merge.take(5)]
+    assert [(piece.chunk.partition, piece.end) for piece in taken if piece is not None] == [(0, 3), (1, 3)]
+
+
+@pytest.mark.parametrize("offset", [0, 2, 5])
+def test_a_gap_or_a_repetition_is_never_handed_out_in_order_of_arrival_either(offset: int) -> None:
+    merge = Merge(Arrivals({0: 3}))
+    merge.add(chunk_of(DEALT, 0, offset, 1))
+    with pytest.raises(LedgerUnbalanced, match=f"partition 0 is at 3, but offset {offset} was handed over"):
+        merge.take(1)

@@ -1,17 +1,24 @@
 """What becomes of each record: thinned by class or held out by a hash, the same over passes and lives, all counted."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from producer.publisher import Publisher
 from producer.source import ColumnSource
+from protocol.chunk import Chunk
+from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.schema import Field, Schema
+from protocol.stream import StreamInfo
 from tests.trainer.streams import computed, ids, serving
+from trainer.labels import Rejects
+from trainer.ledger import Fate
 from trainer.loader import StreamLoader
 from trainer.sampling import SamplingSettings
+from trainer.selection import Selection
 
 RECORDS = 2000
 LABELS = np.arange(RECORDS) % 4
@@ -139,3 +146,21 @@ def test_what_does_not_go_with_the_stream_is_refused(
 ) -> None:
     with serving(computed(source)) as url, pytest.raises(UsageError, match=mend):
         StreamLoader(url, batch_size=10, sampling=sampling, held_out=f"{tmp_path}/held").connect()
+
+
+def test_where_a_stream_has_no_order_what_becomes_of_a_record_depends_on_its_place_and_no_other_partition() -> None:
+    schema = Schema((Field("label", "int64"),), label="label")
+    sampling = SamplingSettings(holdout=0.3, thin=[0.5])
+
+    def fates(partitions: int, partition: int, cuts: list[int]) -> list[Fate]:
+        dealing = Dealing(partitions, 100)
+        info = StreamInfo(incarnation="i", schema=schema, dealing=dealing, order="arrival")
+        selection = Selection(info, Rejects(None), sampling, seed=3)
+        chunks = (Chunk(partition, a, {"label": np.zeros(b - a, np.int64)}, 0, 0) for a, b in pairwise(cuts))
+        return [fate for chunk in chunks for start, stop, fate in selection.runs(chunk) for _ in range(start, stop)]
+
+    found = fates(2, 1, [0, 70, 150, 500])  # a chunk may lie across a multiple of its most records
+    assert found == fates(5, 1, [0, 500])
+    assert found != fates(2, 0, [0, 500])
+    assert 100 < found.count("held_out") < 200
+    assert 100 < found.count("thinned") < 250

@@ -65,6 +65,21 @@ def test_the_oldest_leave_in_order_and_the_newest_from_behind_and_the_rejected_w
     assert trail.counts(0) == ({}, {})
 
 
+@given(runs, st.lists(st.integers(0, 20)), st.integers(0, 200))
+def test_what_passes_ends_where_the_rows_of_its_partition_before_it_do(
+    added: list[Passed], takes: list[int], drop: int
+) -> None:
+    trail = trail_of(added)
+    dropped = trail.drop(min(drop, good(one_by_one(added))))
+    reached: Counter[int] = Counter()
+    for rows in (*takes, 1 << 30):
+        for each in trail.take(rows):
+            assert isinstance(each, Passed)
+            reached[each.partition] += each.rows
+            assert each.end == reached[each.partition]
+    assert reached + Counter(p for p, rows in dropped for _ in range(rows)) == Counter(p for p, _ in one_by_one(added))
+
+
 @given(runs, st.integers(0, 200))
 def test_they_are_counted_by_partition_before_and_after_a_mark_and_what_was_rejected_has_none(
     added: list[Passed], mark: int
