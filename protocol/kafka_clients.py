@@ -66,6 +66,8 @@ class Clients:
     def __init__(self, topic: KafkaTopic) -> None:
         self._package = _package()
         self._topic, self._settings = topic, _settings(topic)
+        #: What its clients raise.
+        self.kafka_exception: type[Exception] = self._package.KafkaException
         #: What librdkafka said last of brokers that cannot be reached, and of those that let nobody in.
         self.trouble = self.refused = ""
 

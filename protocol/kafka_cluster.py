@@ -93,6 +93,15 @@ class Cluster:
             return True
         return "cleanup.policy" not in said or "compact" in str(said["cleanup.policy"].value)
 
+    def create(self, partitions: int, *, timeout_s: float | None) -> None:
+        """Make the topic, replicated as the cluster makes topics."""
+        made = _words().NewTopic(self._topic.topic, partitions)
+
+        def ask() -> Iterable[Future[Any]]:
+            return self._admin.create_topics([made], request_timeout=REQUEST_S).values()
+
+        self._clients.answer(self._admin, ask, timeout_s=timeout_s)
+
     def drop(self, group: str, *, timeout_s: float) -> bool:
         """Make it forget what a group has committed; false where it knows none of that name."""
         from confluent_kafka import KafkaError, KafkaException
