@@ -43,6 +43,8 @@ class Row:
     below: bool = False
     teacher: str = ""
     """The row whose run of the same seed is the teacher."""
+    gpu: bool = False
+    """Whether it would take days without one: `--only all` leaves it out where there is none."""
 
     def met(self, value: float) -> bool:
         """Whether a figure is as good as the bar, to three decimals, as the bar is given."""
@@ -54,6 +56,7 @@ ROWS: Final = {
     "tutorial-3": Row("tutorial.yaml", passes=3, bar=0.871),
     "demo": Row("demo.yaml", passes=6, bar=0.9),
     "two-convolutions": Row("two_convolutions.yaml", passes=12, bar=0.93),
+    "resnet18": Row("resnet18.yaml", passes=30, bar=0.95, gpu=True),
     "regression": Row(
         "regression.yaml", 2, bar=1.0, figure="absolute_error", source="examples.garments.Shifted", below=True
     ),
@@ -130,6 +133,13 @@ def train(settings: str, url: str, seed: int, run_dir: Path, *options: str) -> t
     return seconds, cpu_s
 
 
+def find_gpu() -> bool:
+    """Whether the trainers find one."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def child_cpu_s() -> float:
     """Processor time of the children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -177,7 +187,11 @@ def build_parser() -> ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Learn what is asked for, and print how well."""
     config = build_parser().parse_args(list(arguments))
-    names = list(ROWS) if config.only == "all" else [each.strip() for each in config.only.split(",") if each]
+    device = "cuda" if find_gpu() else "cpu"
+    if config.only == "all":
+        names = [name for name, row in ROWS.items() if device == "cuda" or not row.gpu]
+    else:
+        names = [each.strip() for each in config.only.split(",") if each]
     runs, learnt = Path(config.runs), dict[str, list[Learnt]]()
     for name in names:
         if name not in ROWS:
@@ -195,7 +209,7 @@ def main(arguments: Sequence[str]) -> int:
 
         changes = str(EXAMPLES / "changes.yaml")
         draw_drift(learn_live("drift.yaml", runs, config.data, "--drift", changes), Path(config.drift))
-    told = ", ".join(f"{name} {value}" for name, value in machine.describe("cpu").items())
+    told = ", ".join(f"{name} {value}" for name, value in machine.describe(device).items())
     print(f"`{shlex.join(['python', '-m', 'benchmarks.learning', *arguments])}`: {told}.\n")
     print("\n".join(markdown(learnt)))
     return 0

@@ -3,11 +3,17 @@
 torchvision's transforms draw once a call, and a call for each record costs more than a small network's step.
 """
 
+import math
+from typing import Final
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from protocol.errors import UsageError
+
+#: The longer side of an erased rectangle against the shorter one, at most.
+WIDEST: Final = 3.3
 
 
 class RandomFlip(nn.Module):
@@ -48,3 +54,42 @@ class RandomShift(nn.Module):
         places = padded.unfold(2, height, 1).unfold(3, width, 1)  # [records, channels, down, right, height, width]
         records = torch.arange(len(pictures), device=pictures.device)
         return places[records, :, down, right].view_as(pictures)
+
+
+class RandomErase(nn.Module):
+    """Covers with the probability `p` a rectangle of each picture with `fill`, as torchvision's `RandomErasing` does.
+
+    It covers `least` to `most` of the picture, and is up to 3.3 times as wide as it is high, or as high as it is wide
+    (Zhong et al., Random Erasing Data Augmentation, AAAI 2020); one that would be too wide or too high ends at the
+    picture's edge.
+    """
+
+    def __init__(self, p: float = 0.5, least: float = 0.02, most: float = 0.33, fill: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= p <= 1 or not 0 <= least <= most <= 1:
+            raise UsageError(f"p {p}, least {least}, most {most} of a RandomErase: give a probability and two shares")
+        self.p, self.least, self.most, self.fill = p, least, most, fill
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The same shape and dtype."""
+        records, (height, width) = len(pictures), pictures.shape[-2:]
+        area = torch.empty(records).uniform_(self.least, self.most) * height * width
+        ratio = torch.empty(records).uniform_(-math.log(WIDEST), math.log(WIDEST)).exp()
+        size = torch.stack(
+            ((area * ratio).sqrt().round().clamp(max=height), (area / ratio).sqrt().round().clamp(max=width))
+        )
+        first = (torch.rand(2, records) * (torch.tensor([[height], [width]]) - size + 1)).floor()
+        size[:, torch.rand(records) >= self.p] = 0
+        down, right = (
+            _between(first[side], size[side], extent).to(pictures.device, non_blocking=True)
+            for side, extent in enumerate((height, width))
+        )
+        covered = down[:, :, None] & right[:, None, :]
+        covered = covered.view(records, *[1] * (pictures.ndim - 3), height, width)
+        return pictures.masked_fill(covered, self.fill)
+
+
+def _between(first: torch.Tensor, size: torch.Tensor, extent: int) -> torch.Tensor:
+    """Which of 0 to `extent` - 1 lie in each of the spans, [spans, extent]."""
+    places = torch.arange(extent)
+    return (places >= first[:, None]) & (places < (first + size)[:, None])

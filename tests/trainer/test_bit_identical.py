@@ -272,3 +272,20 @@ def test_a_run_in_fp16_with_shuffling_and_augmentation_that_was_killed_is_the_on
     curves = stream.curves("whole-fp16")
     assert stream.curves("killed-fp16") == curves
     assert curves.keys() >= {"loss/validation", "loss/held_out"}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_a_run_on_cuda_that_was_killed_is_the_one_that_was_not(stream: Stream, seed: int, amp: str) -> None:
+    drawn = random.Random(seed)
+    model = "tests.trainer.counting.DroppingClassifier"
+    options = ["--device", "cuda", "--deterministic", "true", "--amp", amp, "--augment+", "RandomShift"]
+    stream.train(f"whole-cuda-{amp}", model, 2, *options)
+    stream.kill_after(drawn.randint(8, 25), f"killed-cuda-{amp}", model, 1, *options)
+    stream.train(f"killed-cuda-{amp}", model, 0, *options)
+    whole, killed = stream.state(f"whole-cuda-{amp}"), stream.state(f"killed-cuda-{amp}")
+    assert whole["samples"] == TOTAL
+    for name in ("model", "optimizer", "scaler", "rng"):
+        assert_same_tensors(killed[name], whole[name])
+    assert stream.curves(f"killed-cuda-{amp}") == stream.curves(f"whole-cuda-{amp}")

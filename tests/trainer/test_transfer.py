@@ -91,7 +91,7 @@ def test_a_batch_is_copied_on_a_stream_of_its_own_under_the_step_before() -> Non
 
     step(given[0])
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as trace:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA], acc_events=True) as trace:
         for columns in given:
             step(columns)
         torch.cuda.synchronize()
