@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.bars import Bar, Part
 from benchmarks.results import Figure
-from benchmarks.rows import age, delivered, disk, growth, memory, peers, prepared, records, training
+from benchmarks.rows import age, delivered, disk, growth, kafka, memory, peers, prepared, records, training
 
 WIRE: Final[Figure] = ("limits", "raw wire, 1024 a message", "rate")
 #: Peers and how many times their rate we deliver.
@@ -24,6 +24,7 @@ def bars(device: str) -> list[Bar]:
         *_growth(),
         *_start(),
         *_disk(),
+        *_kafka(),
     ]
 
 
@@ -147,3 +148,8 @@ def _disk() -> Iterator[Bar]:
     yield Bar(measure="a log on disk, of LMDB's own batched appends", side="≥", bound=0.5, parts=parts)
     parts = [Part(label="a stripe at a time", over=ours)]
     yield Bar(measure="a log on disk", side="≥", bound=0.2, parts=parts, unit=" M/s", scale=1e-6)
+
+
+def _kafka() -> Iterator[Bar]:
+    part = Part(label="raw", over=(kafka.NAME, "pictures, raw", "ratio"))
+    yield Bar(measure="a topic's records, of confluent-kafka alone", side="≥", bound=0.9, parts=[part])

@@ -6,7 +6,7 @@ offset of its first record here.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -76,18 +76,19 @@ class KafkaEvents:
     # --- a run of messages without a gap -------------------------------------------------------------------------
 
     def _run(self, partition: int, first: int, run: Sequence["Message"]) -> Iterator[Event]:
-        if None in map(type(run[0]).value, run):  # which is rare outside compacted topics
+        values = list(map(type(run[0]).value, run))
+        if None in values:  # which is rare outside compacted topics
             for number, message in enumerate(run):
-                if message.value() is None:
+                if (value := message.value()) is None:
                     yield from self._absent(partition, (first + number + 1) * self._per_message)
                 else:
-                    yield from self._valued(partition, first + number, [message])
-            return
-        yield from self._valued(partition, first, run)
+                    yield from self._valued(partition, first + number, [message], [value])
+        else:
+            yield from self._valued(partition, first, run, cast("list[bytes]", values))
 
-    def _valued(self, partition: int, first: int, run: Sequence["Message"]) -> Iterator[Event]:
+    def _valued(self, partition: int, first: int, run: Sequence["Message"], values: Sequence[bytes]) -> Iterator[Event]:
         try:
-            columns, counts = self._messages.columns(run)
+            columns, counts = self._messages.columns(run, values)
         except DataFault:  # of one of them, which will show
             for number, message in enumerate(run):
                 yield from self._each(partition, first + number, message)

@@ -37,9 +37,12 @@ class Messages:
         self._header_checks = [check for check in self._check.fields if check.field in topic.headers]
         self._value_checks = [check for check in self._check.fields if check.field not in topic.headers]
 
-    def columns(self, messages: Sequence["Message"]) -> tuple[dict[str, Column], list[int]]:
-        """The columns of the records of all these messages, and how many each of them has. Raises `DataFault`."""
-        columns, counts = self._values.columns(messages, self._value_checks)
+    def columns(self, messages: Sequence["Message"], values: Sequence[bytes]) -> tuple[dict[str, Column], list[int]]:
+        """The columns of the records of all these messages, whose values these are, and how many each of them has.
+
+        Raises `DataFault`.
+        """
+        columns, counts = self._values.columns(messages, values, self._value_checks)
         if max(counts) > self._most:
             raise _too_many(max(counts), self._most)
         if self._header_checks:
@@ -111,9 +114,10 @@ class Values(ABC):
         """The records of one message, not yet held against a schema. Raises `DataFault`."""
 
     def columns(
-        self, messages: Sequence["Message"], checks: Sequence[FieldCheck]
+        self, messages: Sequence["Message"], values: Sequence[bytes], checks: Sequence[FieldCheck]
     ) -> tuple[dict[str, Column], list[int]]:
         """Those of many side by side, and how many each message has. Raises `DataFault`."""
+        del values  # of use where they need not be looked at one by one
         found = [self.records(message) for message in messages]
         records = [record for each in found for record in each]
         names = {check.name for check in checks}
@@ -159,9 +163,9 @@ class Raw(Values):
         return [{name: _row(column, row) for name, column in columns.items()} for row in range(count)]
 
     def columns(
-        self, messages: Sequence["Message"], checks: Sequence[FieldCheck]
+        self, messages: Sequence["Message"], values: Sequence[bytes], checks: Sequence[FieldCheck]
     ) -> tuple[dict[str, Column], list[int]]:
-        values = [value or b"" for value in map(type(messages[0]).value, messages)]
+        del messages
         lengths = list(map(len, values))
         if any(length % self._size for length in set(lengths)) or (0 in lengths and not self._fields[0].ragged):
             raise DataFault("values of other lengths")
