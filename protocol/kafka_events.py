@@ -47,7 +47,8 @@ class KafkaEvents:
             run, first = found[skipped : None if end is None else max(0, end - offset)], offset + skipped
             if run:
                 yield from self.reach(partition, first)
-                yield from self._run(partition, first, run)
+            for start in range(0, len(run), self._messages.together):
+                yield from self._run(partition, first + start, run[start : start + self._messages.together])
             if end is not None and offset + len(found) > end:
                 yield from self.reach(partition, end)
 

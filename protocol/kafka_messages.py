@@ -31,7 +31,7 @@ class Messages:
     """Columns of the schema out of messages; `columns` of many at once, `records` of one that may be bad."""
 
     def __init__(self, topic: KafkaTopic, values: "Values", schema: Schema) -> None:
-        self.schema = schema
+        self.schema, self.together = schema, values.together
         self._values, self._most, self._headers = values, topic.records_per_message, topic.headers
         self._check = RecordCheck(schema)
         self._header_checks = [check for check in self._check.fields if check.field in topic.headers]
@@ -109,6 +109,10 @@ def _too_many(count: int, most: int) -> DataFault:
 class Values(ABC):
     """One way in which a message holds records."""
 
+    #: So many messages are made columns at once: where many of Python's objects outlive two collections, all objects of
+    #: the program are looked at, which takes longer than the decoding.
+    together = 256
+
     @abstractmethod
     def records(self, message: "Message") -> list[Mapping[str, Any]]:
         """The records of one message, not yet held against a schema. Raises `DataFault`."""
@@ -141,13 +145,15 @@ class Maps(Values):
         except (ValueError, RecursionError, PeerError) as error:
             raise DataFault(f"the value is no {self._kind}: {error}") from error
         records = value if isinstance(value, list) else [value]
-        if not all(isinstance(record, dict) for record in records):
+        if not set(map(type, records)) <= {dict}:
             raise DataFault(f"the value is no map of fields in {self._kind}, nor a list of such maps")
         return records
 
 
 class Raw(Values):
     """The fields' bytes one after the other, little-endian, record after record; or one ragged field alone."""
+
+    together = 4096
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self._fields = fields
