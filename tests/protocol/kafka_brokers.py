@@ -146,6 +146,10 @@ class MockCluster:
             self._library.rd_kafka_mock_partition_delete_records(self._cluster, topic.encode(), partition, before)
         )
 
+    def limit(self, question: int, newest: int) -> None:
+        """Let no client ask this kind of question (a key of Kafka's) in a newer version."""
+        self._done(self._library.rd_kafka_mock_set_apiversion(self._cluster, question, 0, newest))
+
     def take_down(self, broker: int) -> None:
         """The broker closes its connections and takes no others."""
         self._done(self._library.rd_kafka_mock_broker_set_down(self._cluster, broker))
@@ -180,6 +184,7 @@ def _library() -> Any:
         "mock_cluster_destroy": (None, [pointer]),
         "mock_cluster_bootstraps": (text, [pointer]),
         "mock_set_controller_id": (ctypes.c_int, [pointer, number]),
+        "mock_set_apiversion": (ctypes.c_int, [pointer, ctypes.c_int16, ctypes.c_int16, ctypes.c_int16]),
         "mock_topic_create": (ctypes.c_int, [pointer, text, ctypes.c_int, ctypes.c_int]),
         "mock_topic_delete": (ctypes.c_int, [pointer, text]),
         "mock_partition_delete_records": (ctypes.c_int, [pointer, text, number, ctypes.c_int64]),

@@ -12,6 +12,7 @@ import pytest
 
 from protocol.dealing import Positions
 from tests.faults.proxy import Proxy
+from tests.protocol.growing_topic import METADATA, GrowingTopic
 from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
 from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, end, tail, wait, wait_until
@@ -177,6 +178,31 @@ def test_what_has_expired_stops_a_run_or_is_in_its_ledger(tmp_path: Path, nurser
         ledger = Ledger.from_state(run.state()["stream"]["ledger"])
         assert (ledger.totals()["trained"], ledger.totals()["lost"]) == (400 - lost, lost)
         assert run.state()["model"]["counts"].max() == 1
+    finally:
+        cluster.close()
+
+
+def test_partitions_that_are_added_while_it_runs_are_trained_once_as_well(tmp_path: Path, nursery: Nursery) -> None:
+    records, before, after = 1200, 2, 5
+    cluster = MockCluster(brokers=1)
+    try:
+        cluster.limit(METADATA, 4)
+        cluster.create("t", after)
+        with GrowingTopic(cluster.brokers, before) as grown:
+            first, later = dealt(range(600), before), dealt(range(600, records), after)
+            produce(cluster.brokers, "t", first)
+            run = Run(tmp_path, nursery, grown.address, records, step_s=0.01)
+            run.url = run.url.removesuffix("&until=end")
+            life = run.train(2, "--max_samples", str(records))
+            run.wait_for_steps(life, 3)
+            grown.shown = after
+            produce(cluster.brokers, "t", later)
+            run.wait_for_steps(life, 14)  # more than the first partitions have
+            end(life)
+            life = run.train(0, "--max_samples", str(records))
+            assert wait(life) == 0, tail(life)
+        ends = {p: len(first.get(p, ())) + len(later[p]) for p in range(after)}
+        run.assert_each_trained_once(ends)
     finally:
         cluster.close()
 
