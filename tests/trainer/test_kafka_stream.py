@@ -92,40 +92,33 @@ class Run:
         return state
 
 
-def test_a_topic_is_trained_once_over_kills_of_the_trainer(tmp_path: Path, nursery: Nursery, seed: int) -> None:
-    drawn, records = random.Random(seed), 3000
-    with shipped_broker(tmp_path) as broker:
-        create_topic(broker, "t", PARTITIONS)
-        produce(broker, "t", dealt(range(records)))
-        run = Run(tmp_path, nursery, broker, records)
-        for workers in (2, 0, 1):
-            life = run.train(workers)
-            run.wait_for_steps(life, drawn.randint(3, 18))
-            end(life)
-        life = run.train(drawn.randint(0, 3))
-        assert wait(life) == 0, tail(life)
-        state = run.assert_each_trained_once(dict.fromkeys(range(PARTITIONS), records // PARTITIONS))
-        group = state["stream"]["group"]
-        assert committed(broker, "t", group, PARTITIONS) == state["stream"]["positions"]
-
-
-def test_a_topic_is_trained_once_over_connections_that_are_cut(tmp_path: Path, nursery: Nursery) -> None:
-    records, port = 3000, free_port()
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.faults)])
+def test_a_topic_is_trained_once_over_kills_and_connections_that_are_cut(
+    tmp_path: Path, nursery: Nursery, seed: int, kills: int
+) -> None:
+    drawn, records, port = random.Random(seed), 1200 * (kills + 1), free_port()
     with (
         Proxy(f"tcp://127.0.0.1:{port}") as link,
         shipped_broker(tmp_path, port=port, advertised=link.url.removeprefix("tcp://")) as broker,
     ):
         create_topic(broker, "t", PARTITIONS)
         produce(broker, "t", dealt(range(records)))
-        run = Run(tmp_path, nursery, link.url.removeprefix("tcp://"), records, step_s=0.01)
-        life = run.train(2)
-        for steps in (5, 15, 25, 35):
-            run.wait_for_steps(life, steps)
-            link.drop()
+        run = Run(tmp_path, nursery, link.url.removeprefix("tcp://"), records, step_s=0.005)
+        for number in range(kills):
+            life = run.train((2, 0, 1, 3)[number % 4])
+            for _ in range(2):
+                run.wait_for_steps(life, run.moment.steps + drawn.randint(2, 6))
+                link.drop()
+            end(life)
+        life = run.train(0)
+        run.wait_for_steps(life, 2)
+        link.drop()
         assert wait(life) == 0, tail(life)
-        run.assert_each_trained_once(dict.fromkeys(range(PARTITIONS), records // PARTITIONS))
+        state = run.assert_each_trained_once(dict.fromkeys(range(PARTITIONS), records // PARTITIONS))
+        assert committed(broker, "t", state["stream"]["group"], PARTITIONS) == state["stream"]["positions"]
 
 
+@pytest.mark.faults
 def test_several_records_a_message_are_trained_once_over_a_kill_inside_one(tmp_path: Path, nursery: Nursery) -> None:
     most, sizes = 64, [64, 1, 40, 64, 17] * 10  # batches of 50 end inside messages
     numbers = iter(range(sum(sizes)))
@@ -144,6 +137,7 @@ def test_several_records_a_message_are_trained_once_over_a_kill_inside_one(tmp_p
         assert ledger.totals()["absent"] == len(sizes) * most - sum(sizes)
 
 
+@pytest.mark.faults
 def test_a_bad_message_is_kept_aside_and_counted(tmp_path: Path, nursery: Nursery) -> None:
     with shipped_broker(tmp_path) as broker:
         create_topic(broker, "t", 1)
@@ -158,6 +152,7 @@ def test_a_bad_message_is_kept_aside_and_counted(tmp_path: Path, nursery: Nurser
         assert Ledger.from_state(state["stream"]["ledger"]).totals()["rejected"] == 1
 
 
+@pytest.mark.faults
 def test_what_has_expired_stops_a_run_or_is_in_its_ledger(tmp_path: Path, nursery: Nursery) -> None:
     cluster = MockCluster()
     try:
@@ -182,6 +177,7 @@ def test_what_has_expired_stops_a_run_or_is_in_its_ledger(tmp_path: Path, nurser
         cluster.close()
 
 
+@pytest.mark.faults
 def test_partitions_that_are_added_while_it_runs_are_trained_once_as_well(tmp_path: Path, nursery: Nursery) -> None:
     records, before, after = 1200, 2, 5
     cluster = MockCluster(brokers=1)
