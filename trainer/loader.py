@@ -29,7 +29,7 @@ from trainer.batching import Batching
 from trainer.collation import Collate, Pad
 from trainer.decoding import Decoder
 from trainer.holdout import Holdout
-from trainer.idleness import IDLE_S, Idleness
+from trainer.idleness import Idleness
 from trainer.incoming import Incoming
 from trainer.ledger import offsets
 from trainer.position import OnLoss, RunPosition, check_version
@@ -289,13 +289,19 @@ class StreamLoader:
 
     def _describe_anew(self) -> Description | None:
         """What the producer says of the stream now; None where a stop is asked for before it answers."""
-        while not self._idleness.stopping:
-            try:
-                with self.reading.open() as reader:
-                    return reader.describe(timeout_s=IDLE_S)
-            except StreamTimeout:
-                self._idleness.go_on()
-        return None
+
+        def look(_waited_s: float) -> None:
+            self._idleness.go_on()
+            if self._idleness.stopping:
+                raise StreamTimeout("no more is wanted")
+
+        try:
+            with self.reading.open() as reader:
+                return None if self._idleness.stopping else reader.describe(on_wait=look)
+        except StreamTimeout:
+            if not self._idleness.stopping:
+                raise
+            return None
 
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""

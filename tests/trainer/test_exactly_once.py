@@ -55,7 +55,8 @@ def test_every_record_is_trained_once_a_pass_over_kills_at_every_moment(run: Cou
 def test_every_record_is_trained_once_in_order_of_arrival_and_where_lives_change_the_order(
     tmp_path: Path, nursery: Nursery, seed: int, orders: tuple[str, ...], rounds: int, log_bytes: int | None
 ) -> None:
-    lives = rounds * [each for each in MOMENTS if each != "idle" or log_bytes is None] or ["step", "save"]
+    moments = MOMENTS if log_bytes is None else ("start", "step", "save", "anywhere")  # a live stream has no splits
+    lives = rounds * list(moments) or ["step", "save"]
     scale = Scale(records=900 * len(lives), size=1 << 14)
     with CountedRun(
         tmp_path, nursery, seed, passes=1, workers=(0, 2, 3), scale=scale, orders=orders, log_bytes=log_bytes
