@@ -188,6 +188,7 @@ class Clients:
                 except self._package.KafkaException as error:
                     if (refused := self.translated(error.args[0])) is not None:
                         raise refused from error
+                time.sleep(TICK_S)
                 futures = list(ask())
             waited_s = time.monotonic() - began_s
             if timeout_s is not None and waited_s >= timeout_s:
