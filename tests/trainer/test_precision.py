@@ -178,7 +178,7 @@ def test_channels_last_lays_out_the_models_weights_and_its_pictures() -> None:
     assert torch.equal(seen[0], given["image"]), "only the layout changes"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_model_has_the_names_and_about_the_losses_of_one_that_is_not() -> None:
     given = [*batches(4), *batches(1, 5)]
 
