@@ -1,10 +1,13 @@
 """What a kafka:// URL may say, and what is said of one that is wrong."""
 
+import sys
+
 import pytest
 
+from protocol.class_path import class_paths
 from protocol.errors import UsageError
 from protocol.kafka_url import KafkaTopic, fields_of, kafka_topic
-from protocol.open_reader import check_url
+from protocol.open_reader import check_url, open_reader
 from protocol.schema import Field, Schema
 
 
@@ -75,3 +78,14 @@ def test_what_may_be_a_password_is_not_repeated(url: str) -> None:
 
 def test_spaces_between_sizes_are_no_mistake() -> None:
     assert fields_of("schema", "a:int8[2, 3],b:bool") == (Field("a", "int8", (2, 3)), Field("b", "bool", ()))
+
+
+def test_a_package_that_is_missing_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(UsageError, match=r"needs confluent-kafka: pip install 'headrace\[kafka\]'"):
+        open_reader("kafka://127.0.0.1:9092/t")
+
+
+def test_a_class_that_a_settings_file_names_in_a_url_is_said_as_any_other() -> None:
+    settings = {"stream": "kafka://a:1/t?decoder=my.Avro&decoder.x=1", "model": {"class_path": "my.Model"}}
+    assert list(class_paths(settings)) == ["my.Avro", "my.Model"]

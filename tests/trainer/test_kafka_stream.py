@@ -22,6 +22,7 @@ from trainer.ledger import Ledger
 RECORD = np.dtype([("id", "<i8"), ("payload", "u1", (32,)), ("label", "<i8")])
 FIELDS = "format=raw&schema=id:int64,payload:uint8[32],label:int64"
 PARTITIONS = 4
+SECRET = "hush-hush-hush"
 
 
 def record(number: int) -> bytes:
@@ -61,7 +62,8 @@ class Run:
         often = ("--checkpoint_every", "300", "--validate_every", "100000", "--report_every", "500")
         where = ("--stream", self.url, "--run_dir", str(self.folder / "run"), "--workers", str(workers))
         plain = ("--tensorboard", "false", "--display", "plain", "--batch_size", "50")
-        told = {MOMENT_FILE: str(self.folder / "moment"), "HEADRACE_KAFKA_FETCH_WAIT_MAX_MS": "20"}
+        secret = {"HEADRACE_KAFKA_SASL_PASSWORD": SECRET, "HEADRACE_KAFKA_FETCH_WAIT_MAX_MS": "20"}
+        told = {MOMENT_FILE: str(self.folder / "moment"), **secret}
         return self._nursery.train([*where, *model, *task, *often, *plain, *options], self.folder / "log", **told)
 
     def wait_for_steps(self, life: Forked, steps: int) -> None:
@@ -80,7 +82,9 @@ class Run:
         return found[1]
 
     def assert_each_trained_once(self, positions: Positions) -> State:
-        """The oracle: what the model has counted, and what the ledger says."""
+        """The oracle: what the model has counted, and what the ledger says; and nobody has written a secret down."""
+        files = [each for each in (self.folder / "run").rglob("*") if each.is_file()]
+        assert not [each for each in (*files, self.folder / "log") if SECRET.encode() in each.read_bytes()]
         state = self.state()
         counts: dict[int, int] = Counter(state["model"]["counts"].tolist())
         assert counts == {1: self.records}, "records by how often each was trained"
