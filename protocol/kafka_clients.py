@@ -55,6 +55,8 @@ NO_SECRETS: Final = frozenset(
 #: A question to the cluster is asked again after so long.
 REQUEST_S: Final = 5.0
 TICK_S: Final = 0.05
+#: A handshake that fails while a broker restarts looks like one that is refused; who lets us in answers sooner.
+REFUSED_S: Final = 0.5
 SAY_EVERY_S: Final = 1.0
 #: Consumers must name a group; this one commits nothing.
 NO_GROUP: Final = "headrace"
@@ -177,10 +179,12 @@ class Clients:
         Raises `StreamTimeout` after `timeout_s`, `AccessDenied` where it lets nobody in, and whatever it refuses.
         """
         began_s = said_s = time.monotonic()
+        self.refused = ""
         futures = list(ask())
         while True:
             admin.poll(0)  # errors are heard here
-            if self.refused:
+            waited_s = time.monotonic() - began_s
+            if self.refused and waited_s >= REFUSED_S:
                 raise AccessDenied(f"the brokers at {self._topic.brokers} refuse the connection: {self.refused}")
             if not wait(futures, TICK_S).not_done:
                 try:
@@ -190,7 +194,6 @@ class Clients:
                         raise refused from error
                 time.sleep(TICK_S)
                 futures = list(ask())
-            waited_s = time.monotonic() - began_s
             if timeout_s is not None and waited_s >= timeout_s:
                 raise self.silent(timeout_s)
             if on_wait is not None and time.monotonic() - said_s >= SAY_EVERY_S:

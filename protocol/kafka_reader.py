@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Final
 
 from protocol.dealing import Dealing, Positions, stripe_for
-from protocol.errors import StreamReplaced, StreamTimeout, UnknownMessage, UsageError
+from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UnknownMessage, UsageError
 from protocol.kafka_clients import TICK_S, Clients
 from protocol.kafka_cluster import Cluster, Facts, deadline_of
 from protocol.kafka_events import KafkaEvents
@@ -97,10 +97,16 @@ class KafkaReader(Reader):
 
     def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
         left_s = deadline_of(timeout_s)
-        facts = self._cluster.facts(timeout_s=left_s())
-        if not incarnation.startswith(_named(facts)):
-            raise UnknownMessage(f"{self._topic.address} is another topic now: {facts.identity}, not {incarnation}")
-        self._clients.commit(group, self._kafka_offsets(positions), timeout_s=left_s())
+        try:
+            facts = self._cluster.facts(timeout_s=left_s())
+            if not incarnation.startswith(_named(facts)):
+                raise UnknownMessage(f"{self._topic.address} is another topic now: {facts.identity}, not {incarnation}")
+            self._clients.commit(group, self._kafka_offsets(positions), timeout_s=left_s())
+        except (UsageError, StreamError) as error:
+            if isinstance(error, StreamTimeout):
+                raise
+            # What a run has seen is in its checkpoint: that Kafka does not want to know it must not end a run.
+            raise PeerError(str(error)) from error
 
     def drop(self, group: str, *, timeout_s: float) -> bool:
         return self._cluster.drop(group, timeout_s=timeout_s)

@@ -96,3 +96,34 @@ def test_runs_are_all_messages_in_their_order_and_have_no_gap(places: list[tuple
     assert [each for _, _, run in found for each in run] == batch
     for partition, offset, run in found:
         assert [(each.partition(), each.offset()) for each in run] == [(partition, offset + n) for n in range(len(run))]
+
+
+@given(
+    values=st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.recursive(
+                st.one_of(st.integers(-9, 9), st.floats(), st.text(max_size=3), st.none(), st.booleans()),
+                lambda inner: st.one_of(
+                    st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["x", "y", "data"]), inner, max_size=3)
+                ),
+            )
+            .map(json.dumps)
+            .map(str.encode),
+        ),
+        max_size=8,
+    ),
+    how=st.sampled_from(
+        ["json&schema=x:int64", "json&schema=x:float32[any]", "msgpack&schema=x:uint8[2]", "raw&schema=x:bool[2]"]
+    ),
+)
+def test_no_value_is_more_than_its_own_fault(values: list[bytes], how: str) -> None:
+    topic = kafka_topic(f"kafka://a:1/t?format={how}")
+    events = KafkaEvents({0: 0}, open_messages(topic, iter(())), per_message=1, most_rows=99, gaps_lost=False)
+    batch = [
+        kafka.Message(topic="t", partition=0, offset=k, value=value, timestamp=(1, 5), headers=None)
+        for k, value in enumerate(values)
+    ]
+    given_events = list(events.take(batch)) if batch else []
+    assert events.positions == {0: len(values)}
+    assert all(isinstance(event, Chunk | Undecodable | Absent) for event in given_events)
