@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from producer.memory_log import MemoryLog
 from producer.source import ColumnSource
@@ -28,11 +29,12 @@ from protocol.messages import Description, GroupState
 from protocol.open_reader import open_reader
 from protocol.peek import table
 from protocol.schema import Field, Schema
-from protocol.show import LagView
+from protocol.show import LagView, info
 from protocol.stream import StreamInfo
 from protocol.subscription import Subscription
 from protocol.wording import plain
 from tests.protocol.serving import one_by_one
+from tests.protocol.topic import Topic, TopicReader
 from tests.trainer.streams import computed, groups, serving
 
 RECORDS, STRIPE = 60, 4
@@ -125,6 +127,13 @@ def test_info_shows_what_changes_and_when(shown_of: "Show") -> None:
         shown, told = shown_of("info", url), json.loads(shown_of("info", url, "--json"))
     assert "change    du sk: from 1,000 to 1,999" in shown
     assert told["changes"] == [{"what": "du\x1bsk", "at": 1000, "until": 2000, "over": 0, "every": 0}]
+
+
+def test_info_says_where_a_stream_has_no_order(tmp_path: Path) -> None:
+    said = TopicReader(Topic(tmp_path, 3).folder).describe()
+    with (console := Console(width=120)).capture() as shown:
+        console.print(info("topic://", said))
+    assert "0 in 3 partitions in order of arrival" in shown.get()
 
 
 # --- peek --------------------------------------------------------------------------------------------------------
