@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from producer.kafka_values import values_for
 from protocol.dealing import Positions, distance
-from protocol.errors import BeyondLogEnd, HeadraceError, RecordsLost, StreamError, UsageError, lost_between
+from protocol.errors import BeyondLogEnd, RecordsLost, UsageError, lost_between
 from protocol.kafka_clients import Clients
 from protocol.kafka_cluster import Cluster
 from protocol.kafka_url import kafka_topic
@@ -50,7 +50,8 @@ class KafkaSink:
         )
         self._unconfirmed = 0
         self._confirm_due_s = 0.0
-        self.positions = self._begin()
+        with self._clients.translating():
+            self.positions = self._begin()
         #: Records of this life that the brokers have confirmed.
         self.confirmed = 0
         self._confirmed = dict(self.positions)
@@ -62,6 +63,12 @@ class KafkaSink:
 
     def write(self, stopped: Callable[[], bool], each_turn: Callable[[float], None]) -> bool:
         """Write until the stream has ended or somebody says stop; whether all that was written is confirmed."""
+        with self._clients.translating():
+            return self._write_all(stopped, each_turn)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def _write_all(self, stopped: Callable[[], bool], each_turn: Callable[[float], None]) -> bool:
         while not stopped():
             ended = self._log.ended  # asked before the last look, so that nothing slips in between
             wrote = sum(self._write(partition) for partition in self.positions)
@@ -73,8 +80,6 @@ class KafkaSink:
             if not wrote:
                 time.sleep(POLL_S)
         return self._confirm(stopped, each_turn)
-
-    # --- writing -------------------------------------------------------------------------------------------------
 
     def _write(self, partition: int) -> int:
         """The next records of a partition, a few at most; how many."""
@@ -101,8 +106,6 @@ class KafkaSink:
             except BufferError:
                 self._producer.poll(POLL_S)  # as much is under way as may be
                 continue
-            except self._clients.kafka_exception as error:
-                raise self._translated(error.args[0]) from error
             if not self._unconfirmed:
                 self._confirm_due_s = time.monotonic() + CONFIRM_S
             self._unconfirmed += len(value)
@@ -133,10 +136,7 @@ class KafkaSink:
     def _check(self) -> None:
         """Raise what has kept a message from being written: nothing behind it may be."""
         if self._failed is not None:
-            raise self._translated(self._failed)
-
-    def _translated(self, error: "KafkaError") -> HeadraceError:
-        return self._clients.translated(error) or StreamError(f"{self.address} does not take a message: {error.str()}")
+            raise self._clients.fault(self._failed)
 
     # --- where it goes on ----------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ is `sasl.password`), which goes over the file. Their values are never shown.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from protocol.command_line import read_yaml
@@ -68,8 +69,6 @@ class Clients:
     def __init__(self, topic: KafkaTopic) -> None:
         self._package = _package()
         self._topic, self._settings = topic, _settings(topic)
-        #: What its clients raise.
-        self.kafka_exception: type[Exception] = self._package.KafkaException
         #: What librdkafka said last of brokers that cannot be reached, and of those that let nobody in.
         self.trouble = self.refused = ""
 
@@ -204,6 +203,19 @@ class Clients:
         """What is raised where nobody has answered for so long."""
         why = f" ({self.trouble})" if self.trouble else ""
         return StreamTimeout(f"no Kafka broker answered at {self._topic.brokers} within {round(timeout_s, 1):g} s{why}")
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """What a client itself raises comes out as an error of ours."""
+        try:
+            yield
+        except self._package.KafkaException as error:
+            raise self.fault(error.args[0]) from error
+
+    def fault(self, error: "KafkaError") -> HeadraceError:
+        """What is raised of an error that nobody asks again after."""
+        text = self._without_secrets(error.str())
+        return self.translated(error) or StreamError(f"{self._topic.address} cannot be used any more: {text}")
 
     def translated(self, error: "KafkaError") -> HeadraceError | None:
         """What a refusal means here; None where it is worth asking again."""

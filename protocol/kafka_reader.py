@@ -7,6 +7,7 @@ to the run's group as well, so that Kafka's own tools see the lag, and never rea
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from protocol.dealing import Dealing, Positions, stripe_for
@@ -48,7 +49,12 @@ class KafkaReader(Reader):
         on_wait: OnWait | None = None,
     ) -> Description:
         _check_split(self._topic, split)
-        left_s = deadline_of(timeout_s)
+        with self._clients.translating():
+            return self._described(time_ns, deadline_of(timeout_s), on_wait)
+
+    def _described(
+        self, time_ns: int | None, left_s: Callable[[], float | None], on_wait: OnWait | None
+    ) -> Description:
         facts = self._cluster.facts(timeout_s=left_s(), on_wait=on_wait)
         messages = self._opened(facts, left_s, on_wait)
         start = self._cluster.log_start(facts.partitions, timeout_s=left_s(), on_wait=on_wait)
@@ -71,6 +77,10 @@ class KafkaReader(Reader):
     ) -> Iterator[list[Event]]:
         del progress  # Kafka forgets by its own rules, whatever a run has seen
         _check_split(self._topic, subscription.split)
+        with self._clients.translating():
+            yield from self._read(subscription, idle_s)
+
+    def _read(self, subscription: Subscription, idle_s: float) -> Iterator[list[Event]]:
         facts, messages, compacted = yield from self._arrived(idle_s)
         info = self._info(facts, messages)
         if subscription.incarnation not in (None, info.incarnation):
@@ -83,14 +93,12 @@ class KafkaReader(Reader):
             gaps_lost=self._topic.gaps == "lost" or (self._topic.gaps == "auto" and compacted),
         )
         consumer = self._clients.consumer(subscription.group, window_bytes=self._settings.window_bytes)
-        try:
+        with closing(consumer):
             yield [Subscribed(info)]
             reading = KafkaReading(self._topic, self._clients, self._cluster, consumer, events)
             yield from reading.events(
                 facts, info, subscription, away_after_s=self._settings.away_after_s, idle_s=idle_s
             )
-        finally:
-            consumer.close()
 
     def stay(self) -> None:
         """Nobody takes this reader for dead: it belongs to no group."""
@@ -98,10 +106,12 @@ class KafkaReader(Reader):
     def commit(self, group: str, incarnation: str, positions: Positions, *, timeout_s: float) -> None:
         left_s = deadline_of(timeout_s)
         try:
-            facts = self._cluster.facts(timeout_s=left_s())
-            if not incarnation.startswith(_named(facts)):
-                raise UnknownMessage(f"{self._topic.address} is another topic now: {facts.identity}, not {incarnation}")
-            self._clients.commit(group, self._kafka_offsets(positions), timeout_s=left_s())
+            with self._clients.translating():
+                facts = self._cluster.facts(timeout_s=left_s())
+                if not incarnation.startswith(_named(facts)):
+                    text = f"{self._topic.address} is another topic now: {facts.identity}, not {incarnation}"
+                    raise UnknownMessage(text)
+                self._clients.commit(group, self._kafka_offsets(positions), timeout_s=left_s())
         except (UsageError, StreamError) as error:
             if isinstance(error, StreamTimeout):
                 raise
