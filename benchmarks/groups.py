@@ -10,7 +10,7 @@ from protocol.errors import UsageError
 #: Their modules in `benchmarks/rows`, in the order of the report.
 NAMES: Final = (
     *("limits", "delivered", "peers", "prepared", "training", "records", "age", "overhead", "memory", "growth"),
-    *("startup", "options", "disk", "keys", "beside"),
+    *("startup", "options", "disk", "keys", "beside", "kafka"),
 )
 
 

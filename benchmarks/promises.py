@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.bars import Bar, Part
 from benchmarks.results import Figure
-from benchmarks.rows import age, beside, delivered, disk, growth, memory, peers, prepared, records, training
+from benchmarks.rows import age, beside, delivered, disk, growth, kafka, memory, peers, prepared, records, training
 
 WIRE: Final[Figure] = ("limits", "raw wire, 1024 a message", "rate")
 #: Peers and how many times their rate we deliver.
@@ -25,6 +25,7 @@ def bars(device: str) -> list[Bar]:
         *_start(),
         *_disk(),
         *_beside(),
+        *_kafka(),
     ]
 
 
@@ -153,3 +154,8 @@ def _disk() -> Iterator[Bar]:
 def _beside() -> Iterator[Bar]:
     parts = [Part(label=row, over=(beside.NAME, row, "kept")) for row in (beside.STOPPED, beside.SLOW)]
     yield Bar(measure="beside another trainer, of what it gets alone", side="≥", bound=0.95, parts=parts)
+
+
+def _kafka() -> Iterator[Bar]:
+    part = Part(label="raw", over=(kafka.NAME, "pictures, raw", "ratio"))
+    yield Bar(measure="a topic's records, of confluent-kafka alone", side="≥", bound=0.9, parts=[part])

@@ -23,6 +23,7 @@ from producer.replay import ReplaySettings
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from producer.settings import ProducerSettings
+from producer.sink_life import SinkLife
 from producer.source_kind import kind_of
 from protocol.class_path import class_path_in, say_classes
 from protocol.command_line import STOPPING, ArgumentParser, leave_on_signals, run, settings_of
@@ -103,6 +104,9 @@ def main(arguments: Sequence[str]) -> int:
         opened = open_source(made_source(source, parser.make(config).source), settings, log, bad_records)
     # From here on there is an address to release: a signal waits until the server can be told.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    if settings.sink:
+        SinkLife(opened, settings).live()
+        return 0
     service = Service(opened.logs, ServiceSettings(), time.monotonic())
     service.bad_records = bad_records
     Life(Server(service, opened.socket or open_socket(settings)), opened, settings, page).live()

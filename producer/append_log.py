@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.block import Block
-from producer.conform import RecordCheck
 from producer.kept_stripes import KeptStripes
 from producer.writers import Numbered, Writers
 from protocol.chunk import Column, Ragged
+from protocol.conform import RecordCheck
 from protocol.dealing import Positions
 from protocol.errors import LogFull, StillFull, StreamError, UsageError
 from protocol.log import Log

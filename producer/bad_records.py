@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from producer.inference import as_array
 from protocol.chunk import Ragged, value_of
 from protocol.errors import DataFault, UsageError
+from protocol.inference import as_array
 from protocol.quarantine import DEFAULT_MAX_BYTES, FILE, Quarantine
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from producer.conform import RecordCheck
-from producer.inference import as_array, infer_schema, is_integer
 from producer.source import Indices, Size, Source, content_digest, divide, random_state
 from producer.source_kind import declared_schema
 from protocol.chunk import LENGTH_DTYPE, Column, Ragged
+from protocol.conform import RecordCheck
 from protocol.errors import DataFault, UsageError
+from protocol.inference import as_array, infer_schema, is_integer
 from protocol.schema import Field, Schema
 
 ID_FIELD = "id"

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from producer.conform import RecordCheck
 from producer.effects import EFFECTS, Effect, OnChoice, OnRecords
 from producer.source import check_seed
 from producer.thinning import Thinning
 from protocol.change import MAX_CHANGES, Change
 from protocol.chunk import Column
 from protocol.command_line import read_yaml
+from protocol.conform import RecordCheck
 from protocol.draws import drawn
 from protocol.errors import UsageError
 from protocol.schema import Schema

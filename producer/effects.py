@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from producer.inference import is_integer
 from producer.source import Indices
 from protocol.contact_sheet import picture_field
 from protocol.draws import drawn_bits
 from protocol.errors import UsageError
+from protocol.inference import is_integer
 from protocol.schema import Schema
 
 Pixels = npt.NDArray[np.uint8]

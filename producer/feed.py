@@ -8,11 +8,11 @@ from typing import Any
 from producer.append_log import AppendLog, LogSettings
 from producer.bad_records import BadRecords
 from producer.drift import Drift, Schedule
-from producer.inference import infer_schema
 from producer.open_log import INLET, open_log
 from producer.source_kind import declared_schema, kind_of, record_of, records_of
 from producer.writers import Numbered
 from protocol.errors import DataFault, UsageError
+from protocol.inference import infer_schema
 from protocol.schema import Schema
 
 

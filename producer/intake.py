@@ -7,7 +7,6 @@ import numpy as np
 
 from producer.append_log import AppendLog
 from producer.bad_records import BadRecords
-from producer.inference import infer_schema
 from producer.writers import Numbered
 from protocol.chunk import MAX_CHUNK_BYTES, from_frames
 from protocol.errors import (
@@ -20,6 +19,7 @@ from protocol.errors import (
     UnknownMessage,
     UsageError,
 )
+from protocol.inference import infer_schema
 from protocol.messages import ColumnsMessage, RecordsMessage
 from protocol.records import records_from
 from protocol.schema import Schema

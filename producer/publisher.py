@@ -10,12 +10,12 @@ from typing import Any, Final, Self
 
 from producer.append_log import AppendLog, LogSettings, WhenFull
 from producer.bad_records import BadRecords, BadRecordSettings
-from producer.inference import infer_schema
 from producer.open_log import open_log
 from producer.server import Server
 from producer.service import Service, ServiceSettings
 from protocol.dealing import Positions
 from protocol.errors import DataFault, NotDrained, StreamError, UsageError
+from protocol.inference import infer_schema
 from protocol.messages import STREAM
 from protocol.schema import Schema
 from protocol.server_socket import ServerSocket

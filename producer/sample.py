@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.bad_records import BadRecords
-from producer.conform import RecordCheck
 from producer.dataset_source import column_of
-from producer.inference import infer_schema
 from producer.source import Source
 from producer.source_kind import record_of
 from protocol.chunk import Column, value_of
+from protocol.conform import RecordCheck
 from protocol.errors import DataFault, HeadraceError
+from protocol.inference import infer_schema
 from protocol.schema import Schema
 
 MOST_RECORDS: Final = 1000

@@ -5,6 +5,7 @@ from typing import Literal
 
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
+from protocol.kafka_url import KAFKA
 
 VALIDATION = "validation"
 
@@ -19,6 +20,8 @@ class ProducerSettings:
     """in place of a source: where to take in records that other programs push, in any language (protocol/SPEC.md)"""
     inlet_ends: bool = False
     """end the stream once a writer has said that it is done and no other is there; else it has no end"""
+    sink: str = ""
+    """in place of serving: write the stream into a topic of Kafka's, kafka://HOST:PORT/TOPIC (docs/sources.md)"""
     keys: str = ""
     """folder of the producer's keys (python -m protocol keygen makes it); without one, whoever reaches it is let in"""
     insecure: bool = False
@@ -51,6 +54,10 @@ class ProducerSettings:
             raise UsageError("--rate, --passes, --validation and --status_every_s are 0 or more")
         if self.validation and VALIDATION in self.splits:
             raise UsageError("--validation and --splits both say how many records validation has: give one of them")
+        if self.sink and not self.sink.startswith(KAFKA):
+            raise UsageError(f"--sink {self.sink!r} is no topic: give kafka://HOST:PORT/TOPIC")
+        if self.sink and (self.keys or self.metrics or self.until == "committed"):
+            raise UsageError("--sink serves nobody: leave out --keys, --metrics and --until committed")
         if self.inlet_ends and not self.inlet:
             raise UsageError("--inlet_ends says when the stream of an inlet ends: give --inlet as well")
         try:

@@ -16,7 +16,7 @@ from protocol.command_line import ArgumentParser, run
 from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.keygen import make_keys
 from protocol.log_folder import LogFolder
-from protocol.open_reader import open_reader
+from protocol.open_reader import open_reader, silent_mend
 from protocol.parquet_command import from_parquet, from_parser, to_parquet, to_parser
 from protocol.reader import Reader
 from protocol.recording import Recording
@@ -57,6 +57,7 @@ folder for each machine. DIR/producer holds the list of clients and their rights
   python -m protocol keygen keys viewer --rights read
   python -m protocol keygen keys camera --rights push"""
 
+URL = "the stream: tcp://HOST:PORT, ipc://PATH, file://DIR, or kafka://HOST:PORT/TOPIC"
 EVERY_S = 1.0
 #: Looking needs few records at a time: the least window that a session grants.
 SETTINGS = ReaderSettings(window_bytes=1)
@@ -78,8 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         except AccessDenied as error:
             raise UsageError(str(error)) from error
         except StreamTimeout as error:
-            mend = f"start one (python -m producer --bind {options.url}), or wait longer (--timeout)"
-            raise UsageError(f"{error}: {mend}") from error
+            raise UsageError(f"{error}: {silent_mend(options.url)}, or wait longer (--timeout)") from error
 
 
 def _parser() -> ArgumentParser:
@@ -88,7 +88,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subcommands(required=True)
     for name, command in COMMANDS.items():
         own = ArgumentParser(usage=f"python -m protocol {name} URL [options]", description=command.description)
-        own.add_argument("url", metavar="URL", type=str, help="the stream: tcp://HOST:PORT, ipc://PATH or file://DIR")
+        own.add_argument("url", metavar="URL", type=str, help=URL)
         command.add_options(own)
         own.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="to wait for a producer")
         text = "folder of this client's keys, where the producer has some (keygen makes them)"

@@ -76,6 +76,16 @@ def ragged(column: Column) -> Ragged:
     return column
 
 
+def blank(schema: Schema) -> dict[str, Column]:
+    """The columns of one record of zeros, which keeps the place of one that cannot be read."""
+    return {
+        field.name: Ragged(np.zeros(1, LENGTH_DTYPE), np.empty((0, *field.item_shape), field.numpy_dtype))
+        if field.ragged
+        else np.zeros((1, *field.item_shape), field.numpy_dtype)
+        for field in schema.fields
+    }
+
+
 def value_of(column: Column, row: int) -> Any:
     """One record's value: an array of the field's shape, or a number."""
     return column[row : row + 1].values if isinstance(column, Ragged) else column[row]

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -14,6 +15,9 @@ from protocol.values import shown
 
 #: What a settings file may name without a word: it runs nothing that does not run anyway.
 WELL_KNOWN = ("protocol.", "producer.", "trainer.", "torch.nn.", "torch.optim.")
+
+#: A class that a topic's URL names (protocol/kafka_url.py).
+DECODER = re.compile(r"kafka://.*[?&]decoder=([\w.]+)")
 
 
 def import_class(path: str, option: str, base: type[Any] | None = None) -> type[Any]:
@@ -122,7 +126,9 @@ def named_paths(settings: object, alone: Sequence[str]) -> list[str]:
 
 
 def class_paths(settings: object) -> Iterator[str]:
-    """All class paths in nested settings."""
+    """All class paths in nested settings, those that a stream's URL names among them."""
+    if isinstance(settings, str) and (match := DECODER.match(settings)):
+        yield match[1]
     if isinstance(settings, dict):
         if isinstance(path := settings.get("class_path"), str):
             yield path

@@ -29,7 +29,12 @@ def records_from(frame: Buffer, count: int) -> list[dict[str, Value]]:
     records = entries(unpacked(frame, max_map_len=MAX_FIELDS), size)
     if len(records) != count:
         raise MalformedMessage(f"{len(records)} records where the header says {count}")
-    return [{_name(name): _value(value) for name, value in mapping(record).items()} for record in records]
+    return [record_from(record) for record in records]
+
+
+def record_from(record: Any) -> dict[str, Value]:
+    """One record out of what msgpack, or JSON, has made of it. Raises `MalformedMessage`."""
+    return {_name(name): _value(value) for name, value in mapping(record).items()}
 
 
 def _name(name: Any) -> str:

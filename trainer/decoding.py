@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, concatenate, value_of
+from protocol.chunk import LENGTH_DTYPE, Chunk, Column, Columns, Ragged, blank, concatenate, value_of
 from protocol.command_line import located
 from protocol.dealing import Positions
 from protocol.errors import DataFault, HeadraceError, UsageError
@@ -88,15 +88,9 @@ class Decoding:
 
 def undecodable(chunk: Chunk, schema: Schema, error: Exception) -> Undecodable:
     """What is said of a single record that cannot be decoded; zeros keep its place."""
-    zeros: dict[str, Column] = {
-        field.name: Ragged(np.zeros(1, LENGTH_DTYPE), np.empty((0, *field.item_shape), field.numpy_dtype))
-        if field.ragged
-        else np.zeros((1, *field.item_shape), field.numpy_dtype)
-        for field in schema.fields
-    }
     why = str(error) if isinstance(error, HeadraceError) else located(error)
     return Undecodable(
-        replace(chunk, columns=zeros),
+        replace(chunk, columns=blank(schema)),
         {name: value_of(column, 0) for name, column in chunk.columns.items()},
         f"the record at partition {chunk.partition}, offset {chunk.offset} cannot be decoded: {why}",
     )

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from protocol.errors import AccessDenied, LedgerUnbalanced, StreamTimeout, UsageError
 from protocol.messages import Description
-from protocol.open_reader import open_reader
+from protocol.open_reader import open_reader, silent_mend
 from protocol.show import columns
 from trainer.audit import Account, Served, rows
 from trainer.checkpoint_files import State, load_newest
@@ -51,8 +51,7 @@ def _described(config: Any) -> Description:
     except AccessDenied as error:
         raise UsageError(str(error)) from error
     except StreamTimeout as error:
-        mend = f"start one (python -m producer --bind {config.stream}), or leave --stream out"
-        raise UsageError(f"{error}: {mend}") from error
+        raise UsageError(f"{error}: {silent_mend(config.stream)}, or leave --stream out") from error
 
 
 def _fault(account: Account, served: Served | None) -> LedgerUnbalanced | None:

@@ -13,7 +13,7 @@ from protocol.command_line import STOPPING, settings_of
 from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.folder_lock import FolderLock
 from protocol.messages import Description
-from protocol.open_reader import open_reader
+from protocol.open_reader import open_reader, silent_mend
 from trainer.mix import urls_in
 from trainer.sampling import MAX_SEED
 from trainer.sealed import make_folder
@@ -112,8 +112,8 @@ def _connect(shared: Any) -> Description:
     except AccessDenied as error:
         raise UsageError(str(error)) from error
     except StreamTimeout as error:
-        mend = f"start one (python -m producer --bind {shared.stream}), or wait longer (connect_timeout in --train)"
-        raise UsageError(f"{error}: {mend}") from error
+        text = f"{error}: {silent_mend(shared.stream)}, or wait longer (connect_timeout in --train)"
+        raise UsageError(text) from error
 
 
 def _obey_signals(trials: "Trials") -> None:

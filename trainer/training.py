@@ -20,6 +20,7 @@ from protocol.errors import (
     StreamTimeout,
     UsageError,
 )
+from protocol.open_reader import silent_mend
 from trainer.augmentation import Augmentation, AugmentationSettings
 from trainer.checkpoint import Checkpointer, CheckpointSettings
 from trainer.checkpoint_files import State
@@ -147,8 +148,7 @@ def _connect(loader: Loader, settings: TrainSettings) -> None:
         loader.connect()
     except StreamTimeout as error:
         bind = settings.stream if len(loader.streams) == 1 else "URL"
-        mend = f"start one (python -m producer --bind {bind}), or wait longer (--connect_timeout)"
-        raise UsageError(f"{error}: {mend}") from error
+        raise UsageError(f"{error}: {silent_mend(bind)}, or wait longer (--connect_timeout)") from error
     except AccessDenied as error:
         raise UsageError(str(error)) from error
     except StreamReplaced as error:

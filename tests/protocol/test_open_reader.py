@@ -12,9 +12,9 @@ def test_a_url_that_a_reader_can_open_is_no_mistake(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "mend"),
     [
-        ("", "use tcp://HOST:PORT, ipc://PATH or file://DIR"),
-        ("http://127.0.0.1:5555", "use tcp://HOST:PORT, ipc://PATH or file://DIR"),
-        ("127.0.0.1:5555", "use tcp://HOST:PORT, ipc://PATH or file://DIR"),
+        ("", "use tcp://HOST:PORT, ipc://PATH, file://DIR or kafka://HOST:PORT"),
+        ("http://127.0.0.1:5555", "use tcp://HOST:PORT, ipc://PATH, file://DIR or kafka://HOST:PORT"),
+        ("127.0.0.1:5555", "use tcp://HOST:PORT, ipc://PATH, file://DIR or kafka://HOST:PORT"),
         ("tcp://127.0.0.1", "for example tcp://127.0.0.1:5555"),
         ("tcp://127.0.0.1:port", "for example tcp://127.0.0.1:5555"),
         ("tcp://127.0.0.1:99999", "for example tcp://127.0.0.1:5555"),

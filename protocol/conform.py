@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from producer.inference import as_array
 from protocol.chunk import LENGTH_DTYPE, MAX_CHUNK_BYTES, Column, Ragged
 from protocol.errors import DataFault
+from protocol.inference import as_array
 from protocol.schema import Field, Schema
 
 #: Kinds of dtype from narrow to wide: a Python number may go into its own kind or a wider one.

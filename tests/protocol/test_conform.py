@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from producer.conform import RecordCheck
 from protocol.chunk import Ragged
+from protocol.conform import RecordCheck
 from protocol.errors import DataFault
 from protocol.schema import Field, Schema
 

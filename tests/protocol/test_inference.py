@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from producer.inference import as_array, infer_schema
 from protocol.errors import UsageError
+from protocol.inference import as_array, infer_schema
 from protocol.schema import Field, Schema
 
 
