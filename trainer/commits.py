@@ -10,29 +10,18 @@ from trainer.loader import StreamLoader
 AWAY_S: Final = 0.2
 
 
-class Commits:
-    """Remembers by incarnation which positions were last said, so that nothing is said twice: the producer of a stream
-    that has ended may have left since.
+def commit_each(loaders: Sequence[StreamLoader], states: Sequence[Mapping[str, Any]], timeout_s: float) -> None:
+    """Commit to each stream its own state, if there is one. Those whose producers are away come last.
+
+    All are told; then raises `StreamTimeout` or the `PeerError` that the first has met.
     """
-
-    def __init__(self) -> None:
-        self._said: dict[str, Any] = {}
-
-    def tell(self, loaders: Sequence[StreamLoader], states: Sequence[Mapping[str, Any]], timeout_s: float) -> None:
-        """Commit to each stream its own state, if there is one. Those whose producers are away come last.
-
-        All are told; then raises `StreamTimeout` or the `PeerError` that the first has met.
-        """
-        failed: list[StreamTimeout | PeerError] = []
-        known = {state["incarnation"]: state for state in states}
-        for loader in sorted(loaders, key=lambda each: each.away_s or 0.0):
-            state = known.get(loader.incarnation)
-            if state is None or self._said.get(loader.incarnation) == state["positions"]:
-                continue
-            try:
+    failed: list[StreamTimeout | PeerError] = []
+    known = {state["incarnation"]: state for state in states}
+    for loader in sorted(loaders, key=lambda each: each.away_s or 0.0):
+        try:
+            if (state := known.get(loader.incarnation)) is not None:
                 loader.commit(state, timeout_s=timeout_s if loader.away_s is None else AWAY_S)
-                self._said[state["incarnation"]] = state["positions"]
-            except (StreamTimeout, PeerError) as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+        except (StreamTimeout, PeerError) as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]

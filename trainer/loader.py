@@ -16,29 +16,25 @@ from typing import Any, Final, cast, get_args
 
 from protocol.beginning import Beginning
 from protocol.dealing import Positions
-from protocol.errors import PartitionsAdded, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import PartitionsAdded, PeerError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url
 from protocol.quarantine import Quarantine
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
 from protocol.zmq_transport import new_token
-from trainer.accounting import Accounting
-from trainer.arrivals import Asked, read_in, turns_of
+from trainer.arrivals import Asked
 from trainer.asking import Asking
-from trainer.assembly import Assembly
 from trainer.batch import AnyBatch, Batch
 from trainer.batching import Batching
 from trainer.collation import Collate, Pad
 from trainer.decoding import Decoder
 from trainer.holdout import Holdout
 from trainer.idleness import Idleness
-from trainer.incoming import Incoming
-from trainer.ledger import offsets
+from trainer.one_stream import OneStream, Terms
 from trainer.position import OnLoss, RunPosition, check_version
 from trainer.readers import Readers
 from trainer.reading import Reading
-from trainer.sampler import Sampler
 from trainer.sampling import MAX_SEED, SamplingSettings
 from trainer.stages import Stages
 from trainer.workers import LOOK_S
@@ -115,20 +111,29 @@ class StreamLoader:
         self.group = group or f"group-{new_token():016x}"
         #: What the producer is called where it is said that it is away.
         self.producer = "the producer"
-        self._start, self._on_loss, self._asked = Beginning.of(start), on_loss, order
+        self._start, self._sampling, self._seed = Beginning.of(start), sampling or SamplingSettings(), seed
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
         self._connect_timeout_s, self._on_wait, self.pin_memory = connect_timeout_s, on_wait, pin_memory
         self.stages = stages or Stages()
-        self._sampling, self._seed = sampling or SamplingSettings(), seed
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed is from 0 to {MAX_SEED}")
         if self._sampling.holdout and held_out is None:
             raise UsageError("a holdout needs a folder to keep its records in: give held_out")
-        # What was decoded otherwise is of no use here.
-        self._held_out_folder = None if held_out is None else Path(held_out, self.reading.identity)
-        self._quarantine = None if quarantine is None else Quarantine(Path(quarantine), logger.warning)
+        self._terms = Terms(
+            reading=self.reading,
+            batch_size=batch_size,
+            order=order,
+            on_loss=on_loss,
+            sampling=self._sampling,
+            seed=seed,
+            quarantine=None if quarantine is None else Quarantine(Path(quarantine), logger.warning),
+            # What was decoded otherwise is of no use here.
+            held_out=None if held_out is None else Path(held_out, self.reading.identity),
+            owned=not num_workers,
+            pin_memory=pin_memory,
+        )
         self._resumed: Mapping[str, Any] | None = None
-        self._description: Description | None = None
+        self._stream: OneStream | None = None
         self._batching: Batching | None = None
         self._iterations = 0
 
@@ -136,15 +141,28 @@ class StreamLoader:
 
     def connect(self, description: Description | None = None) -> Description:
         """What the producer says of the stream; asks (and waits) the first time, unless it was asked already."""
-        if self._description is not None:
-            return self._description
+        if self._stream is not None:
+            return self._stream.description
         if description is None:
             with self.reading.open() as reader:
                 description = reader.describe(
                     time_ns=self._start.time_ns, timeout_s=self._connect_timeout_s, on_wait=self._on_wait
                 )
-        self._begin(description, self._resumed, durable=self._resumed is not None)
+        self._stream = self._begin(description, self._resumed, durable=self._resumed is not None)
         return description
+
+    def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> OneStream:
+        start = self._start.positions(description) if resumed is None else description.log_start
+        terms, producer = self._terms, self.producer
+        return OneStream(description, terms, start=start, resumed=resumed, durable=durable, producer=producer)
+
+    @property
+    def _read(self) -> OneStream:
+        """The stream that is read now. May be asked from any thread."""
+        if self._stream is None:
+            self.connect()
+            assert self._stream is not None
+        return self._stream
 
     def asking(self, bell: threading.Event) -> Asking:
         """The same for somebody who does not wait: what it answers is for `connect`."""
@@ -166,57 +184,18 @@ class StreamLoader:
     @property
     def incarnation(self) -> str:
         """Of the stream that is read now. May be asked from any thread."""
-        return self._committing[0]
+        return self._read.info.incarnation
 
     @property
     def away_s(self) -> float | None:
         """For how long the producer has been away; None while it is there. May be asked from any thread."""
-        since_s = self._accounting.uncounted.away_since_s
+        since_s = self._read.accounting.uncounted.away_since_s
         return None if since_s is None else time.monotonic() - since_s
 
     @property
     def awaited(self) -> str:
         """What is waited for while no batch comes."""
         return "records of the stream" if self.away_s is None else f"the producer at {self.url} to come back"
-
-    def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> None:
-        info = description.info
-        self._order = read_in(self._asked, info)
-        start = self._start.positions(description) if resumed is None else description.log_start
-        position = RunPosition(
-            description,
-            start=start,
-            resumed=resumed,
-            on_loss=self._on_loss,
-            order=self._order,
-            producer=self.producer,
-        )
-        self._sampler = Sampler(
-            info,
-            self._sampling,
-            self._seed,
-            order=self._order,
-            trained=position.trained,
-            quarantine=self._quarantine,
-            held_out=self._held_out_folder,
-            new=resumed is None or resumed["incarnation"] != info.incarnation,
-            collate=self.reading.collate,
-        )
-        self._accounting = Accounting(
-            position, self._sampler.handed_out(self.batch_size, goes_on=self._on_loss == "continue")
-        )
-        if durable:
-            self._accounting.board.make_durable()
-        #: What is committed, and where that is said: one look from another thread, while this one changes streams.
-        self._committing = info.incarnation, self._accounting.board, self._sampler.held_out
-        self._assembly = Assembly(
-            info.schema,
-            self.batch_size,
-            owned=not self.num_workers,
-            pin_memory=self.pin_memory,
-            collate=self.reading.collate,
-        )
-        self._description = description
 
     # --- iteration -----------------------------------------------------------------------------------------------
 
@@ -237,14 +216,14 @@ class StreamLoader:
 
     def hand(self, batch: Batch) -> None:
         """The batch that `polled` has given will be trained."""
-        self._accounting.handed_out.hand(batch)
+        self._read.accounting.handed_out.hand(batch)
 
     def _iterate(self, bell: threading.Event | None) -> Generator[Batch | None, None, None]:
-        self.connect()
+        accounting = self._read.accounting
         self._iterations += 1
         iteration = self._iterations
         self._close()
-        if count := self._accounting.begin():
+        if count := accounting.begin():
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
         self._idleness.stopping = False
         replaced = yield from self._batches(iteration, bell)
@@ -255,18 +234,9 @@ class StreamLoader:
         self, iteration: int, bell: threading.Event | None
     ) -> Generator[Batch | None, None, StreamReplaced | None]:
         """Those of one stream, from its trained positions on; returns why another one follows, if one does."""
-        accounting, handed_out = self._accounting, self._accounting.handed_out
-        position = accounting.position
-        incoming = Incoming(
-            partial(self._open_readers, bell),
-            self._sampler.selection,
-            turns_of(self._order, self.info.dealing, position.trained),
-            position.ledger,
-            self.stages,
-            self._where_added,
-        )
-        order = self._sampler.order(incoming.merge, handed_out, position)
-        self._batching = batching = Batching(incoming, self._assembly, accounting, order, self.stages, self._idleness)
+        accounting, handed_out = self._read.accounting, self._read.accounting.handed_out
+        opened = partial(self._open_readers, bell)
+        batching = self._batching = self._read.batching(opened, self._where_added, self.stages, self._idleness)
         try:
             handed = -1
             while iteration == self._iterations and handed != handed_out.number:
@@ -308,21 +278,21 @@ class StreamLoader:
         """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
         if not isinstance(batch, Batch):
             raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
-        self._accounting.mark_trained(batch.number)
+        self._read.accounting.mark_trained(batch.number)
 
     def mark_skipped(self, batch: AnyBatch) -> None:
         """All batches before this one have been trained, and this one never will be: its records count as skipped."""
-        self._accounting.mark_skipped(batch.number)
+        self._read.accounting.mark_skipped(batch.number)
 
     @property
     def position(self) -> RunPosition:
         """Where the run stands, all that was marked among it."""
-        return self._accounting.position
+        return self._read.accounting.position
 
     def _follow(self, replaced: StreamReplaced, bell: threading.Event | None) -> Generator[None, None, bool]:
         """Go on with the stream that has taken the other's place; false where a stop is asked for meanwhile."""
         position = self.position
-        if self._accounting.handed_out.unmarked_rows:
+        if self._read.accounting.handed_out.unmarked_rows:
             raise position.explained(replaced)  # marks that come later would be of no stream
         self.check_ledger()  # here its account is closed
         rung = bell or threading.Event()
@@ -338,9 +308,9 @@ class StreamLoader:
                     rung.wait(LOOK_S)
         finally:
             asking.close()
-        if description.info.schema != self.info.schema:
-            raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-        self._begin(description, position.state_dict(), durable=self._accounting.board.durable)
+        self._read.check_same_records(description, replaced)
+        durable = self._read.accounting.board.durable
+        self._stream = self._begin(description, position.state_dict(), durable=durable)
         self.position.received_before = position.received
         return True
 
@@ -349,13 +319,9 @@ class StreamLoader:
         while (description := self._describe_anew()) is not None:
             if description.info.incarnation != self.info.incarnation:
                 return {}  # the readers that are opened now will say so
-            if description.info.schema != self.info.schema:
-                raise StreamError(f"its records are others as well: {added}") from added
+            self._read.check_same_records(description, added)
             if description.info.dealing.partitions >= added.now:
-                self._description = description
-                positions = self.position.grow(description)
-                self._accounting.board.mark(positions)
-                return positions
+                return self._read.grow(description)
             time.sleep(LOOK_S)  # who was asked has not heard of them yet
             self._idleness.go_on()
         return None
@@ -378,7 +344,7 @@ class StreamLoader:
 
     def _release(self) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
-        if self.position.ended and not self._accounting.board.durable:
+        if self.position.ended and not self._read.accounting.board.durable:
             try:
                 with self.reading.open() as reader:
                     reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
@@ -386,7 +352,7 @@ class StreamLoader:
                 logger.warning("the producer left before it heard that everything was trained")
 
     def _open_readers(self, bell: threading.Event | None, positions: Positions) -> Readers:
-        board = self._accounting.board
+        board = self._read.accounting.board
         return Readers(self.reading.open, self.info, positions, self.group, board, self.num_workers, bell=bell)
 
     def _close(self) -> None:
@@ -407,7 +373,7 @@ class StreamLoader:
 
     def _in_hand(self) -> tuple[Positions, Positions]:
         """Records in no batch that was handed out, and those handed out and not marked, by partition."""
-        return self._accounting.in_hand({} if self._batching is None else self._batching.waiting())
+        return self._read.accounting.in_hand({} if self._batching is None else self._batching.waiting())
 
     @property
     def held_out(self) -> Holdout | None:
@@ -415,11 +381,7 @@ class StreamLoader:
 
         It shows what the marked batches have come past, and stays as it is when more of them are.
         """
-        self.connect()
-        if self._sampler.held_out is None:
-            return None
-        self._accounting.count()
-        return self._sampler.held_out.dataset()
+        return self._read.held_out
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -428,11 +390,7 @@ class StreamLoader:
 
         From here on the producer keeps what comes after these positions until a later state is committed.
         """
-        self.connect()
-        self._accounting.board.make_durable()
-        held_out = {} if self._sampler.held_out is None else self._sampler.held_out.save()
-        chosen = {"sampling": self._sampling.state_dict(self._seed), "held_out": held_out}
-        return {"group": self.group, **chosen, **self.position.state_dict()}
+        return {"group": self.group, **self._read.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
@@ -441,7 +399,7 @@ class StreamLoader:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, under its group. Only before the first batch."""
-        if self._description is not None:
+        if self._stream is not None:
             raise RuntimeError("load_state_dict comes before the first batch and before the stream is asked for")
         check_version(state)
         self._sampling.check_same(state["sampling"], self._seed)
@@ -454,13 +412,6 @@ class StreamLoader:
         May be called from any thread. Raises `StreamTimeout` where the producer does not answer; the commit is said
         again when a reader subscribes.
         """
-        self.connect()
-        incarnation, board, held_out = self._committing
-        if state["incarnation"] != incarnation:
-            return  # of a stream that is over: nobody keeps it any more
-        positions = offsets(state["positions"])
-        board.commit(positions)
-        if held_out is not None:
-            held_out.trim(offsets(state["held_out"]))
-        with self.reading.open() as reader:
-            reader.commit(self.group, incarnation, positions, timeout_s=timeout_s)
+        stream = self._read  # one look, since this may be another thread than that which changes streams
+        if state["incarnation"] == stream.info.incarnation:  # of one that is over nobody keeps anything
+            stream.commit(state, self.group, timeout_s=timeout_s)

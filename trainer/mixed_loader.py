@@ -19,7 +19,7 @@ from trainer.admission import LOOK_S, Admission, named
 from trainer.arrivals import Asked
 from trainer.batch import AnyBatch, Part
 from trainer.choice import Choice
-from trainer.commits import Commits
+from trainer.commits import commit_each
 from trainer.idleness import Idleness
 from trainer.loader import COMMIT_TIMEOUT_S, StreamLoader
 from trainer.mix import OnAway
@@ -72,7 +72,6 @@ class MixedLoader:
             each.group, each.producer = self.group, f"the producer at {each.url}"
         self._on_away, self._without_after_s = on_away, without_after_s
         self._choice = Choice(self._loaders, order, on_away, without_after_s)
-        self._commits = Commits()
         self._connect_timeout_s, self._on_wait = connect_timeout_s, on_wait
         self._idleness = Idleness(self.url, idle_timeout_s, on_timeout, on_idle)
         self._bell = threading.Event()
@@ -297,7 +296,7 @@ class MixedLoader:
         May be called from any thread. All are told, then raises `StreamTimeout` or what else one of them has met.
         """
         self.connect()
-        self._commits.tell(self.present, states_in(state), timeout_s)
+        commit_each(self.present, states_in(state), timeout_s)
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producers need not keep anything for it."""

@@ -602,3 +602,18 @@ def test_small_slots_and_many_small_stripes_do_not_stand_still() -> None:
         loader = StreamLoader(url, batch_size=3, num_workers=3)
         assert sorted(ids(take(loader, 200))) == list(range(200))
         loader.check_ledger()
+
+
+def test_what_a_producer_has_confirmed_is_not_said_again_since_it_may_have_left() -> None:
+    with Publisher("tcp://127.0.0.1:*") as publisher:
+        publisher.send_columns(id=np.arange(100))
+        loader = StreamLoader(publisher.address, batch_size=50)
+        take(loader, 1)
+        early = loader.state_dict()
+        loader.commit(early)
+        take(loader, 1)
+        state = loader.state_dict()
+        loader.commit(state)  # the last that a publisher waits for
+    loader.commit(state, timeout_s=0.1)
+    with pytest.raises(StreamTimeout):
+        loader.commit(early, timeout_s=0.1)
