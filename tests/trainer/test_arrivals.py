@@ -65,7 +65,7 @@ def absent(topic: Topic) -> int:
     return sum(file.stat().st_size // 8 for file in topic.folder.glob("*.ids")) - len(topic.kept())
 
 
-@pytest.mark.parametrize("workers", [(0,), pytest.param((0, 1, 3), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [(0,), pytest.param((0, 1, 3), marks=pytest.mark.faults)])
 def test_each_record_is_trained_once_over_lives_while_the_stream_grows(
     topic: Topic, seed: int, workers: tuple[int, ...]
 ) -> None:
@@ -204,7 +204,7 @@ def test_an_order_that_is_none_is_refused() -> None:
         StreamLoader("tcp://127.0.0.1:5555", batch_size=5, order="random")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("workers", [(0,), pytest.param((0, 1, 2), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [(0,), pytest.param((0, 1, 2), marks=pytest.mark.faults)])
 def test_a_state_of_one_order_goes_on_in_the_other(url: str, seed: int, workers: tuple[int, ...]) -> None:
     drawn = random.Random(seed)
     found, state = list[int](), None
