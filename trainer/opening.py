@@ -64,6 +64,8 @@ def open_loader(
         loader = StreamLoader(urls[0], batch_size=settings.batch_size, group=group, **patience, **options)
     else:
         of_each = _batch_sizes(settings, mix, urls)
+        if settings.order == "stream":
+            logger.info(said(settings.batch_size, mix.weights_of(len(urls)), urls))
         loader = MixedLoader(
             [StreamLoader(url, batch_size=size, **options) for url, size in zip(urls, of_each, strict=True)],
             group=group,
@@ -82,6 +84,4 @@ def _batch_sizes(settings: TrainSettings, mix: MixSettings, urls: list[str]) -> 
     weights = mix.weights_of(len(urls))
     if settings.order == "arrival":
         return [settings.batch_size] * len(urls)
-    if len(urls) > 1:
-        logger.info(said(settings.batch_size, weights, urls))
     return shares(settings.batch_size, weights, urls)
