@@ -122,7 +122,7 @@ class OneStream:
     def check_same_records(self, description: Description, why: Exception) -> None:
         """Raise `StreamError` where what is described has other records."""
         if description.info.schema != self.info.schema:
-            raise StreamError(f"the records of the stream are others from here on: {why}") from why
+            raise StreamError(f"the records of the stream that follows are others: {why}") from why
 
     @property
     def held_out(self) -> Holdout | None:

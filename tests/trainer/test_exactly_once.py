@@ -57,7 +57,7 @@ def test_every_record_is_trained_once_in_order_of_arrival_and_where_lives_change
 ) -> None:
     moments = MOMENTS if log_bytes is None else ("start", "step", "save", "anywhere")  # a live stream has no splits
     lives = rounds * list(moments) or ["step", "save"]
-    scale = Scale(records=900 * len(lives), size=1 << 14)
+    scale = Scale(records=2500 * (len(lives) + 1), size=1 << 14)  # each life takes up to 2,400, and what it is late
     with CountedRun(
         tmp_path, nursery, seed, passes=1, workers=(0, 2, 3), scale=scale, orders=orders, log_bytes=log_bytes
     ) as run:
