@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from producer.kafka_values import values_for
+from producer.kafka_values import topic_to_write, values_for
+from producer.memory_log import MemoryLog
 from protocol.dealing import Positions, distance
 from protocol.errors import BeyondLogEnd, RecordsLost, UsageError, lost_between
 from protocol.kafka_clients import Clients
-from protocol.kafka_cluster import Cluster
-from protocol.kafka_url import kafka_topic
+from protocol.kafka_cluster import Cluster, deadline_of
 from protocol.log import Log
 
 if TYPE_CHECKING:
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Consumer, KafkaError, Message
 
 HEADER: Final = "headrace"
 #: How long brokers are waited for at the start.
@@ -39,7 +39,7 @@ class KafkaSink:
     """
 
     def __init__(self, url: str, log: Log, say: Callable[[str], None]) -> None:
-        self._topic, self._log, self._say = kafka_topic(url), log, say
+        self._topic, self._log, self._say = topic_to_write(url), log, say
         self._values = values_for(self._topic, log.info.schema)
         self._clients = Clients(self._topic)
         self._cluster = Cluster(self._topic, self._clients)
@@ -50,6 +50,8 @@ class KafkaSink:
         )
         self._unconfirmed = 0
         self._confirm_due_s = 0.0
+        #: What the checkpoints of trainers still need of a log that was served before, by group.
+        self._held = {name: group.committed for name, group in log.groups().items() if group.durable}
         with self._clients.translating():
             self.positions = self._begin()
         #: Records of this life that the brokers have confirmed.
@@ -126,8 +128,13 @@ class KafkaSink:
         self.confirmed += distance(self._confirmed, self.positions)
         self._confirmed = dict(self.positions)
         self._unconfirmed = 0
-        self._log.trim(self._confirmed)
+        self._forget()
         return True
+
+    def _forget(self) -> None:
+        """Let the log forget what is confirmed and no group holds."""
+        held = self._held.values()
+        self._log.trim({p: min([at, *(each.get(p, 0) for each in held)]) for p, at in self._confirmed.items()})
 
     def _hear(self, error: "KafkaError | None", message: "Message") -> None:
         del message
@@ -143,8 +150,8 @@ class KafkaSink:
     def _begin(self) -> Positions:
         """Where each partition goes on: behind the last record of this stream that the topic has."""
         count, start = self._log.info.dealing.partitions, self._log.log_start()
-        self._check_partitions(count)
-        told = self._settled(count)
+        made = self._made(count)
+        told = {} if made else self._settled(count)
         ours = {p: int(end) for p, (incarnation, end) in told.items() if incarnation == self._log.info.incarnation}
         if told and not ours:
             self._say(f"{self.address} has records of another stream: these come behind them")
@@ -155,55 +162,84 @@ class KafkaSink:
         ends = self._log.log_end()
         if beyond := [partition for partition, at in positions.items() if at > ends[partition]]:
             raise BeyondLogEnd(f"partition {beyond[0]} of {self.address} has more of this stream than its source gives")
+        if self._held:
+            self._say(f"the log keeps what these groups have not committed: {', '.join(sorted(self._held))}")
         if ours:
             self._say(f"{self.address} has {distance(start, positions):,} records of this stream: going on behind them")
         return positions
 
-    def _check_partitions(self, count: int) -> None:
+    def _made(self, count: int) -> bool:
+        """Whether there was no topic, and one was made. Raises `UsageError` where there are too few partitions."""
+        made = False
         try:
             facts = self._cluster.facts(timeout_s=CONNECT_S)
         except UsageError:  # there is no such topic
             self._cluster.create(count, timeout_s=CONNECT_S)
+            made = True
             self._say(f"{self.address} was made, with {count} partitions")
             facts = self._cluster.facts(timeout_s=CONNECT_S)
         if facts.partitions < count:
             mend = f"give --partitions {facts.partitions}, or make another topic"
             raise UsageError(f"{self.address} has {facts.partitions} partitions, and the stream {count}: {mend}")
+        return made
 
     def _settled(self, count: int) -> dict[int, tuple[str, str]]:
         """Stream and next offset that the last message of each partition tells, once no other comes."""
         last = self._last(count)
-        while last:
+        while True:
             time.sleep(SETTLE_S)
             before, last = last, self._last(count)
             if before == last:
-                break
-        return last
+                return last
 
     def _last(self, count: int) -> dict[int, tuple[str, str]]:
-        """What the last message of each partition tells. Raises `UsageError` for one that is none of ours."""
-        consumer = self._clients.consumer(None, window_bytes=1)
+        """What the last message of each partition tells.
+
+        Raises `UsageError` for one that is none of ours, and where messages were there and none is left to tell.
+        """
         start = self._cluster.log_start(count, timeout_s=CONNECT_S)
         end = self._cluster.log_end(count, timeout_s=CONNECT_S)
-        waiting = {p for p in range(count) if end[p] > start[p]}
-        found: dict[int, tuple[str, str]] = {}
+        last = {p: end[p] - 1 for p in range(count) if end[p] > start[p]}
+        consumer = self._clients.consumer(None, window_bytes=1)
         try:
-            consumer.assign(self._clients.places({p: max(start[p], end[p] - 1) for p in waiting}))
-            while waiting:
-                message = consumer.poll(POLL_S)
-                if message is None:
-                    continue
-                partition = message.partition()
-                assert partition is not None
-                if message.error() is not None:
-                    waiting.discard(partition)
-                    continue
-                told = dict(message.headers() or ()).get(HEADER)
-                if told is None:
-                    mend = "give another topic, or empty it"
-                    raise UsageError(f"{self.address} holds messages that no --sink has written: {mend}")
-                incarnation, _, offset = (told.decode() if isinstance(told, bytes) else told).rpartition(" ")
-                found[partition] = incarnation, offset
+            consumer.assign(self._clients.places(last))
+            found = self._read(consumer, set(last))
         finally:
             consumer.close()
+        gone = [p for p in range(count) if end[p] > 0 and p not in found]
+        if gone and not isinstance(self._log, MemoryLog):  # whose stream is new in each life: nothing of it is there
+            what = f"partition {gone[0]} of {self.address} has lost its messages"
+            raise UsageError(f"{what}, so that nobody can tell how far this stream is there: give another topic")
         return found
+
+    def _read(self, consumer: "Consumer", waiting: set[int]) -> dict[int, tuple[str, str]]:
+        """What the last message tells that comes before the end of each of these partitions."""
+        from confluent_kafka import KafkaError
+
+        found: dict[int, tuple[str, str]] = {}
+        left_s = deadline_of(CONNECT_S)
+        while waiting:
+            if left_s() == 0:
+                raise self._clients.silent(CONNECT_S)
+            message = consumer.poll(POLL_S)
+            if message is None:
+                continue
+            error, partition = message.error(), message.partition()
+            if error is None:
+                assert partition is not None
+                found[partition] = self._told(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                assert partition is not None
+                waiting.discard(partition)
+            elif (refused := self._clients.translated(error)) is not None:
+                raise refused
+        return found
+
+    def _told(self, message: "Message") -> tuple[str, str]:
+        """The stream of a message, and the offset that comes next."""
+        told = dict(message.headers() or ()).get(HEADER)
+        if told is None:
+            mend = "give another topic, or empty it"
+            raise UsageError(f"{self.address} holds messages that no --sink has written: {mend}")
+        incarnation, _, offset = (told.decode() if isinstance(told, bytes) else told).rpartition(" ")
+        return incarnation, offset

@@ -141,7 +141,8 @@ def open_inlet(settings: ProducerSettings, log: LogSettings, bad_records: BadRec
         LogFolder(Path(log.path).expanduser(), write=True).close()
     intake = Intake(partial(open_log, partitions=settings.partitions, settings=log, source=INLET), bad_records)
     with ExitStack() as opened:
-        readers = opened.enter_context(closing(open_socket(settings)))
+        # With a sink no reader comes here.
+        readers = None if settings.sink else opened.enter_context(closing(open_socket(settings)))
         writers = ServerSocket(settings.inlet, keys=settings.keys, insecure=settings.insecure, door=WRITERS)
         opened.enter_context(closing(writers))
         for number in STOPPING:  # there are addresses to release

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from producer.kafka_values import topic_to_write
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
 from protocol.kafka_url import KAFKA
@@ -54,16 +55,22 @@ class ProducerSettings:
             raise UsageError("--rate, --passes, --validation and --status_every_s are 0 or more")
         if self.validation and VALIDATION in self.splits:
             raise UsageError("--validation and --splits both say how many records validation has: give one of them")
-        if self.sink and not self.sink.startswith(KAFKA):
-            raise UsageError(f"--sink {self.sink!r} is no topic: give kafka://HOST:PORT/TOPIC")
-        if self.sink and (self.keys or self.metrics or self.until == "committed"):
-            raise UsageError("--sink serves nobody: leave out --keys, --metrics and --until committed")
+        if self.sink:
+            self._check_sink()
         if self.inlet_ends and not self.inlet:
             raise UsageError("--inlet_ends says when the stream of an inlet ends: give --inlet as well")
         try:
             Dealing(self.partitions, 1)
         except ValueError as error:
             raise UsageError(f"--partitions: {error}") from error
+
+    def _check_sink(self) -> None:
+        if not self.sink.startswith(KAFKA):
+            raise UsageError(f"--sink {self.sink!r} is no topic: give kafka://HOST:PORT/TOPIC")
+        topic_to_write(self.sink)
+        if self.metrics or self.until == "committed" or (self.keys and not self.inlet):
+            mend = "leave out --metrics, --until committed and, where there is no --inlet, --keys"
+            raise UsageError(f"--sink serves nobody: {mend}")
 
     @property
     def sizes(self) -> dict[str, int | float]:

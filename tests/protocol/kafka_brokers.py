@@ -150,6 +150,15 @@ class MockCluster:
         """Let no client ask this kind of question (a key of Kafka's) in a newer version."""
         self._done(self._library.rd_kafka_mock_set_apiversion(self._cluster, question, 0, newest))
 
+    def fail(self, question: int, code: int, times: int) -> None:
+        """Answer a kind of question with one of Kafka's errors, so many times."""
+        codes = (ctypes.c_int * times)(*[code] * times)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, question, times, codes)
+
+    def answer(self, question: int) -> None:
+        """Answer it again."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, question)
+
     def take_down(self, broker: int) -> None:
         """The broker closes its connections and takes no others."""
         self._done(self._library.rd_kafka_mock_broker_set_down(self._cluster, broker))
@@ -185,6 +194,8 @@ def _library() -> Any:
         "mock_cluster_bootstraps": (text, [pointer]),
         "mock_set_controller_id": (ctypes.c_int, [pointer, number]),
         "mock_set_apiversion": (ctypes.c_int, [pointer, ctypes.c_int16, ctypes.c_int16, ctypes.c_int16]),
+        "mock_push_request_errors_array": (None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
+        "mock_clear_request_errors": (None, [pointer, ctypes.c_int16]),
         "mock_topic_create": (ctypes.c_int, [pointer, text, ctypes.c_int, ctypes.c_int]),
         "mock_topic_delete": (ctypes.c_int, [pointer, text]),
         "mock_partition_delete_records": (ctypes.c_int, [pointer, text, number, ctypes.c_int64]),
