@@ -22,11 +22,11 @@ class SinkLife:
 
     def live(self) -> None:
         """Write; whatever ends it, another life goes on where the topic ends."""
-        for number in STOPPING:  # until there is something to confirm, a signal ends what is waited for
+        for number in STOPPING:  # until there is something to confirm, a signal ends whatever is waited for
             signal.signal(number, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         log, feed = self._opened.logs[STREAM], self._opened.feed
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             sink = KafkaSink(self._settings.sink, log, lambda text: print(text, flush=True))
             for number in STOPPING:
                 signal.signal(number, self._stop)
