@@ -95,8 +95,8 @@ class KafkaReading:
             if self._end is not None:
                 self._end.hear(partition, offset)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
-            if partition is not None and offset == self._events.kafka_offset(partition):  # else it was said long before
-                self._astray.add(partition)
+            if partition is not None and offset is not None and offset >= self._events.kafka_offset(partition):
+                self._astray.add(partition)  # what was said long before has a lower offset, behind a gap it is higher
         elif (refused := self._clients.translated(error)) is not None and not isinstance(refused, UsageError):
             raise refused  # a topic that was there and is gone is one that is away
 

@@ -66,7 +66,7 @@ def kafka_topic(url: str) -> KafkaTopic:
     """What the URL says. Raises `UsageError`, with the mend and without repeating what may be a password."""
     place, _, query = url.removeprefix(KAFKA).partition("?")
     brokers, _, topic = place.partition("/")
-    if "@" in brokers:
+    if "@" in place:
         mend = "say them in a file (?settings=kafka.yaml) or as HEADRACE_KAFKA_SASL_USERNAME and …_SASL_PASSWORD"
         raise UsageError(f"kafka:// takes neither user nor password, which would be seen in logs: {mend}")
     if not all(map(BROKER.fullmatch, brokers.split(","))):

@@ -2,7 +2,9 @@
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from protocol.chunk import Chunk, Ragged
-from protocol.dealing import Positions
+from protocol.dealing import Dealing, Positions
 from protocol.errors import (
     AccessDenied,
     BeyondLogEnd,
@@ -22,9 +24,16 @@ from protocol.errors import (
     UnknownMessage,
     UsageError,
 )
+from protocol.kafka_clients import Clients, settings_of
+from protocol.kafka_cluster import Cluster
+from protocol.kafka_events import KafkaEvents
+from protocol.kafka_messages import open_messages
+from protocol.kafka_reading import KafkaReading
+from protocol.kafka_url import kafka_topic
 from protocol.open_reader import open_reader
 from protocol.reader import Reader
 from protocol.schema import Field, Schema
+from protocol.stream import StreamInfo
 from protocol.subscription import (
     Absent,
     Away,
@@ -234,6 +243,28 @@ def test_what_has_expired_is_told_by_partition_and_offset(mock: MockCluster) -> 
         everything(url, dict.fromkeys(range(3), 2), pass_lost=False)
 
 
+def test_what_expires_behind_a_gap_that_no_message_has_shown_is_told(mock: MockCluster) -> None:
+    topic = kafka_topic(topic_of(mock, "gap", 30) + "&schema=id:int64")
+    mock.expire("gap", 0, 20)
+    clients, messages = Clients(topic), open_messages(topic, iter(()))
+    cluster = Cluster(topic, clients)
+    # Nothing has come since offset 9, and the consumer stands behind a transaction's marker at 9 and 10.
+    events = KafkaEvents({0: 9}, messages, per_message=1, most_rows=64, gaps_lost=False)
+    asked = Subscription(split="", positions={0: 11}, pass_lost=True)
+    info = StreamInfo(incarnation="i", schema=messages.schema, dealing=Dealing(1, 64), order="arrival")
+    found: list[Event] = []
+    with closing(clients.consumer(None, window_bytes=0)) as consumer:
+        reading = KafkaReading(topic, clients, cluster, consumer, events)
+        facts = cluster.facts(timeout_s=30)
+        for together in reading.events(facts, info, asked, away_after_s=4, idle_s=0.1):
+            found += together
+            if events.positions == {0: 30}:
+                break
+    (expired,) = (event for event in found if isinstance(event, Expired))
+    assert [each[:3] for each in expired.lost] == [(0, 9, 20)]
+    assert column(found, "id") == list(range(20, 30))
+
+
 def test_a_position_that_the_log_has_not_reached_is_an_error(mock: MockCluster) -> None:
     with pytest.raises(BeyondLogEnd, match="ends at 3, before the position 9"):
         everything(topic_of(mock, "short", 3), {0: 9})
@@ -389,3 +420,30 @@ def test_settings_are_passed_through_and_secrets_never_shown(
     file.unlink()
     with pytest.raises(UsageError, match="cannot be read"):
         open_reader(url)
+
+
+@pytest.mark.parametrize(
+    "password", ["!hush", "*hush", "%hush", '"hush', "@hush", "[hush", "hush: x", "&hush", "hush\n%hush x: : y"]
+)
+def test_a_file_of_settings_that_is_wrong_is_not_repeated(password: str, tmp_path: Path) -> None:
+    file = tmp_path / "kafka.yaml"
+    file.write_text(f"sasl.username: me\nsasl.password: {password}\n")
+    with pytest.raises(UsageError, match=r"kafka\.yaml") as refused:
+        open_reader(f"kafka://127.0.0.1:1/t?format=raw&settings={file}")
+    assert "hush" not in "".join(traceback.format_exception(refused.value))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_setting_is_the_text_that_stands_there(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.yaml"
+    file.write_text("sasl.password: 0123456\nsocket.keepalive.enable: False\nssl.ca.location: 1_0\nretries: 3\n")
+    found = settings_of(kafka_topic(f"kafka://127.0.0.1:1/t?format=raw&settings={file}"))
+    assert [found[name] for name in ("sasl.password", "socket.keepalive.enable", "ssl.ca.location", "retries")] == [
+        "0123456",
+        "False",
+        "1_0",
+        "3",
+    ]
+    file.write_text("socket.keepalive.enable: False\nretries: 3\n")
+    with open_reader(f"kafka://127.0.0.1:1/t?format=raw&settings={file}") as reader:  # librdkafka reads them
+        assert reader is not None
