@@ -117,7 +117,7 @@ class Clients:
 
     def _without_secrets(self, text: str) -> str:
         for value in self._settings.values():
-            if isinstance(value, str) and len(value) > 2 and value.upper() not in NO_SECRETS:
+            if len(value) > 2 and value.upper() not in NO_SECRETS:
                 text = text.replace(value, "…")
         return text
 
