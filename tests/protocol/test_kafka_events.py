@@ -130,15 +130,27 @@ def test_no_value_is_more_than_its_own_fault(values: list[bytes], how: str) -> N
     assert all(isinstance(event, Chunk | Undecodable | Absent) for event in given_events)
 
 
-def faults(how: str, values: list[bytes]) -> list[str]:
-    """What is said of the values that cannot be read, each a message of its own."""
+def events_of(how: str, values: list[bytes]) -> list[Event]:
+    """The events of these values, each a message of its own."""
     topic = kafka_topic(f"kafka://a:1/t?format={how}")
     events = KafkaEvents({0: 0}, open_messages(topic, iter(())), per_message=1, most_rows=9999, gaps_lost=False)
     batch = [
         kafka.Message(topic="t", partition=0, offset=k, value=value, timestamp=(1, 5), headers=None)
         for k, value in enumerate(values)
     ]
-    return [event.reason for event in events.take(batch) if isinstance(event, Undecodable)]
+    return list(events.take(batch))
+
+
+def faults(how: str, values: list[bytes]) -> list[str]:
+    """What is said of the values that cannot be read."""
+    return [event.reason for event in events_of(how, values) if isinstance(event, Undecodable)]
+
+
+def test_one_bad_message_leaves_the_others_together() -> None:
+    found = events_of("raw&schema=x:int64", [b"no" if k == 777 else bytes(8) for k in range(2048)])
+    assert sum(event.count for event in found if isinstance(event, Chunk)) == 2047
+    assert [event.chunk.offset for event in found if isinstance(event, Undecodable)] == [777]
+    assert len(found) <= 12  # eleven halves and the message itself
 
 
 def test_half_a_sign_in_a_text_is_the_fault_of_its_message() -> None:

@@ -1,6 +1,7 @@
 """A topic read as a stream, from real brokers: what its messages become, and what is said where they cannot be."""
 
 import json
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ from protocol.subscription import (
     Subscription,
     Undecodable,
 )
+from tests.faults.proxy import Proxy
 from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
 
 
@@ -318,6 +320,53 @@ def test_another_topic_of_the_same_name_is_another_stream(mock: MockCluster) -> 
             list(events)
     with open_reader(url) as reader, pytest.raises(UnknownMessage, match="another topic now"):
         reader.commit("g", first, {0: 1}, timeout_s=30)
+
+
+def test_another_topic_that_is_shorter_is_another_stream_and_no_log_that_is_cut(mock: MockCluster) -> None:
+    topic = kafka_topic(topic_of(mock, "shorter", 9) + "&schema=id:int64")
+    clients, messages = Clients(topic), open_messages(topic, iter(()))
+    cluster = Cluster(topic, clients)
+    facts = cluster.facts(timeout_s=30)
+    info = StreamInfo(
+        incarnation=f"kafka-{facts.identity}-1", schema=messages.schema, dealing=Dealing(1, 64), order="arrival"
+    )
+    events = KafkaEvents({0: 9}, messages, per_message=1, most_rows=64, gaps_lost=False)
+    cluster.look(time.monotonic())  # what this will answer is of before
+    mock.delete("shorter")
+    topic_of(mock, "shorter", 3)
+    with closing(clients.consumer(None, window_bytes=0)) as consumer:
+        reading = KafkaReading(topic, clients, cluster, consumer, events)
+        with pytest.raises(StreamReplaced):
+            list(reading.events(facts, info, Subscription(split="", positions={0: 9}), away_after_s=4, idle_s=0.1))
+
+
+def test_answers_that_take_longer_than_a_sign_of_life_are_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    with Proxy(f"tcp://127.0.0.1:{port}") as link:
+        address = link.url.removeprefix("tcp://")
+        with shipped_broker(tmp_path, port=port, advertised=address):
+            create_topic(address, "slow", 1)
+            produce(address, "slow", {0: as_json({"x": 1})})
+            link.delay_s = 0.02
+            with open_reader(f"kafka://{address}/slow?format=json") as reader:
+                asked = Subscription(split="", positions={0: 0})
+                found: list[list[Event]] = []
+                for events in reader.read(asked, idle_s=0.01):
+                    found.append(events)
+                    if any(isinstance(event, Chunk) for event in events):
+                        break
+                    assert len(found) < 6000
+    assert found[0] == []  # a sign of life
+
+
+def test_whoever_reads_no_more_waits_for_no_broker() -> None:
+    with open_reader(f"kafka://127.0.0.1:{free_port()}/t?format=raw") as reader:
+        events = reader.read(Subscription(split="", positions={0: 0}), idle_s=0.01)
+        assert next(events) == []
+        began_s = time.monotonic()
+        events.close()  # type: ignore[attr-defined]  # it is a generator
+        assert time.monotonic() - began_s < 5
+    assert not [each for each in threading.enumerate() if each.name == "headrace-kafka"]
 
 
 def test_whoever_knows_of_fewer_partitions_is_told(mock: MockCluster) -> None:
