@@ -48,7 +48,15 @@ from protocol.subscription import (
     Undecodable,
 )
 from tests.faults.proxy import Proxy
-from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
+from tests.protocol.kafka_brokers import (
+    Further,
+    MockCluster,
+    committed,
+    create_topic,
+    free_port,
+    produce,
+    shipped_broker,
+)
 
 
 @pytest.fixture(scope="module")
@@ -250,18 +258,20 @@ def test_what_expires_behind_a_gap_that_no_message_has_shown_is_told(mock: MockC
     mock.expire("gap", 0, 20)
     clients, messages = Clients(topic), open_messages(topic, iter(()))
     cluster = Cluster(topic, clients)
-    # Nothing has come since offset 9, and the consumer stands behind a transaction's marker at 9 and 10.
     events = KafkaEvents({0: 9}, messages, per_message=1, most_rows=64, gaps_lost=False)
-    asked = Subscription(split="", positions={0: 11}, pass_lost=True)
+    asked = Subscription(split="", positions={0: 9}, pass_lost=True)
     info = StreamInfo(incarnation="i", schema=messages.schema, dealing=Dealing(1, 64), order="arrival")
     found: list[Event] = []
-    with closing(clients.consumer(None, window_bytes=0)) as consumer:
+    until_s = time.monotonic() + 20
+    told = {"bootstrap.servers": mock.brokers, "group.id": "g", "auto.offset.reset": "error", "log_level": 0}
+    with closing(Further({**told, "enable.partition.eof": True, "enable.auto.offset.store": False})) as consumer:
         reading = KafkaReading(topic, clients, cluster, consumer, events)
         facts = cluster.facts(timeout_s=30)
         for together in reading.events(facts, info, asked, away_after_s=4, idle_s=0.1):
             found += together
             if events.positions == {0: 30}:
                 break
+            assert time.monotonic() < until_s, "the partition is silent"
     (expired,) = (event for event in found if isinstance(event, Expired))
     assert [each[:3] for each in expired.lost] == [(0, 9, 20)]
     assert column(found, "id") == list(range(20, 30))
