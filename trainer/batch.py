@@ -18,7 +18,7 @@ class Block:
     `tensors` hold the columns [rows, *shape]; `positions` are those before the first row. The batches' parts of a
     column are made all at once, when one of them is first asked for: that costs less than half of slicing one by one.
     What `ragged` gives of further columns is made when one is first asked for, and is of one batch, the block's only
-    one; `pieces` is what it is made of, until then.
+    one; `pieces` is what it is made of.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class Block:
             return {}
         tensors = self._ragged()
         self._ragged = lambda: tensors
-        self.pieces = {}
         return tensors
 
     def origins(self, start: int, stop: int) -> Iterator[tuple[Origin, int, int]]:
@@ -137,7 +136,7 @@ class Batch(AnyBatch):
 
     @property
     def pieces(self) -> Mapping[str, Sequence[Ragged]]:
-        """The rows of its ragged columns, as long as nobody has looked at these."""
+        """The rows of its ragged columns, as they came."""
         return self._block.pieces
 
     @property

@@ -30,6 +30,8 @@ class Choice:
 
         Raises `StreamError` where a producer is away and that shall end the run.
         """
+        if self._on_away == "stop":
+            self._check_there(taps)
         if self._order == "arrival":
             return taps.next_turn()
         if not taps.ready or not all(self._leaves_out(number) for number in taps.waited_for):
@@ -46,13 +48,16 @@ class Choice:
                 self._ended.add(number)
                 logger.info("the stream at %s has ended: going on without it", self._loaders[number].url)
 
+    def _check_there(self, taps: Taps) -> None:
+        for loader in (self._loaders[number] for number in taps.opened):
+            if (away_s := loader.away_s) is not None and away_s >= self._without_after_s:
+                raise StreamError(f"the producer at {loader.url} has been away for {away_s:.0f} s")
+
     def _leaves_out(self, number: int) -> bool:
         loader = self._loaders[number]
         away_s = loader.away_s
         if self._on_away == "wait" or away_s is None or away_s < self._without_after_s:
             return False
-        if self._on_away == "stop":
-            raise StreamError(f"the producer at {loader.url} has been away for {away_s:.0f} s")
         if number not in self._without:
             self._without.add(number)
             logger.warning("the producer at %s is away: going on without it, in smaller batches", loader.url)

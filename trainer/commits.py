@@ -16,7 +16,7 @@ def commit_each(loaders: Sequence[StreamLoader], states: Sequence[Mapping[str, A
     All are told; then raises `StreamTimeout` or the `PeerError` that the first has met.
     """
     failed: list[StreamTimeout | PeerError] = []
-    known = {state["incarnation"]: state for state in states}
+    known = {state["incarnation"]: state for state in reversed(states)}  # those that are read come first
     for loader in sorted(loaders, key=lambda each: each.away_s or 0.0):
         try:
             if (state := known.get(loader.incarnation)) is not None:

@@ -9,14 +9,14 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 from protocol.beginning import Beginning
 from protocol.dealing import Positions
-from protocol.errors import PartitionsAdded, PeerError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import PartitionsAdded, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url
 from protocol.quarantine import Quarantine
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: A connection that is delayed by 1 s each way needs 5: three to be made, two for the commit and its answer.
 COMMIT_TIMEOUT_S: Final = 6.0
+#: The same of a stream that has ended while others go on, which must not wait.
+HASTY_COMMIT_S: Final = 1.0
 
 
 class StreamLoader:
@@ -111,6 +113,8 @@ class StreamLoader:
         self.group = group or f"group-{new_token():016x}"
         #: What the producer is called where it is said that it is away.
         self.producer = "the producer"
+        #: Incarnations that are read elsewhere in the same run, or were: following onto one would train it twice.
+        self.taken: Callable[[], Collection[str]] = frozenset
         self._start, self._sampling, self._seed = Beginning.of(start), sampling or SamplingSettings(), seed
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
         self._connect_timeout_s, self._on_wait, self.pin_memory = connect_timeout_s, on_wait, pin_memory
@@ -220,6 +224,8 @@ class StreamLoader:
 
     def _iterate(self, bell: threading.Event | None) -> Generator[Batch | None, None, None]:
         accounting = self._read.accounting
+        if accounting.position.ended and self._terms.on_loss == "stop":
+            return  # its producer may have left, and nothing may follow in this life
         self._iterations += 1
         iteration = self._iterations
         self._close()
@@ -254,7 +260,7 @@ class StreamLoader:
                         accounting.drop(batch.number)
                     else:
                         yield batch
-            self._release()
+            self._release(COMMIT_TIMEOUT_S if bell is None else HASTY_COMMIT_S)
         finally:
             if iteration == self._iterations:
                 self._close()
@@ -276,13 +282,16 @@ class StreamLoader:
 
     def mark_trained(self, batch: AnyBatch) -> None:
         """This batch and all before it have been trained. Raises `UsageError` for anything but a batch of a loader."""
-        if not isinstance(batch, Batch):
-            raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
-        self._read.accounting.mark_trained(batch.number)
+        self.mark(_own(batch).number)
 
     def mark_skipped(self, batch: AnyBatch) -> None:
         """All batches before this one have been trained, and this one never will be: its records count as skipped."""
-        self._read.accounting.mark_skipped(batch.number)
+        self.mark(_own(batch).number, skipped=True)
+
+    def mark(self, number: int, *, skipped: bool = False) -> None:
+        """The same by a batch's number, for whoever keeps no batches."""
+        accounting = self._read.accounting
+        (accounting.mark_skipped if skipped else accounting.mark_trained)(number)
 
     @property
     def position(self) -> RunPosition:
@@ -309,6 +318,8 @@ class StreamLoader:
         finally:
             asking.close()
         self._read.check_same_records(description, replaced)
+        if description.info.incarnation in self.taken():
+            raise StreamError(f"{self.url} serves a stream now that this run reads already: {replaced}") from replaced
         durable = self._read.accounting.board.durable
         self._stream = self._begin(description, position.state_dict(), durable=durable)
         self.position.received_before = position.received
@@ -342,12 +353,12 @@ class StreamLoader:
                 raise
             return None
 
-    def _release(self) -> None:
+    def _release(self, timeout_s: float) -> None:
         """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
         if self.position.ended and not self._read.accounting.board.durable:
             try:
                 with self.reading.open() as reader:
-                    reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=COMMIT_TIMEOUT_S)
+                    reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=timeout_s)
             except (StreamTimeout, PeerError):
                 logger.warning("the producer left before it heard that everything was trained")
 
@@ -415,3 +426,9 @@ class StreamLoader:
         stream = self._read  # one look, since this may be another thread than that which changes streams
         if state["incarnation"] == stream.info.incarnation:  # of one that is over nobody keeps anything
             stream.commit(state, self.group, timeout_s=timeout_s)
+
+
+def _own(batch: AnyBatch) -> Batch:
+    if not isinstance(batch, Batch):
+        raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns")
+    return batch

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from protocol.errors import LedgerUnbalanced, PeerError, StreamTimeout, UsageError
 from protocol.reader import OnWait
@@ -31,6 +31,13 @@ from trainer.stages import WAITING
 from trainer.taps import Taps
 
 logger = logging.getLogger(__name__)
+
+
+class _Handed(NamedTuple):
+    """A batch that was handed out: its number, and those of its parts, by stream. The batch itself is not kept."""
+
+    number: int
+    parts: tuple[tuple[int, int], ...]
 
 
 class MixedLoader:
@@ -69,7 +76,7 @@ class MixedLoader:
         self.url = ",".join(each.url for each in loaders)
         self.group = group or loaders[0].group
         for each in loaders:
-            each.group, each.producer = self.group, f"the producer at {each.url}"
+            each.group, each.producer, each.taken = self.group, f"the producer at {each.url}", self._incarnations
         self._on_away, self._without_after_s = on_away, without_after_s
         self._choice = Choice(self._loaders, order, on_away, without_after_s)
         self._connect_timeout_s, self._on_wait = connect_timeout_s, on_wait
@@ -79,7 +86,7 @@ class MixedLoader:
         self._position = MixedPosition(self._admission)
         self._stages = loaders[0].stages
         self._info: StreamInfo | None = None
-        self._unmarked: deque[MixedBatch] = deque()
+        self._unmarked: deque[_Handed] = deque()
         self._waited_for: Sequence[int] = range(len(loaders))
         self._iterations = 0
 
@@ -126,6 +133,13 @@ class MixedLoader:
         """Those that were heard of in this life."""
         return self._admission.present
 
+    def _incarnations(self) -> set[str]:
+        """Of all streams that this run reads or has read."""
+        states = self._admission.remembered
+        now = {each.incarnation for each in self.present} | {str(state["incarnation"]) for state in states}
+        before = {each.incarnation for loader in self.present for each in loader.position.earlier}
+        return now | before | {str(each["incarnation"]) for state in states for each in state["earlier"]}
+
     def _named(self, numbers: Sequence[int]) -> str:
         return named(self._loaders, numbers)
 
@@ -141,11 +155,12 @@ class MixedLoader:
         taps = Taps(self._loaders, self._bell)
         try:
             for each in self._admission.admitted:
-                taps.open(each)
+                if not self._loaders[each].position.ended:
+                    taps.open(each)
             while parts := self._next(taps, iteration):
                 number += 1
                 batch = MixedBatch(parts, number, self._joining)
-                self._unmarked.append(batch)
+                self._unmarked.append(_Handed(number, tuple((each.stream, each.batch.number) for each in parts)))
                 yield batch
         finally:
             taps.close()
@@ -206,16 +221,14 @@ class MixedLoader:
         for each in self._before(batch, also=False):
             self._mark(each)
         for each in self._before(batch, also=True):
-            for stream, part in each.parts:
-                self._loaders[stream].mark_skipped(part)
-            self._position.batches = each.number
+            self._mark(each, skipped=True)
 
-    def _mark(self, batch: MixedBatch) -> None:
-        for stream, part in batch.parts:
-            self._loaders[stream].mark_trained(part)
-        self._position.batches = batch.number
+    def _mark(self, handed: _Handed, *, skipped: bool = False) -> None:
+        for stream, number in handed.parts:
+            self._loaders[stream].mark(number, skipped=skipped)
+        self._position.batches = handed.number
 
-    def _before(self, batch: AnyBatch, *, also: bool) -> Iterator[MixedBatch]:
+    def _before(self, batch: AnyBatch, *, also: bool) -> Iterator[_Handed]:
         """The batches before this one that were not marked yet, and this one `also`; each is given once."""
         if not isinstance(batch, MixedBatch):
             raise UsageError("mark_trained takes the batch that the loader gave, not a copy of its columns or a part")

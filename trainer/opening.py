@@ -25,6 +25,10 @@ def check_mix(settings: TrainSettings, mix: MixSettings, sampling: SamplingSetti
     urls = urls_in(settings.stream)
     if settings.order == "arrival" and mix.weights:
         raise UsageError("--weights mixes by proportion, --order arrival batches as they come: leave one of them out")
+    if settings.order == "arrival" and mix.on_away == "wait":
+        raise UsageError("--on_away wait keeps the mix, and --order arrival has none: leave one of them out")
+    if len(urls) == 1 and mix.on_away != "go_on":
+        raise UsageError("--on_away is about one of several streams (--stream URL,URL), and one is given: leave it out")
     _batch_sizes(settings, mix, urls)
     if sampling.holdout and len(urls) > 1:
         mend = "give --validation CLASS, or a stream with a validation split"

@@ -234,6 +234,11 @@ class RunPosition:
                 raise StreamError(f"the state has positions in {had} partitions, and the stream {found} has {has}")
             self.grow(description)
             return
+        if any(each.incarnation == found for each in self.earlier):
+            raise StreamError(
+                f"the run has read the stream {found} already, before the one that is gone now: its records would be "
+                "trained again; begin anew in another --run_dir (--init_from this one)"
+            )
         closed, lost = _close(state)
         if closed.ended:
             logger.info("the stream %s was trained to its end; stream %s follows", closed.incarnation, found)

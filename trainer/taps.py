@@ -26,6 +26,11 @@ class Taps:
         self._open[number] = self._loaders[number].polled(self._bell)
 
     @property
+    def opened(self) -> Sequence[int]:
+        """Those that have not ended."""
+        return list(self._open)
+
+    @property
     def waited_for(self) -> list[int]:
         """Those that have nothing ready and may have something yet."""
         return [number for number in self._open if number not in self.ready]

@@ -114,6 +114,7 @@ def test_texts_of_all_streams_are_collated_together() -> None:
             other.send(id=10 + number, text=np.full(9, 8, np.uint8))
         loader = mixed((one.address, other.address), 2, 1)
         batch = next(iter(loader))
+        assert batch.parts[1].batch["text"].tolist() == [[8] * 9], "a part may be looked at first"
         assert list(batch) == ["id", "text", "text.lengths"]
         assert batch["text"].tolist() == [[7] + [0] * 8, [7, 7] + [0] * 7, [8] * 9]
         assert batch["text.lengths"].tolist() == [1, 2, 9]
@@ -257,6 +258,32 @@ def test_marks_are_cumulative_and_what_was_not_marked_comes_again(streams: tuple
     assert torch.equal(again["id"], batches[3]["id"])
     with pytest.raises(UsageError, match="takes the batch that the loader gave"):
         loader.mark_trained(again.parts[0].batch)
+
+
+def test_a_loader_whose_streams_have_ended_may_be_asked_again_though_a_producer_has_left() -> None:
+    with ExitStack() as there:
+        urls = [there.enter_context(serving(computed(numbered(records)))) for records in (100, 20)]
+        loader = mixed((urls[0], urls[1]), 10, 10)
+        trained(loader, 4)
+        assert loader.streams[1].position.ended
+        there.pop_all().close()
+        with serving(computed(numbered(100)), url=urls[0]):
+            assert len(trained(loader)) == 6
+        assert trained(loader) == []
+
+
+def test_a_stream_that_follows_is_none_that_the_run_reads_already(streams: tuple[str, str]) -> None:
+    with ExitStack() as gone:
+        url = gone.enter_context(serving(computed(numbered(500), rate=1000)))
+        loader = MixedLoader([StreamLoader(each, batch_size=4, on_loss="continue") for each in (streams[0], url)])
+        batches = iter(loader)
+        loader.mark_trained(next(batches))
+        gone.pop_all().close()
+        with (
+            serving(computed(numbered(900)), url=url),
+            pytest.raises(StreamError, match="serves a stream now that this run reads already"),
+        ):
+            list(map(loader.mark_trained, batches))
 
 
 def test_a_batch_that_is_skipped_is_skipped_of_each_stream(streams: tuple[str, str]) -> None:
@@ -413,14 +440,19 @@ def test_who_asks_for_it_keeps_the_mix_whatever_that_takes() -> None:
 
 
 @pytest.mark.faults
-def test_who_asks_for_it_stops_where_a_producer_is_away_and_another_is_there() -> None:
+@pytest.mark.parametrize("order", ["stream", "arrival"])
+@pytest.mark.parametrize("gone", ["one", "both"])
+def test_who_asks_for_it_stops_where_a_producer_is_away(order: Any, gone: str) -> None:
     one, other = live(100), live(10)
-    loader = mixed((one.address, other.address), 4, 4, on_away="stop", without_after_s=1)
+    loader = mixed((one.address, other.address), 4, 4, on_away="stop", without_after_s=1, order=order)
     trained(loader, 1)
     other.abandon()
-    with pytest.raises(StreamError, match=f"the producer at {other.address} has been away for"):
+    if gone == "both":
+        one.abandon()
+    with pytest.raises(StreamError, match=r"the producer at .* has been away for"):
         trained(loader)
-    one.abandon()
+    if gone == "one":
+        one.abandon()
     loader.check_ledger()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from protocol.dealing import Positions
 from protocol.errors import RecordsLost, StreamError, StreamReplaced, UsageError
 from protocol.schema import Field, Schema
 from tests.trainer.forgetful import DEALING, PAYLOAD_BYTES, forgetful, log_of, payload, publish
-from tests.trainer.streams import ids, serving
+from tests.trainer.numbered import NumberedRecords
+from tests.trainer.streams import computed, ids, serving
 from trainer.batch import Batch
 from trainer.ledger import FATES
 from trainer.loader import StreamLoader
@@ -302,6 +304,22 @@ def test_a_stream_of_other_records_is_not_gone_on_with(stream: Served) -> None:
     stream.replace(live(0, 1, wide=True))
     with pytest.raises(StreamError, match="the records of the stream that follows are others: expected stream"):
         list(map(loader.mark_trained, batches))
+
+
+def test_a_stream_that_the_run_has_read_before_another_is_not_trained_again() -> None:
+    def life(url: str, state: dict[str, Any] | None) -> dict[str, Any]:
+        loader = StreamLoader(url, batch_size=10, on_loss="continue")
+        if state is not None:
+            loader.load_state_dict(state)
+        train(loader, 3)
+        return loader.state_dict()
+
+    with serving(computed(NumberedRecords(100, validation=0))) as first:
+        state = life(first, None)
+        with serving(computed(NumberedRecords(90, validation=0))) as second:
+            state = life(second, state)
+        with pytest.raises(StreamError, match=r"has read the stream .* already"):
+            life(first, state)
 
 
 def test_what_is_done_about_losses_is_one_of_two_things() -> None:
