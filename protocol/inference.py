@@ -42,7 +42,7 @@ def as_array(value: Any) -> npt.NDArray[Any]:
     if isinstance(value, np.ndarray):
         array = value
     elif isinstance(value, str):
-        array = np.frombuffer(value.encode(), np.uint8)
+        array = np.frombuffer(_utf8(value), np.uint8)
     elif isinstance(value, bytes | bytearray | memoryview):
         array = np.frombuffer(bytes(value), np.uint8)
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -108,6 +108,13 @@ def _infer_field(name: Any, value: Any, *, ragged: bool) -> Field:
     elif array.size == 0:
         raise UsageError(f"field {name!r} of the first record is empty: declare the schema, or name it as ragged")
     return Field(name, array.dtype.name, shape)
+
+
+def _utf8(value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON can say
+        raise TypeError(f"a text that is no UTF-8 ({error.reason})") from error
 
 
 def _integer(value: int) -> npt.NDArray[Any]:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from protocol.command_line import read_yaml
+import yaml
+
 from protocol.errors import AccessDenied, HeadraceError, StreamError, StreamTimeout, UsageError
 from protocol.kafka_url import KafkaTopic
 from protocol.reader import OnWait
@@ -68,7 +70,7 @@ class Clients:
 
     def __init__(self, topic: KafkaTopic) -> None:
         self._package = _package()
-        self._topic, self._settings = topic, _settings(topic)
+        self._topic, self._settings = topic, settings_of(topic)
         #: What librdkafka said last of brokers that cannot be reached, and of those that let nobody in.
         self.trouble = self.refused = ""
 
@@ -115,7 +117,7 @@ class Clients:
 
     def _without_secrets(self, text: str) -> str:
         for value in self._settings.values():
-            if isinstance(value, str) and len(value) > 2 and value.upper() not in NO_SECRETS:
+            if len(value) > 2 and value.upper() not in NO_SECRETS:
                 text = text.replace(value, "…")
         return text
 
@@ -247,18 +249,30 @@ def _quiet() -> logging.Logger:
     return logger
 
 
-def _settings(topic: KafkaTopic) -> dict[str, str | int | float | bool]:
+def settings_of(topic: KafkaTopic) -> dict[str, str]:
     """What the user says of the cluster, by librdkafka's names."""
-    told: Any = {}
-    if topic.settings:
-        mend = "give a YAML file of librdkafka's settings, such as security.protocol: SASL_SSL"
-        told = read_yaml(topic.settings, "settings=", mend)
-        if not isinstance(told, Mapping) or not all(isinstance(each, str | int | float) for each in told.values()):
-            raise UsageError(f"settings={topic.settings!r} is no list of names and values: {mend}")
-    found = {str(name): value for name, value in told.items()}
+    found = _told(topic.settings) if topic.settings else {}
     for name, value in os.environ.items():
         if name.startswith(ENVIRONMENT):
             found[name.removeprefix(ENVIRONMENT).lower().replace("_", ".")] = value
     if reserved := next((name for name in RESERVED if name in found), None):
         raise UsageError(f"the settings for Kafka name {reserved!r}, which headrace sets itself: leave it out")
     return found
+
+
+def _told(file: str) -> dict[str, str]:
+    """The settings of a file, each the text that stands there: 0123 may be a password. Of an error no text is shown."""
+    mend = "give a YAML file of librdkafka's settings, such as security.protocol: SASL_SSL"
+    try:
+        told: Any = yaml.load(Path(file).read_text(), yaml.BaseLoader)  # noqa: S506  (it makes nothing but texts)
+    except OSError as error:
+        raise UsageError(f"settings= {file!r} cannot be read ({error.strerror}): {mend}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" (line {mark.line + 1}: quote what has other signs than letters and digits)"
+        raise UsageError(f"settings= {file!r} is no YAML{where}: {mend}") from None  # the cause repeats the line
+    if not isinstance(told, Mapping) or not all(isinstance(each, str) for each in (*told, *told.values())):
+        raise UsageError(f"settings={file!r} is no list of names and values: {mend}")
+    if empty := next((name for name, value in told.items() if not value), None):
+        raise UsageError(f"settings={file!r}: {empty!r} has no value: quote one that begins with ! or &")
+    return dict(told)

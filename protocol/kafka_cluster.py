@@ -78,7 +78,7 @@ class Cluster:
         ends = self.log_end(partitions, timeout_s=timeout_s)
         return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
 
-    def compacted(self, *, timeout_s: float | None) -> bool:
+    def compacted(self, *, timeout_s: float | None, on_wait: OnWait | None = None) -> bool:
         """Whether Kafka may remove single messages of the topic; true where the cluster does not say."""
         resource = _words().ConfigResource(_words().ResourceType.TOPIC, self._topic.topic)
 
@@ -86,7 +86,7 @@ class Cluster:
             return self._admin.describe_configs([resource], request_timeout=REQUEST_S).values()
 
         try:
-            (said,) = self._clients.answer(self._admin, ask, timeout_s=timeout_s)
+            (said,) = self._clients.answer(self._admin, ask, timeout_s=timeout_s, on_wait=on_wait)
         except (UsageError, StreamTimeout):
             raise
         except HeadraceError:  # a cluster that has no such question, or lets us not see it

@@ -90,9 +90,13 @@ class KafkaEvents:
     def _valued(self, partition: int, first: int, run: Sequence["Message"], values: Sequence[bytes]) -> Iterator[Event]:
         try:
             columns, counts = self._messages.columns(run, values)
-        except DataFault:  # of one of them, which will show
-            for number, message in enumerate(run):
-                yield from self._each(partition, first + number, message)
+        except DataFault:  # of one of them, which will show: by halves, so that the others stay together
+            if len(run) == 1:
+                yield from self._each(partition, first, run[0])
+                return
+            half = len(run) // 2
+            yield from self._valued(partition, first, run[:half], values[:half])
+            yield from self._valued(partition, first + half, run[half:], values[half:])
             return
         if min(counts) == self._per_message:
             yield from self._chunks(partition, first * self._per_message, columns, sum(counts), run)

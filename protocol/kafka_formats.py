@@ -150,6 +150,9 @@ def column_of(check: FieldCheck, values: list[Any]) -> Column:
         return check.column(_typed(field, b"".join(_data(field, value) for value in values)))
     if not values:
         return check.column(concatenate(field, []))
+    if not field.ragged and not kinds.isdisjoint((str, bytes)):
+        # numpy would give each row the room of the longest text; which one it is shows where each is looked at alone.
+        raise DataFault(f"field {field.name!r}: a text among numbers")
     if not kinds <= NUMBERS:
         try:
             values = [

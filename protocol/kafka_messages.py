@@ -1,7 +1,7 @@
 """Messages of a Kafka topic as columns: values and headers, held against the schema."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from protocol.conform import RecordCheck
 from protocol.errors import DataFault, PeerError, UsageError
 from protocol.inference import infer_schema
 from protocol.kafka_formats import Decoded, Maps, Raw, Values
-from protocol.kafka_url import KafkaTopic
+from protocol.kafka_url import KafkaTopic, message_schema
 from protocol.records import record_from
 from protocol.schema import Field, Schema
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
+
+#: What a header may say of a field that is true or false.
+TRUTH: Final = {"true": True, "false": False, "1": True, "0": False}
 
 
 class Messages:
@@ -91,7 +94,11 @@ def header_values(message: "Message", headers: Sequence[Field]) -> dict[str, Any
 
 def _number(field: Field, text: str) -> complex:
     kind = field.numpy_dtype.kind
-    return int(text) if kind in "iub" else float(text) if kind == "f" else complex(text)
+    if kind == "b":
+        if text.lower() not in TRUTH:
+            raise ValueError(f"it is one of {', '.join(TRUTH)}")
+        return TRUTH[text.lower()]
+    return int(text) if kind in "iu" else float(text) if kind == "f" else complex(text)
 
 
 def _too_many(count: int, most: int) -> DataFault:
@@ -108,7 +115,14 @@ def open_messages(topic: KafkaTopic, first: Iterator["Message"]) -> Messages:
     """
     if topic.decoder:
         decoder = _decoder(topic)
-        return Messages(topic, Decoded(decoder, topic.decoder), _with_headers(topic, decoder.schema))
+        said: Schema = decoder.schema
+        try:
+            schema = message_schema(
+                topic, said.fields, label=said.label, class_names=said.class_names, label_range=said.label_range
+            )
+        except ValueError as error:
+            raise UsageError(f"decoder= {topic.decoder!r}: {error}") from error
+        return Messages(topic, Decoded(decoder, topic.decoder), schema)
     if topic.format == "raw":
         assert topic.schema is not None, "raw bytes always have a schema"
         own = [each for each in topic.schema.fields if each not in topic.headers]
@@ -123,15 +137,13 @@ def _shown(topic: KafkaTopic, values: Values, message: "Message") -> Schema:
         records = values.records(message)
         if not records:
             raise UsageError(f"{place} holds no record to tell the fields by: declare them (schema=)")
-        return infer_schema({**record_from(records[0]), **header_values(message, topic.headers)})
-    except (DataFault, PeerError, UsageError) as error:
+        shown = infer_schema({**record_from(records[0]), **header_values(message, topic.headers)})
+        headers = {each.name for each in topic.headers}  # their dtypes are declared
+        return message_schema(topic, tuple(each for each in shown.fields if each.name not in headers))
+    except (DataFault, PeerError, UsageError, ValueError) as error:
         raise UsageError(
             f"{place} shows no schema: {error}; declare it (schema=), or say what it is (format=)"
         ) from error
-
-
-def _with_headers(topic: KafkaTopic, schema: Schema) -> Schema:
-    return Schema((*schema.fields, *topic.headers), schema.label, schema.class_names, schema.label_range)
 
 
 def _decoder(topic: KafkaTopic) -> Any:

@@ -4,9 +4,10 @@ Which partitions a reader has is said by headrace (`assign`); what a run has see
 to the run's group as well, so that Kafka's own tools see the lag, and never read back.
 """
 
-import hashlib
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: An empty topic is asked this often for the message that shows its schema.
 LOOK_AGAIN_S: Final = 0.2
+#: A thread that asks notices within a second that nobody waits any more.
+LEAVE_S: Final = 2.0
 
 
 class KafkaReader(Reader):
@@ -127,19 +130,39 @@ class KafkaReader(Reader):
     # --- what the stream is --------------------------------------------------------------------------------------
 
     def _arrived(self, idle_s: float) -> Generator[list[Event], None, tuple[Facts, Messages, bool]]:
-        """What must be known before reading, as soon as the cluster says it; signs of life until then."""
+        """What must be known before reading, as soon as the cluster says it; signs of life until then.
+
+        It is asked for in a thread of its own, since on a slow link an answer takes longer than a sign of life may.
+        """
         began_s = time.monotonic()
-        while True:
-            left_s = deadline_of(idle_s)
-            try:
-                facts = self._cluster.facts(timeout_s=left_s())
-                messages = self._opened(facts, left_s, None)
-                compacted = self._topic.gaps == "auto" and self._cluster.compacted(timeout_s=left_s())
-            except StreamTimeout:
+        asked: Future[tuple[Facts, Messages, bool]] = Future()
+        left = threading.Event()
+        thread = threading.Thread(target=self._ask, args=(asked, left), name="headrace-kafka", daemon=True)
+        thread.start()
+        try:
+            while not wait([asked], idle_s).done:
                 silent_s = time.monotonic() - began_s
                 yield [Away(silent_s)] if silent_s >= self._settings.away_after_s else []
-            else:
-                return facts, messages, compacted
+            return asked.result()
+        finally:
+            left.set()
+            thread.join(LEAVE_S)
+
+    def _ask(self, asked: "Future[tuple[Facts, Messages, bool]]", left: threading.Event) -> None:
+        """Until there are answers, or whoever asked has `left`."""
+
+        def look(_waited_s: float = 0.0) -> None:
+            if left.is_set():
+                raise StreamTimeout("no more is wanted")
+
+        try:
+            facts = self._cluster.facts(timeout_s=None, on_wait=look)
+            messages = self._opened(facts, look, look)
+            compacted = self._topic.gaps == "auto" and self._cluster.compacted(timeout_s=None, on_wait=look)
+        except BaseException as error:  # noqa: BLE001  (it is raised again in the thread that waits)
+            asked.set_exception(error)
+        else:
+            asked.set_result((facts, messages, compacted))
 
     def _opened(self, facts: Facts, left_s: Callable[[], float | None], on_wait: OnWait | None) -> Messages:
         if self._messages is None:
@@ -147,12 +170,10 @@ class KafkaReader(Reader):
         return self._messages
 
     def _info(self, facts: Facts, messages: Messages) -> StreamInfo:
-        """The identity is the topic's, and how its messages are read: what else would make other records of them."""
+        """The identity is the topic's, and what else says which message a position is of."""
         schema = messages.schema
-        how = (self._topic.records_per_message, [(each.name, each.dtype, each.shape) for each in schema.fields])
-        digest = hashlib.blake2b(repr(how).encode(), digest_size=4).hexdigest()
         return StreamInfo(
-            incarnation=f"{_named(facts)}{digest}",
+            incarnation=f"{_named(facts)}{self._topic.records_per_message}",
             schema=schema,
             dealing=Dealing(facts.partitions, stripe_for(schema.record_bytes, ragged=schema.ragged)),
             order="arrival",

@@ -52,7 +52,7 @@ class KafkaReading:
             began_s = time.monotonic()
             batch = self._polled(min(POLL_S, idle_s))
             polled_s = time.monotonic()
-            events = [*self._taken(batch), *self._found(info, asked)]
+            events = [*self._taken(batch), *self._found(facts, info, asked)]
             now_s = time.monotonic()
             self._count(polled_s - began_s, now_s - polled_s, heard=bool(batch))
             events = [*self._signs(info, now_s, away_after_s), *events]
@@ -95,19 +95,23 @@ class KafkaReading:
             if self._end is not None:
                 self._end.hear(partition, offset)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):  # noqa: SLF001
-            if partition is not None and offset == self._events.kafka_offset(partition):  # else it was said long before
-                self._astray.add(partition)
+            if partition is not None and offset is not None and offset >= self._events.kafka_offset(partition):
+                self._astray.add(partition)  # what was said long before has a lower offset, behind a gap it is higher
         elif (refused := self._clients.translated(error)) is not None and not isinstance(refused, UsageError):
             raise refused  # a topic that was there and is gone is one that is away
 
-    def _found(self, info: StreamInfo, asked: Subscription) -> Iterator[Event]:
-        """Partitions whose offset is not there: it has expired, or the log is behind the run. Raises `BeyondLogEnd`."""
+    def _found(self, facts: Facts, info: StreamInfo, asked: Subscription) -> Iterator[Event]:
+        """Partitions whose offset is not there: it has expired, or the log is behind the run, or is another's.
+
+        Raises `BeyondLogEnd` and `StreamReplaced`.
+        """
         if not self._astray:
             return
         try:
+            self._check_same(self._cluster.facts(timeout_s=REQUEST_S), facts, info)
             start = self._cluster.log_start(info.dealing.partitions, timeout_s=REQUEST_S)
             end = self._cluster.log_end(info.dealing.partitions, timeout_s=REQUEST_S)
-        except StreamTimeout:
+        except (StreamTimeout, UsageError):  # a topic that was there and is gone is one that is away
             return  # asked again
         for partition in self._astray:
             if (at := self._events.kafka_offset(partition)) > end[partition]:
@@ -133,11 +137,14 @@ class KafkaReading:
         now = self._cluster.look(time.monotonic()) or facts
         if now is not facts:
             self._silent_s = 0.0
-        if now.identity != facts.identity:
-            raise StreamReplaced(info.incarnation, info.incarnation.replace(facts.identity, now.identity))
+        self._check_same(now, facts, info)
         known = facts.partitions if asked.partitions is None else asked.partitions
         if now.partitions > known:
             raise PartitionsAdded(known, now.partitions)
+
+    def _check_same(self, now: Facts, facts: Facts, info: StreamInfo) -> None:
+        if now.identity != facts.identity:
+            raise StreamReplaced(info.incarnation, info.incarnation.replace(facts.identity, now.identity))
 
     def _count(self, polled_s: float, worked_s: float, *, heard: bool) -> None:
         self._worked_s += worked_s

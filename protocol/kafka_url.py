@@ -37,16 +37,18 @@ Until = Literal["stopped", "end"]
 class KafkaTopic:
     """One topic and how it is read.
 
-    `schema` is None where the first message shows it; `headers` are further fields, each the message's header of its
-    name; with a `decoder` the `format` says nothing. A message has at most `records_per_message` records: the record
-    with index i of the message at Kafka's offset k has the offset k · `records_per_message` + i. `until` "end": as far
-    as the topic reached when reading began. `groups` are those of whom `describe` tells what they have committed.
+    `schema` is None where the first message or the decoder's class shows it; `label` is the field with the class, None
+    where that is called so; `headers` are further fields, each the message's header of its name; with a `decoder` the
+    `format` says nothing. A message has at most `records_per_message` records: the record with index i of the message
+    at Kafka's offset k has the offset k · `records_per_message` + i. `until` "end": as far as the topic reached when
+    reading began. `groups` are those of whom `describe` tells what they have committed.
     """
 
     brokers: str
     topic: str
     format: Format = "msgpack"
     schema: Schema | None = None
+    label: str | None = None
     headers: tuple[Field, ...] = ()
     decoder: str = ""
     decoder_arguments: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +68,7 @@ def kafka_topic(url: str) -> KafkaTopic:
     """What the URL says. Raises `UsageError`, with the mend and without repeating what may be a password."""
     place, _, query = url.removeprefix(KAFKA).partition("?")
     brokers, _, topic = place.partition("/")
-    if "@" in brokers:
+    if "@" in place:
         mend = "say them in a file (?settings=kafka.yaml) or as HEADRACE_KAFKA_SASL_USERNAME and …_SASL_PASSWORD"
         raise UsageError(f"kafka:// takes neither user nor password, which would be seen in logs: {mend}")
     if not all(map(BROKER.fullmatch, brokers.split(","))):
@@ -75,9 +77,9 @@ def kafka_topic(url: str) -> KafkaTopic:
         raise UsageError(f"{KAFKA}{brokers}/ needs the name of a topic, not {topic!r}: use {FORM}")
     options, arguments = _options(query)
     found: dict[str, Any] = {name: OPTIONS[name](name, value) for name, value in options.items() if name in OPTIONS}
-    fields, label = found.pop("schema", ()), found.pop("label", None)
+    fields = found.pop("schema", ())
     told = KafkaTopic(brokers=brokers, topic=topic, decoder_arguments=arguments, **found)
-    return KafkaTopic(**{**vars(told), "schema": _schema(told, fields, label)})
+    return KafkaTopic(**{**vars(told), "schema": _schema(told, fields)})
 
 
 def _options(query: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -99,7 +101,7 @@ def _options(query: str) -> tuple[dict[str, str], dict[str, str]]:
     return options, arguments
 
 
-def _schema(told: KafkaTopic, fields: tuple[Field, ...], label: str | None) -> Schema | None:
+def _schema(told: KafkaTopic, fields: tuple[Field, ...]) -> Schema | None:
     """The declared schema, headers among its fields; None where the first message or the decoder's class shows it."""
     if told.decoder:
         return None
@@ -109,13 +111,27 @@ def _schema(told: KafkaTopic, fields: tuple[Field, ...], label: str | None) -> S
         return None
     if told.format == "raw":
         _check_raw(told, fields)
-    every = (*fields, *told.headers)
-    if label is None and any(each.name == LABEL_FIELD and is_integer(each) for each in every):
-        label = LABEL_FIELD
     try:
-        return Schema(every, label=label)
+        return message_schema(told, fields)
     except ValueError as error:
         raise UsageError(f"schema= of the kafka:// URL: {error}") from error
+
+
+def message_schema(
+    topic: KafkaTopic,
+    fields: tuple[Field, ...],
+    *,
+    label: str | None = None,
+    class_names: tuple[str, ...] = (),
+    label_range: tuple[int, int] | None = None,
+) -> Schema:
+    """The fields of a value, and the headers behind them; the URL's label goes over theirs. Raises `ValueError`."""
+    every = (*fields, *topic.headers)
+    if topic.label not in (None, label):
+        label, class_names, label_range = topic.label, (), None
+    if label is None and any(each.name == LABEL_FIELD and is_integer(each) for each in every):
+        label = LABEL_FIELD
+    return Schema(every, label, class_names, label_range)
 
 
 def _check_raw(told: KafkaTopic, fields: tuple[Field, ...]) -> None:

@@ -23,7 +23,7 @@ from protocol.messages import STREAM
 from protocol.open_reader import check_url
 from protocol.reader import Reader
 from protocol.stream import StreamInfo
-from protocol.subscription import Event, Subscription, Undecodable
+from protocol.subscription import Event, Subscribed, Subscription, Undecodable
 from trainer.ahead import Ahead
 from trainer.decoding import Decoder, open_decoded
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
@@ -115,11 +115,20 @@ class ReaderItems(IterableDataset[list[Item]]):
         try:
             with self._connect() as self._reader:
                 for events in self._reader.read(asked, progress=lambda: self._board.of(owned), idle_s=ITEM_S):
+                    self._check_fields(events)
                     yield list(events)
         except HeadraceError as error:
             yield [Failed(error)]
         finally:
             self._reader = None
+
+    def _check_fields(self, events: list[Event]) -> None:
+        """Raise `UsageError` where a topic shows this reader other fields than it has shown the loader."""
+        known = self._info.schema
+        for event in events:
+            if isinstance(event, Subscribed) and (shown := event.info.schema).fields != known.fields:
+                now = f"a message shows other fields ({shown.fields_text}) than one before it ({known.fields_text})"
+                raise UsageError(f"{now}: declare them (schema= of the topic's URL)")
 
 
 class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):

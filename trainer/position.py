@@ -207,6 +207,7 @@ class RunPosition:
         return {
             "version": STATE_VERSION,
             "incarnation": self._info.incarnation,
+            "fields": self._info.schema.fields_text,
             "partitions": self._info.dealing.partitions,
             "stripe": self._info.dealing.stripe,
             "positions": dict(self.trained),
@@ -219,10 +220,13 @@ class RunPosition:
         }
 
     def _restore(self, state: Mapping[str, Any], description: Description) -> None:
-        found = self._info.incarnation
+        found, fields = self._info.incarnation, self._info.schema.fields_text
         self.batches = int(state["batches"])
         self.earlier = [ClosedLedger.from_state(each) for each in state["earlier"]]
         if state["incarnation"] == found:
+            if (had := state.get("fields", fields)) != fields:  # states of before have none
+                now = f"the stream {found} shows other fields ({fields}) than were trained on so far ({had})"
+                raise UsageError(f"{now}: declare those (schema= of a topic's URL), and decode as before")
             self._stand_at(offsets(state["positions"]))
             self.ledger = Ledger.from_state(state["ledger"])
             self.ahead = Ahead.from_state(state["ahead"])

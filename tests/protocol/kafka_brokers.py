@@ -116,6 +116,13 @@ def committed(brokers: str, topic: str, group: str, partitions: int) -> dict[int
     return {each.partition: each.offset for each in found}
 
 
+class Further(Consumer):
+    """A consumer that stands two offsets further than it was told, as behind a transaction's markers."""
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        super().assign([TopicPartition(each.topic, each.partition, each.offset + 2) for each in partitions])
+
+
 class MockCluster:
     """librdkafka's mock cluster in this process: several brokers, which can be taken down, and come back."""
 

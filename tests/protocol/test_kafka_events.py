@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -127,3 +128,43 @@ def test_no_value_is_more_than_its_own_fault(values: list[bytes], how: str) -> N
     given_events = list(events.take(batch)) if batch else []
     assert events.positions == {0: len(values)}
     assert all(isinstance(event, Chunk | Undecodable | Absent) for event in given_events)
+
+
+def events_of(how: str, values: list[bytes]) -> list[Event]:
+    """The events of these values, each a message of its own."""
+    topic = kafka_topic(f"kafka://a:1/t?format={how}")
+    events = KafkaEvents({0: 0}, open_messages(topic, iter(())), per_message=1, most_rows=9999, gaps_lost=False)
+    batch = [
+        kafka.Message(topic="t", partition=0, offset=k, value=value, timestamp=(1, 5), headers=None)
+        for k, value in enumerate(values)
+    ]
+    return list(events.take(batch))
+
+
+def faults(how: str, values: list[bytes]) -> list[str]:
+    """What is said of the values that cannot be read."""
+    return [event.reason for event in events_of(how, values) if isinstance(event, Undecodable)]
+
+
+def test_one_bad_message_leaves_the_others_together() -> None:
+    found = events_of("raw&schema=x:int64", [b"no" if k == 777 else bytes(8) for k in range(2048)])
+    assert sum(event.count for event in found if isinstance(event, Chunk)) == 2047
+    assert [event.chunk.offset for event in found if isinstance(event, Undecodable)] == [777]
+    assert len(found) <= 12  # eleven halves and the message itself
+
+
+def test_half_a_sign_in_a_text_is_the_fault_of_its_message() -> None:
+    (reason,) = faults("json&schema=w:text", [b'{"w": "ok"}', b'{"w": "\\ud800"}'])
+    assert "field 'w': a text that is no UTF-8" in reason
+
+
+@pytest.mark.parametrize("field", ["x:int64", "x:float32[2]"])
+def test_a_long_text_in_place_of_a_number_takes_no_more_room_than_itself(field: str) -> None:
+    values = [b'{"x": 1}' if field == "x:int64" else b'{"x": [1, 2]}'] * 255
+    tracemalloc.start()
+    try:
+        (reason,) = faults(f"json&schema={field}", [b'{"x": "%s"}' % (b"a" * 900_000), *values])
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert "offset 0 does not fit the stream: field 'x'" in reason

@@ -1,8 +1,11 @@
 """A topic read as a stream, from real brokers: what its messages become, and what is said where they cannot be."""
 
 import json
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 from protocol.chunk import Chunk, Ragged
-from protocol.dealing import Positions
+from protocol.dealing import Dealing, Positions
 from protocol.errors import (
     AccessDenied,
     BeyondLogEnd,
@@ -22,9 +25,16 @@ from protocol.errors import (
     UnknownMessage,
     UsageError,
 )
+from protocol.kafka_clients import Clients, settings_of
+from protocol.kafka_cluster import Cluster
+from protocol.kafka_events import KafkaEvents
+from protocol.kafka_messages import open_messages
+from protocol.kafka_reading import KafkaReading
+from protocol.kafka_url import kafka_topic
 from protocol.open_reader import open_reader
 from protocol.reader import Reader
 from protocol.schema import Field, Schema
+from protocol.stream import StreamInfo
 from protocol.subscription import (
     Absent,
     Away,
@@ -37,7 +47,16 @@ from protocol.subscription import (
     Subscription,
     Undecodable,
 )
-from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
+from tests.faults.proxy import Proxy
+from tests.protocol.kafka_brokers import (
+    Further,
+    MockCluster,
+    committed,
+    create_topic,
+    free_port,
+    produce,
+    shipped_broker,
+)
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +253,30 @@ def test_what_has_expired_is_told_by_partition_and_offset(mock: MockCluster) -> 
         everything(url, dict.fromkeys(range(3), 2), pass_lost=False)
 
 
+def test_what_expires_behind_a_gap_that_no_message_has_shown_is_told(mock: MockCluster) -> None:
+    topic = kafka_topic(topic_of(mock, "gap", 30) + "&schema=id:int64")
+    mock.expire("gap", 0, 20)
+    clients, messages = Clients(topic), open_messages(topic, iter(()))
+    cluster = Cluster(topic, clients)
+    events = KafkaEvents({0: 9}, messages, per_message=1, most_rows=64, gaps_lost=False)
+    asked = Subscription(split="", positions={0: 9}, pass_lost=True)
+    info = StreamInfo(incarnation="i", schema=messages.schema, dealing=Dealing(1, 64), order="arrival")
+    found: list[Event] = []
+    until_s = time.monotonic() + 20
+    told = {"bootstrap.servers": mock.brokers, "group.id": "g", "auto.offset.reset": "error", "log_level": 0}
+    with closing(Further({**told, "enable.partition.eof": True, "enable.auto.offset.store": False})) as consumer:
+        reading = KafkaReading(topic, clients, cluster, consumer, events)
+        facts = cluster.facts(timeout_s=30)
+        for together in reading.events(facts, info, asked, away_after_s=4, idle_s=0.1):
+            found += together
+            if events.positions == {0: 30}:
+                break
+            assert time.monotonic() < until_s, "the partition is silent"
+    (expired,) = (event for event in found if isinstance(event, Expired))
+    assert [each[:3] for each in expired.lost] == [(0, 9, 20)]
+    assert column(found, "id") == list(range(20, 30))
+
+
 def test_a_position_that_the_log_has_not_reached_is_an_error(mock: MockCluster) -> None:
     with pytest.raises(BeyondLogEnd, match="ends at 3, before the position 9"):
         everything(topic_of(mock, "short", 3), {0: 9})
@@ -287,6 +330,53 @@ def test_another_topic_of_the_same_name_is_another_stream(mock: MockCluster) -> 
             list(events)
     with open_reader(url) as reader, pytest.raises(UnknownMessage, match="another topic now"):
         reader.commit("g", first, {0: 1}, timeout_s=30)
+
+
+def test_another_topic_that_is_shorter_is_another_stream_and_no_log_that_is_cut(mock: MockCluster) -> None:
+    topic = kafka_topic(topic_of(mock, "shorter", 9) + "&schema=id:int64")
+    clients, messages = Clients(topic), open_messages(topic, iter(()))
+    cluster = Cluster(topic, clients)
+    facts = cluster.facts(timeout_s=30)
+    info = StreamInfo(
+        incarnation=f"kafka-{facts.identity}-1", schema=messages.schema, dealing=Dealing(1, 64), order="arrival"
+    )
+    events = KafkaEvents({0: 9}, messages, per_message=1, most_rows=64, gaps_lost=False)
+    cluster.look(time.monotonic())  # what this will answer is of before
+    mock.delete("shorter")
+    topic_of(mock, "shorter", 3)
+    with closing(clients.consumer(None, window_bytes=0)) as consumer:
+        reading = KafkaReading(topic, clients, cluster, consumer, events)
+        with pytest.raises(StreamReplaced):
+            list(reading.events(facts, info, Subscription(split="", positions={0: 9}), away_after_s=4, idle_s=0.1))
+
+
+def test_answers_that_take_longer_than_a_sign_of_life_are_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    with Proxy(f"tcp://127.0.0.1:{port}") as link:
+        address = link.url.removeprefix("tcp://")
+        with shipped_broker(tmp_path, port=port, advertised=address):
+            create_topic(address, "slow", 1)
+            produce(address, "slow", {0: as_json({"x": 1})})
+            link.delay_s = 0.02
+            with open_reader(f"kafka://{address}/slow?format=json") as reader:
+                asked = Subscription(split="", positions={0: 0})
+                found: list[list[Event]] = []
+                for events in reader.read(asked, idle_s=0.01):
+                    found.append(events)
+                    if any(isinstance(event, Chunk) for event in events):
+                        break
+                    assert len(found) < 6000
+    assert found[0] == []  # a sign of life
+
+
+def test_whoever_reads_no_more_waits_for_no_broker() -> None:
+    with open_reader(f"kafka://127.0.0.1:{free_port()}/t?format=raw") as reader:
+        events = reader.read(Subscription(split="", positions={0: 0}), idle_s=0.01)
+        assert next(events) == []
+        began_s = time.monotonic()
+        events.close()  # type: ignore[attr-defined]  # it is a generator
+        assert time.monotonic() - began_s < 5
+    assert not [each for each in threading.enumerate() if each.name == "headrace-kafka"]
 
 
 def test_whoever_knows_of_fewer_partitions_is_told(mock: MockCluster) -> None:
@@ -389,3 +479,30 @@ def test_settings_are_passed_through_and_secrets_never_shown(
     file.unlink()
     with pytest.raises(UsageError, match="cannot be read"):
         open_reader(url)
+
+
+@pytest.mark.parametrize(
+    "password", ["!hush", "*hush", "%hush", '"hush', "@hush", "[hush", "hush: x", "&hush", "hush\n%hush x: : y"]
+)
+def test_a_file_of_settings_that_is_wrong_is_not_repeated(password: str, tmp_path: Path) -> None:
+    file = tmp_path / "kafka.yaml"
+    file.write_text(f"sasl.username: me\nsasl.password: {password}\n")
+    with pytest.raises(UsageError, match=r"kafka\.yaml") as refused:
+        open_reader(f"kafka://127.0.0.1:1/t?format=raw&settings={file}")
+    assert "hush" not in "".join(traceback.format_exception(refused.value))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_setting_is_the_text_that_stands_there(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.yaml"
+    file.write_text("sasl.password: 0123456\nsocket.keepalive.enable: False\nssl.ca.location: 1_0\nretries: 3\n")
+    found = settings_of(kafka_topic(f"kafka://127.0.0.1:1/t?format=raw&settings={file}"))
+    assert [found[name] for name in ("sasl.password", "socket.keepalive.enable", "ssl.ca.location", "retries")] == [
+        "0123456",
+        "False",
+        "1_0",
+        "3",
+    ]
+    file.write_text("socket.keepalive.enable: False\nretries: 3\n")
+    with open_reader(f"kafka://127.0.0.1:1/t?format=raw&settings={file}") as reader:  # librdkafka reads them
+        assert reader is not None

@@ -69,7 +69,16 @@ def test_a_url_that_is_wrong_is_one_line_with_its_mend(url: str, said: str) -> N
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["kafka://me:hush@a:1/t", "kafka://a:1/t?sasl.password=hush", "kafka://a:1/t?p=hush"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kafka://me:hush@a:1/t",
+        "kafka://me:hush/x@a:1/t",
+        "kafka://me:x/hush@a:1/t?format=raw",
+        "kafka://a:1/t?sasl.password=hush",
+        "kafka://a:1/t?p=hush",
+    ],
+)
 def test_what_may_be_a_password_is_not_repeated(url: str) -> None:
     with pytest.raises(UsageError) as refused:
         check_url(url)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from protocol.dealing import Positions
+from protocol.errors import UsageError
 from tests.faults.proxy import Proxy
 from tests.protocol.growing_topic import METADATA, GrowingTopic
 from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
@@ -18,6 +19,7 @@ from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, end, tail, wait, wait_until
 from trainer.checkpoint_files import State, load_newest
 from trainer.ledger import Ledger
+from trainer.loader import StreamLoader
 
 RECORD = np.dtype([("id", "<i8"), ("payload", "u1", (32,)), ("label", "<i8")])
 FIELDS = "format=raw&schema=id:int64,payload:uint8[32],label:int64"
@@ -253,3 +255,38 @@ def test_a_hundred_partitions_are_trained_once(tmp_path: Path, nursery: Nursery)
         life = run.train(2)
         assert wait(life) == 0, tail(life)
         run.assert_each_trained_once(dict.fromkeys(range(partitions), records // partitions))
+
+
+def test_a_first_message_that_shows_other_fields_is_said_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+    mock = MockCluster(1)
+    try:
+        mock.create("shown", 2)
+        produce(mock.brokers, "shown", {1: [b'{"x": 1}', b'{"x": 2}']})
+        url = f"kafka://{mock.brokers}/shown?format=json&until=end"
+        loader = StreamLoader(url, batch_size=2)
+        for batch in loader:
+            loader.mark_trained(batch)
+        state = loader.state_dict()
+        under_way = StreamLoader(url, batch_size=2)
+        assert under_way.info.schema.fields_text == "x int64"
+        produce(mock.brokers, "shown", {0: [b'{"x": 0.5}', b'{"x": 3}']})
+        with pytest.raises(UsageError, match=r"shows other fields \(x float64\) than one before it \(x int64\)"):
+            list(under_way)
+        resumed = StreamLoader(url, batch_size=2, on_loss="continue")
+        resumed.load_state_dict(state)
+        with pytest.raises(UsageError, match=r"other fields \(x float64\) than were trained on so far \(x int64\)"):
+            list(resumed)
+        declared = StreamLoader(
+            f"{url}&schema=x:int64", batch_size=2, on_loss="continue", quarantine=tmp_path / "quarantine.jsonl"
+        )
+        declared.load_state_dict(state)
+        trained = []
+        for batch in declared:
+            trained += batch["x"].tolist()
+            declared.mark_trained(batch)
+        declared.check_ledger()
+        assert trained == [3]
+        totals = declared.position.totals()
+        assert (totals["trained"], totals["rejected"], totals["lost"]) == (3, 1, 0)
+    finally:
+        mock.close()

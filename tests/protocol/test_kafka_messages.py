@@ -1,0 +1,69 @@
+"""What messages are as columns: which fields there are, and which of them is the class."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from protocol.errors import DataFault, UsageError
+from protocol.kafka_messages import header_values, open_messages
+from protocol.kafka_url import fields_of, kafka_topic
+from protocol.schema import Field, Schema
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
+
+
+def message(value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> "Message":
+    made: Message = kafka.Message(
+        topic="t", partition=0, offset=0, value=value, timestamp=(1, 5), headers=list(headers) or None
+    )
+    return made
+
+
+def schema_of(options: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> Schema:
+    """The schema of a topic whose first message this is."""
+    return open_messages(kafka_topic(f"kafka://a:1/t?{options}"), iter([message(value, headers)])).schema
+
+
+class Kinds:
+    """A decoder whose schema names a class."""
+
+    schema = Schema((Field("a", "int64"), Field("b", "int64")), "a", ("no", "yes"), (0, 1))
+
+    def records(self, value: bytes, key: bytes | None, headers: Mapping[str, bytes]) -> Iterator[Mapping[str, Any]]:
+        raise NotImplementedError
+
+
+def test_the_class_is_the_field_that_the_url_names_however_the_fields_are_known() -> None:
+    decoder = f"decoder={__name__}.Kinds"
+    assert schema_of("format=json&label=kind", b'{"label": 1, "kind": 2}').label == "kind"
+    assert schema_of("format=json", b'{"label": 1, "kind": 2}').label == "label"
+    assert schema_of("format=json&schema=kind:int64&label=kind", b"").label == "kind"
+    assert schema_of(decoder, b"") == Kinds.schema
+    assert schema_of(f"{decoder}&label=b", b"") == Schema(Kinds.schema.fields, "b")
+    for options in ("format=json&label=z", f"{decoder}&label=z"):
+        with pytest.raises(UsageError, match="label field 'z' is not among the fields"):
+            schema_of(options, b'{"x": 1}')
+
+
+def test_headers_have_the_dtypes_that_are_declared() -> None:
+    schema = schema_of("format=json&headers=at:int16,label:int8", b'{"x": 1.5}', [("at", b"12"), ("label", b"3")])
+    assert schema == Schema((Field("x", "float64"), Field("at", "int16"), Field("label", "int8")), "label")
+    assert schema_of("format=json&headers=at:int16", b'{"at": 1, "x": 1}', [("at", b"12")]).fields == (
+        Field("x", "int64"),
+        Field("at", "int16"),
+    )
+
+
+def test_a_header_that_is_true_or_false_is_a_word_or_a_figure() -> None:
+    flag = fields_of("headers", "flag:bool")
+    for text, told in ((b"true", True), (b"1", True), (b"False", False), (b"0", False)):
+        assert header_values(message(b"", [("flag", text)]), flag) == {"flag": told}
+    with pytest.raises(DataFault, match="'flag' is no bool: it is one of true, false, 1, 0"):
+        header_values(message(b"", [("flag", b"2")]), flag)
+    topic = kafka_topic("kafka://a:1/t?format=json&schema=x:int64&headers=flag:bool")
+    columns, _ = open_messages(topic, iter(())).columns([message(b'{"x": 1}', [("flag", b"true")])], [b'{"x": 1}'])
+    assert columns["flag"].tolist() == [True]  # type: ignore[union-attr]  # of fixed size
