@@ -224,8 +224,8 @@ class RunPosition:
         self.batches = int(state["batches"])
         self.earlier = [ClosedLedger.from_state(each) for each in state["earlier"]]
         if state["incarnation"] == found:
-            if (had := state.get("fields", fields)) != fields:  # states of before have none
-                now = f"the stream {found} shows other fields ({fields}) than were trained on so far ({had})"
+            if (known := state.get("fields", fields)) != fields:  # states of before have none
+                now = f"the stream {found} shows other fields ({fields}) than were trained on so far ({known})"
                 raise UsageError(f"{now}: declare those (schema= of a topic's URL), and decode as before")
             self._stand_at(offsets(state["positions"]))
             self.ledger = Ledger.from_state(state["ledger"])
