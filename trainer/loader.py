@@ -401,7 +401,7 @@ class StreamLoader:
 
         From here on the producer keeps what comes after these positions until a later state is committed.
         """
-        return {"group": self.group, **self._read.state_dict()}
+        return {"url": self.url, "group": self.group, **self._read.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""
