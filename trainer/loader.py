@@ -130,7 +130,7 @@ class StreamLoader:
             on_loss=on_loss,
             sampling=self._sampling,
             seed=seed,
-            quarantine=None if quarantine is None else Quarantine(Path(quarantine), logger.warning),
+            quarantine=None if quarantine is None else Quarantine(Path(quarantine), logger.warning, stream=url),
             # What was decoded otherwise is of no use here.
             held_out=None if held_out is None else Path(held_out, self.reading.identity),
             owned=not num_workers,
