@@ -387,6 +387,11 @@ class StreamLoader:
         return self._read.accounting.in_hand({} if self._batching is None else self._batching.waiting())
 
     @property
+    def holds_out(self) -> bool:
+        """Whether records are held out of the stream to validate on."""
+        return self._sampling.holdout > 0
+
+    @property
     def held_out(self) -> Holdout | None:
         """The newest of the records that were held out (`SamplingSettings.holdout`), a map-style dataset; None without.
 

@@ -70,6 +70,9 @@ class MixedLoader:
     ) -> None:
         if not loaders or len({each.url for each in loaders}) < len(loaders):
             raise UsageError("a mix has one or more streams, each of them once")
+        if any(each.holds_out for each in loaders):
+            mend = "leave holdout out, and validate on a split or on a data set of your own"
+            raise UsageError(f"records are held out of one stream, never of a mix: {mend}")
         for name, value, known in (("order", order, get_args(Asked)), ("on_away", on_away, get_args(OnAway))):
             if value not in known:
                 raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")

@@ -4,14 +4,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from producer.computed_log import ComputedLog
 from producer.publisher import Publisher
+from producer.source import ColumnSource
+from protocol.dealing import Dealing
 from protocol.errors import StreamError, StreamTimeout, UsageError
+from protocol.quarantine import read_quarantine
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.states import through_a_checkpoint
@@ -133,6 +138,27 @@ def test_a_stream_that_is_given_twice_or_has_other_records_is_refused(streams: t
         with pytest.raises(UsageError, match=f"{streams[0]} and {other.address} have different records"):
             mixed((streams[0], other.address)).connect()
         other.abandon()
+
+
+def test_records_that_cannot_be_trained_on_are_kept_with_the_url_of_their_stream(tmp_path: Path) -> None:
+    schema = Schema((Field("id", "int64"), Field("label", "int64")), label="label", label_range=(0, 1))
+
+    def labelled(first: int) -> ComputedLog:
+        source = ColumnSource("labelled", schema, {"id": np.arange(first, first + 2), "label": np.array([1, 9])})
+        return ComputedLog(source, Dealing(1, 2), passes=1, shuffle=False)
+
+    with serving(labelled(0)) as one, serving(labelled(10)) as other:
+        aside = tmp_path / "bad.jsonl"
+        loader = MixedLoader([StreamLoader(url, batch_size=1, quarantine=aside) for url in (one, other)])
+        assert by_stream(trained(loader)) == {0: [0], 1: [10]}
+        kept = [(each["stream"], each["partition"], each["offset"]) for each in read_quarantine(aside)]
+        assert sorted(kept) == sorted([(one, 0, 1), (other, 0, 1)])
+
+
+def test_nothing_can_be_held_out_of_a_mix(streams: tuple[str, str], tmp_path: Path) -> None:
+    sampling = SamplingSettings(holdout=0.2)
+    with pytest.raises(UsageError, match="never of a mix: leave holdout out"):
+        MixedLoader([StreamLoader(url, batch_size=1, sampling=sampling, held_out=tmp_path) for url in streams])
 
 
 # --- positions ----------------------------------------------------------------------------------------------------
