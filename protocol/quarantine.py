@@ -3,9 +3,10 @@ r"""A quarantine file: records that were not let in, each with the reason; JSON 
     {"time": "2026-01-31T14:03:07+00:00", "reason": "field 'label': label 12 is out of range, 0 to 9 is due",
      "record": {"image": {"dtype": "uint8", "shape": [1, 28, 28], "base64": "AAEC…"}, "label": 12}}
 
-One such object a line. `partition` and `offset` stand before `record` where the record had a place in a log. Numbers,
-texts and null are themselves; an array is its little-endian bytes (numbers that JSON has no word for, such as NaN, are
-arrays of shape []), without `base64` where they are too long to keep; anything else is `{"type": …, "text": …}`.
+One such object a line. Before `record` stand `stream` (its URL), where a trainer read it there, and `partition` and
+`offset`, where it had a place in a log. Numbers, texts and null are themselves; an array is its little-endian bytes
+(numbers that JSON has no word for, such as NaN, are arrays of shape []), without `base64` where they are too long to
+keep; anything else is `{"type": …, "text": …}`.
 
     jq -r '[.time, .reason] | join("  ")' quarantine.jsonl
 """
@@ -40,14 +41,17 @@ SAID_EVERY_S: Final = 10.0
 class Quarantine:
     """Keeps rejected records in a file of at most `max_bytes`, over all lives; what no longer fits is only counted.
 
+    `stream` is the URL where the records were read, if they were; loaders of several streams may share a file.
     `say` gets one line at once, then at most one in ten seconds. May be used from any thread. Raises `UsageError` where
     the file cannot be written; a disk that fills up later is said, and costs the record its place in the file.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None], *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self, path: Path, say: Callable[[str], None], *, max_bytes: int = DEFAULT_MAX_BYTES, stream: str = ""
+    ) -> None:
         if max_bytes < 0:
             raise UsageError(f"a quarantine of {max_bytes} bytes: give 0 or more")
-        self._path, self._say, self._max_bytes = path, say, max_bytes
+        self._path, self._say, self._max_bytes, self._stream = path, say, max_bytes, stream
         self._lock = threading.Lock()
         self._said = RateLimit(SAID_EVERY_S)
         #: Records of this life: all, and those of them that are not in the file.
@@ -61,7 +65,7 @@ class Quarantine:
 
     def keep(self, record: object, reason: str, place: tuple[int, int] | None = None) -> None:
         """Take a record in; `place` is its (partition, offset), if it had one."""
-        line = _line(record, reason, place)
+        line = _line(record, reason, place, self._stream)
         with self._lock:
             self.records += 1
             try:
@@ -101,8 +105,10 @@ def read_quarantine(path: Path) -> Iterator[dict[str, Any]]:
 # --- a record as JSON --------------------------------------------------------------------------------------------
 
 
-def _line(record: object, reason: str, place: tuple[int, int] | None) -> bytes:
+def _line(record: object, reason: str, place: tuple[int, int] | None, stream: str) -> bytes:
     kept: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason[:MAX_TEXT_LENGTH]}
+    if stream:
+        kept["stream"] = stream
     if place is not None:
         kept["partition"], kept["offset"] = place
     fields = list(record.items())[:MAX_KEYS] if isinstance(record, Mapping) else [("", record)]

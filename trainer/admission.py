@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 from protocol.errors import StreamReplaced, StreamTimeout, UsageError
@@ -23,12 +24,16 @@ class Admission:
     """Of the streams of one loader, over all of its iterations; `bell` is set when one has answered.
 
     A state belongs to the stream with its incarnation, wherever that is served now; else to the one at its URL, whose
-    loader knows whether another stream may follow. What belongs to no stream of this life is `remembered` as it is.
+    loader knows whether another stream may follow. For that answer the others are waited for: one of them may be the
+    stream itself. What belongs to no stream of this life is `remembered` as it is.
     """
 
     def __init__(self, loaders: Sequence[StreamLoader], bell: threading.Event) -> None:
         self._loaders, self._bell = loaders, bell
         self._asking: dict[int, Asking] = {}
+        self._answered: dict[int, Description] = {}
+        #: Numbers of those that came late and cannot be mixed in.
+        self._left_out: set[int] = set()
         self.remembered: list[dict[str, Any]] = []
         #: Numbers of those that were admitted.
         self.admitted: list[int] = []
@@ -46,12 +51,12 @@ class Admission:
 
     @property
     def missing(self) -> list[int]:
-        """Numbers of those that were not heard of in this life and have not ended in an earlier one."""
+        """Numbers of those that may still come: not admitted, not left out, and not ended in an earlier life."""
         over = {state["url"] for state in self.remembered if state["ended"]}
         return [
             number
             for number, loader in enumerate(self._loaders)
-            if number not in self.admitted and loader.url not in over
+            if number not in self.admitted and number not in self._left_out and loader.url not in over
         ]
 
     @property
@@ -60,34 +65,39 @@ class Admission:
         return [self._loaders[number].url for number in self.missing]
 
     def look(self) -> list[int]:
-        """Numbers of those that have answered since the last time. Raises `UsageError` where one cannot be mixed in."""
+        """Numbers of those that have come since the last time. One that cannot be mixed in is left out from then on,
+        which is said: by now the others are trained.
+        """
+        self._hear()
         came = []
-        for number, loader in enumerate(self._loaders):
-            if number in self.admitted:
-                continue
-            if number not in self._asking:
-                self._asking[number] = loader.asking(self._bell)
-            if (description := self._asking[number].answer()) is not None:
-                self._asking.pop(number).close()
-                self._admit(number, description)
+        for number in self._in_turn(waited=True):
+            try:
+                self._admit(number)
+            except UsageError as error:
+                self._left_out.add(number)
+                logger.warning("going on without the stream at %s: %s", self._loaders[number].url, error)
+            else:
                 came.append(number)
         return came
 
     def wait(self, *, patience_s: float, timeout_s: float | None, on_wait: OnWait | None) -> None:
         """Until all are there, or after `patience_s` one of them at least; `on_wait` is called about once a second.
 
-        Raises `StreamTimeout` after `timeout_s`, `UsageError` where one cannot be mixed in.
+        Raises `StreamTimeout` where nothing can begin after `timeout_s`, `UsageError` where one cannot be mixed in.
         """
         started_s = said_s = time.monotonic()
         try:
             while True:
                 self._bell.clear()
-                self.look()
-                missing, waited_s = self.missing, time.monotonic() - started_s
-                if self.admitted and (not missing or waited_s >= patience_s):
+                waited_s = time.monotonic() - started_s
+                self._hear()
+                for number in self._in_turn(waited=waited_s >= patience_s):
+                    self._admit(number)
+                if self.admitted and (not self.missing or waited_s >= patience_s):
                     return
-                if timeout_s is not None and waited_s >= timeout_s:
-                    names = named(self._loaders, missing or range(len(self._loaders)))
+                enough = patience_s < inf and (self.admitted or self._answered)  # to begin with when that is over
+                if timeout_s is not None and waited_s >= timeout_s and not enough:
+                    names = named(self._loaders, self._silent or range(len(self._loaders)))
                     raise StreamTimeout(f"no producer answered at {names} within {timeout_s:g} s")
                 self._bell.wait(LOOK_S)
                 if on_wait is not None and started_s + waited_s - said_s >= 1:
@@ -104,21 +114,56 @@ class Admission:
                 logger.warning(
                     "the stream at %s is not read in this life; its producer keeps what was not trained of it until "
                     "the group %s is dropped there",
-                    *(state["url"], state["group"]),
+                    *(state["url"] or f"an unknown URL ({state['incarnation']})", state["group"]),
                 )
 
     def close(self) -> None:
         """Ask no more; `look` begins again."""
-        asking, self._asking = self._asking, {}
+        asking, self._asking, self._answered = self._asking, {}, {}
         for each in asking.values():
             each.close()
 
-    def _admit(self, number: int, description: Description) -> None:
-        loader = self._loaders[number]
+    def _hear(self) -> None:
+        """Who has answered since the last time."""
+        for number, loader in enumerate(self._loaders):
+            if number in self.admitted or number in self._left_out or number in self._answered:
+                continue
+            if number not in self._asking:
+                self._asking[number] = loader.asking(self._bell)
+            if (description := self._asking[number].answer()) is not None:
+                self._asking.pop(number).close()
+                self._answered[number] = description
+
+    @property
+    def _silent(self) -> list[int]:
+        """Numbers of those that may still come and have not answered."""
+        return [number for number in self.missing if number not in self._answered]
+
+    def _in_turn(self, *, waited: bool) -> list[int]:
+        """Numbers of those that have answered and may be admitted now: first those with a state of their own, last
+        those with the state of another stream, and these only if no other can come, or was `waited` for.
+        """
+
+        def rank(number: int) -> int:
+            incarnation = self._answered[number].info.incarnation
+            state = self._state_of(self._loaders[number].url, incarnation)
+            return 1 if state is None else 0 if state["incarnation"] == incarnation else 2
+
+        ranks = {number: rank(number) for number in sorted(self._answered)}
+        last = 2 if waited or not self._silent else 1
+        return sorted((number for number, each in ranks.items() if each <= last), key=ranks.__getitem__)
+
+    def _admit(self, number: int) -> None:
+        loader, description = self._loaders[number], self._answered.pop(number)
         for each in self.admitted:
             _check_mixed(named(self._loaders, sorted((each, number))), description.info, self._loaders[each].info)
+        if description.info.incarnation in self._closed:
+            raise UsageError(
+                f"the stream {description.info.incarnation} at {loader.url} was read in this run before another one "
+                "followed it: leave it out, or train on it in a run of its own"
+            )
         if (state := self._state_of(loader.url, description.info.incarnation)) is not None:
-            if state["url"] != loader.url:
+            if state["url"] and state["url"] != loader.url:
                 logger.info("the stream that was read at %s is at %s now", state["url"], loader.url)
             loader.load_state_dict({**state, "group": loader.group})
         try:
@@ -131,6 +176,12 @@ class Admission:
         if self.durable:
             loader.state_dict()  # from its first subscription on, the producer keeps what no checkpoint has yet
         self.admitted = sorted((*self.admitted, number))
+
+    @property
+    def _closed(self) -> set[str]:
+        """Incarnations of the streams that others have followed: their records have met their fates."""
+        present = (closed.incarnation for each in self.present for closed in each.position.earlier)
+        return {*present, *(closed["incarnation"] for state in self.remembered for closed in state["earlier"])}
 
     def _state_of(self, url: str, incarnation: str) -> dict[str, Any] | None:
         same = (state for state in self.remembered if state["incarnation"] == incarnation)

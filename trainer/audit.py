@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol.dealing import Positions
-from protocol.errors import LedgerUnbalanced, StreamReplaced
+from protocol.errors import LedgerUnbalanced
 from protocol.messages import Description
 from trainer.ledger import ClosedLedger, add_up
 from trainer.mixed_position import states_in
@@ -61,10 +61,13 @@ class Account:
         """Each fate over all streams."""
         return add_up([each.ledger for each in self.streams])
 
-    def newest(self, served: Served) -> ClosedLedger:
-        """The stream that is read and served; the newest where it is none of them."""
-        read = [each for each in self.streams if each.incarnation in self.read]
-        return next((each for each in read if each.incarnation == served.incarnation), read[-1])
+    def served_one(self, served: Served) -> ClosedLedger:
+        """The stream that is read and served. Raises `LedgerUnbalanced` where it is none of the run's."""
+        read = {each.incarnation: each for each in self.streams if each.incarnation in self.read}
+        if served.incarnation not in read:
+            known = " and ".join(f"{each} at {url}" if (url := self.read[each]) else each for each in read)
+            raise LedgerUnbalanced(f"incarnation: found stream {served.incarnation}, and the run reads {known}")
+        return read[served.incarnation]
 
     def check(self, served: Served | None = None) -> None:
         """Raise `LedgerUnbalanced` that names the term which is wrong, as far as the others tell."""
@@ -75,7 +78,7 @@ class Account:
             for partition in each.positions:
                 _check_partition(each, partition)
         if served is not None:
-            _check_served(self.newest(served), served)
+            _check_served(self.served_one(served), served)
 
 
 def rows(stream: ClosedLedger, served: Served | None = None) -> Iterator[dict[str, int]]:
@@ -108,8 +111,6 @@ def _check_partition(stream: ClosedLedger, partition: int) -> None:
 
 
 def _check_served(stream: ClosedLedger, served: Served) -> None:
-    if served.incarnation != stream.incarnation:
-        raise LedgerUnbalanced(f"incarnation: {StreamReplaced(stream.incarnation, served.incarnation)}")
     for partition, position in stream.positions.items():
         end = served.log_end.get(partition, 0)
         if position > end and not served.simulated:

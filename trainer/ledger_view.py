@@ -16,11 +16,14 @@ from protocol.show import columns
 from trainer.audit import Account, Served, rows
 from trainer.checkpoint_files import State, load_newest
 from trainer.ledger import ClosedLedger
+from trainer.mix import urls_in
 
 
 def show_ledger(config: Any) -> int:
     """Print and check; `config` has run_dir, stream, keys, timeout and json. Raises `LedgerUnbalanced` at the end."""
     run_dir = Path(config.run_dir).expanduser()
+    if len(urls_in(config.stream)) > 1:
+        raise UsageError("ledger holds a run against one stream at a time: give --stream the URL of one")
     before = _described(config) if config.stream else None
     path, state = _newest(run_dir)
     account = Account(state)

@@ -130,7 +130,7 @@ class StreamLoader:
             on_loss=on_loss,
             sampling=self._sampling,
             seed=seed,
-            quarantine=None if quarantine is None else Quarantine(Path(quarantine), logger.warning),
+            quarantine=None if quarantine is None else Quarantine(Path(quarantine), logger.warning, stream=url),
             # What was decoded otherwise is of no use here.
             held_out=None if held_out is None else Path(held_out, self.reading.identity),
             owned=not num_workers,
@@ -387,6 +387,11 @@ class StreamLoader:
         return self._read.accounting.in_hand({} if self._batching is None else self._batching.waiting())
 
     @property
+    def holds_out(self) -> bool:
+        """Whether records are held out of the stream to validate on."""
+        return self._sampling.holdout > 0
+
+    @property
     def held_out(self) -> Holdout | None:
         """The newest of the records that were held out (`SamplingSettings.holdout`), a map-style dataset; None without.
 
@@ -401,7 +406,7 @@ class StreamLoader:
 
         From here on the producer keeps what comes after these positions until a later state is committed.
         """
-        return {"group": self.group, **self._read.state_dict()}
+        return {"url": self.url, "group": self.group, **self._read.state_dict()}
 
     def drop_group(self, *, timeout_s: float = COMMIT_TIMEOUT_S) -> None:
         """The run is given up: the producer need not keep anything for it."""

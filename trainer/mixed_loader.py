@@ -50,7 +50,8 @@ class MixedLoader:
     says. `group` names the run for all producers. Of what a `StreamLoader` takes, `on_idle`, time-outs and `on_wait`
     are those of the mix, the rest is each one's own.
 
-    Raises `UsageError` where the records of the streams differ, or two of them are the same stream.
+    Raises `UsageError` where the records of the streams differ, two of them are the same stream, or one has been read
+    in this run before another followed it. A stream of which that shows in mid-iteration is said and left out instead.
     """
 
     def __init__(  # noqa: PLR0913  (a library's front door: each is one word in a user's call)
@@ -69,6 +70,9 @@ class MixedLoader:
     ) -> None:
         if not loaders or len({each.url for each in loaders}) < len(loaders):
             raise UsageError("a mix has one or more streams, each of them once")
+        if any(each.holds_out for each in loaders):
+            mend = "leave holdout out, and validate on a split or on a data set of your own"
+            raise UsageError(f"records are held out of one stream, never of a mix: {mend}")
         for name, value, known in (("order", order, get_args(Asked)), ("on_away", on_away, get_args(OnAway))):
             if value not in known:
                 raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")
@@ -277,7 +281,7 @@ class MixedLoader:
         """
         self.connect()
         self._admission.durable = True
-        streams = [{"url": each.url, **each.state_dict()} for each in self.present]
+        streams = [each.state_dict() for each in self.present]
         return {
             "version": MIX_VERSION,
             "group": self.group,
@@ -289,15 +293,15 @@ class MixedLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, under its group. Only before the first batch.
 
-        Streams may be given in any order, be new, or be left out. The state of a `StreamLoader` is taken as that of
-        the first one.
+        Streams may be given in any order, be new, or be left out. The state of a `StreamLoader` is that of one of them,
+        whichever it is.
         """
         if self._info is not None:
             raise RuntimeError("load_state_dict comes before the first batch and before the streams are asked for")
         streams = states_in(state)
         for each in streams:
             check_version(each)
-        self._admission.remember([{"url": self._loaders[0].url, **each} for each in streams])
+        self._admission.remember([{"url": "", **each} for each in streams])  # older ones of one stream name none
         self._position.batches = int(state["batches"])
         self.group = str(state["group"])
         for loader in self._loaders:

@@ -99,7 +99,7 @@ def test_a_number_that_is_wrong_is_found_and_named(break_it: Callable[[dict[str,
 @pytest.mark.parametrize(
     ("said", "wrong"),
     [
-        ({"incarnation": "another"}, "incarnation: expected stream now, found stream another"),
+        ({"incarnation": "another"}, "incarnation: found stream another, and the run reads now"),
         ({"log_end": {0: 12, 1: 20}}, "position: 13 of partition 0 lies beyond the log end 12"),
         ({"committed": {0: 14, 1: 0}}, "committed: 14 of partition 0 lies beyond the position 13"),
     ],
@@ -153,8 +153,10 @@ def test_of_a_mix_every_stream_is_held_against_the_log_that_it_is_served_from() 
         account.check(replace(SERVED, incarnation=incarnation))
         with pytest.raises(LedgerUnbalanced, match="position: 13 of partition 0"):
             account.check(replace(SERVED, incarnation=incarnation, log_end={0: 12, 1: 20}))
-    with pytest.raises(LedgerUnbalanced, match="incarnation"):
-        account.check(replace(SERVED, incarnation="gone"))
+    run = "the run reads now at tcp://127.0.0.1:1 and other at tcp://127.0.0.1:2"
+    for none_of_them in ("gone", "another"):
+        with pytest.raises(LedgerUnbalanced, match=f"incarnation: found stream {none_of_them}, and {run}"):
+            account.check(replace(SERVED, incarnation=none_of_them))
     broken = mixed_state()
     broken["stream"]["streams"][1]["positions"][0] -= 1
     with pytest.raises(LedgerUnbalanced, match=r"of partition 0 have passed .* in stream other"):
@@ -177,3 +179,5 @@ def test_a_run_without_a_checkpoint_and_a_producer_that_is_not_there_are_mistake
         main(["ledger", "--run_dir", str(tmp_path)])
     with pytest.raises(UsageError, match="or leave --stream out"):
         main(["ledger", "--run_dir", str(tmp_path), "--stream", f"ipc://{tmp_path}/nobody", "--timeout", "0.1"])
+    with pytest.raises(UsageError, match="give --stream the URL of one"):
+        main(["ledger", "--run_dir", str(tmp_path), "--stream", "tcp://127.0.0.1:1,tcp://127.0.0.1:2"])

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import UsageError
 from trainer.mix import MixSettings, said, shares, urls_in
-from trainer.opening import check_mix
+from trainer.opening import check_mix, open_loader
 from trainer.sampling import SamplingSettings
 from trainer.settings import TrainSettings
 
@@ -76,3 +77,17 @@ def test_what_cannot_be_mixed_is_refused(options: dict[str, Any], said: str) -> 
 
     with pytest.raises(UsageError, match=said):
         check_mix(of(TrainSettings), of(MixSettings), of(SamplingSettings))
+
+
+def test_a_run_that_has_mixed_streams_holds_nothing_out_of_one_either(tmp_path: Path) -> None:
+    state, sampling = {"group": "run", "streams": []}, SamplingSettings(holdout=0.1)
+    with pytest.raises(UsageError, match="records are held out of one stream, never of a mix"):
+        open_loader(
+            TrainSettings(stream=ONE),
+            MixSettings(),
+            state=state,
+            run_dir=tmp_path,
+            group="run",
+            on_wait=lambda _waited_s: None,
+            sampling=sampling,
+        )

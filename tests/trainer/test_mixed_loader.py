@@ -4,14 +4,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from producer.computed_log import ComputedLog
 from producer.publisher import Publisher
+from producer.source import ColumnSource
+from protocol.dealing import Dealing
 from protocol.errors import StreamError, StreamTimeout, UsageError
+from protocol.quarantine import read_quarantine
 from protocol.schema import Field, Schema
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.states import through_a_checkpoint
@@ -25,8 +30,8 @@ from trainer.taps import Taps
 NOBODY = "tcp://127.0.0.1:1"
 
 
-def numbered(records: int) -> NumberedRecords:
-    return NumberedRecords(records, size=64, validation=0)
+def numbered(records: int, first: int = 0) -> NumberedRecords:
+    return NumberedRecords(records, size=64, validation=0, first=first)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +140,27 @@ def test_a_stream_that_is_given_twice_or_has_other_records_is_refused(streams: t
         other.abandon()
 
 
+def test_records_that_cannot_be_trained_on_are_kept_with_the_url_of_their_stream(tmp_path: Path) -> None:
+    schema = Schema((Field("id", "int64"), Field("label", "int64")), label="label", label_range=(0, 1))
+
+    def labelled(first: int) -> ComputedLog:
+        source = ColumnSource("labelled", schema, {"id": np.arange(first, first + 2), "label": np.array([1, 9])})
+        return ComputedLog(source, Dealing(1, 2), passes=1, shuffle=False)
+
+    with serving(labelled(0)) as one, serving(labelled(10)) as other:
+        aside = tmp_path / "bad.jsonl"
+        loader = MixedLoader([StreamLoader(url, batch_size=1, quarantine=aside) for url in (one, other)])
+        assert by_stream(trained(loader)) == {0: [0], 1: [10]}
+        kept = [(each["stream"], each["partition"], each["offset"]) for each in read_quarantine(aside)]
+        assert sorted(kept) == sorted([(one, 0, 1), (other, 0, 1)])
+
+
+def test_nothing_can_be_held_out_of_a_mix(streams: tuple[str, str], tmp_path: Path) -> None:
+    sampling = SamplingSettings(holdout=0.2)
+    with pytest.raises(UsageError, match="never of a mix: leave holdout out"):
+        MixedLoader([StreamLoader(url, batch_size=1, sampling=sampling, held_out=tmp_path) for url in streams])
+
+
 # --- positions ----------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +259,60 @@ def test_streams_that_have_changed_places_are_not_taken_for_each_other(streams: 
     for stream, ids in by_stream(trained(second)).items():
         found[stream] += ids
     assert found == {stream: alone(url) for stream, url in enumerate(streams)}
+
+
+@pytest.mark.parametrize("batches", [3, None], ids=["in its middle", "ended"])
+def test_a_stream_that_was_read_alone_is_not_taken_for_one_that_is_given_before_it(batches: int | None) -> None:
+    with serving(computed(numbered(300))) as url, serving(computed(numbered(300, first=1000))) as new:
+        single = StreamLoader(url, batch_size=30)
+        came = []
+        for batch in islice(single, batches):
+            single.mark_trained(batch)
+            came += batch["id"].tolist()
+        both = mixed((new, url), 30, 30)
+        both.load_state_dict(through_a_checkpoint(single.state_dict()))
+        came += [record for batch in trained(both) for record in batch["id"].tolist()]
+        both.check_ledger()
+        assert sorted(came) == [*range(300), *range(1000, 1300)]
+
+
+def test_a_stream_that_has_moved_is_waited_for_before_another_takes_its_place() -> None:
+    with serving(computed(numbered(300, first=1000))) as other:
+        with serving(computed(numbered(300))) as url:
+            first = mixed((url, other), 30, 30)
+            came = [record for batch in trained(first, 4) for record in batch["id"].tolist()]
+            state = through_a_checkpoint(first.state_dict())
+            del first
+        with ExitStack() as later, serving(computed(numbered(300, first=2000)), url=url):
+            moved = live(1)
+            moved.abandon()
+
+            def move(_waited_s: float) -> None:
+                later.enter_context(serving(computed(numbered(300)), url=moved.address))
+
+            loaders = [StreamLoader(each, batch_size=30, on_loss="continue") for each in (url, other, moved.address)]
+            second = MixedLoader(loaders, on_wait=move)
+            second.load_state_dict(state)
+            came += [record for batch in trained(second) for record in batch["id"].tolist()]
+        second.check_ledger()
+        assert second.position.totals()["lost"] == 0
+        assert sorted(came) == [*range(300), *range(1000, 1300), *range(2000, 2300)]
+
+
+def test_a_stream_that_another_has_followed_is_not_read_again() -> None:
+    with serving(computed(numbered(60))) as url:
+        single = StreamLoader(url, batch_size=30)
+        for batch in single:
+            single.mark_trained(batch)
+        state = through_a_checkpoint(single.state_dict())
+    with serving(computed(numbered(60, first=1000)), url=url), serving(computed(numbered(60))) as elsewhere:
+        follows = StreamLoader(url, batch_size=30)
+        follows.load_state_dict(state)
+        follows.mark_trained(next(iter(follows)))
+        both = mixed((url, elsewhere), 30, 30)
+        both.load_state_dict(through_a_checkpoint(follows.state_dict()))
+        with pytest.raises(UsageError, match=f"at {elsewhere} was read in this run before another one followed it"):
+            both.connect()
 
 
 def test_a_run_that_is_forked_has_a_group_of_its_own_at_every_producer(streams: tuple[str, str]) -> None:
@@ -393,6 +473,27 @@ def test_a_stream_that_comes_late_is_taken_in_and_a_checkpoint_is_asked_for(
         each.abandon()
 
 
+def test_a_stream_that_comes_late_and_does_not_fit_is_left_out_and_stops_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    late = live(1)
+    late.abandon()
+    unfit: list[Publisher] = []
+
+    def begin() -> None:
+        if not unfit:
+            unfit.append(Publisher(late.address))
+            unfit[0].send(x=1)
+
+    with serving(computed(numbered(8))) as url:
+        loader = mixed((url, late.address), 4, 4, without_after_s=0.1, on_idle=begin)
+        assert [batch.count for batch in trained(loader)] == [4, 4]
+        loader.check_ledger()
+    assert caplog.text.count(f"going on without the stream at {late.address}: ") == 1
+    assert "have different records" in caplog.text
+    unfit[0].abandon()
+
+
 def test_a_producer_that_is_away_is_left_out_after_a_while_and_taken_in_again_when_it_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -492,3 +593,11 @@ def test_who_asks_for_it_is_told_that_a_stream_is_not_there(streams: tuple[str, 
         mixed((streams[0], NOBODY), 4, 4, on_away="stop", without_after_s=0.2).connect()
     with pytest.raises(StreamTimeout, match=NOBODY):
         mixed((streams[0], NOBODY), 4, 4, on_away="wait", connect_timeout_s=0.5).connect()
+
+
+def test_a_stream_that_is_not_there_costs_no_run_that_can_begin_without_it_its_time_out(
+    streams: tuple[str, str],
+) -> None:
+    loader = mixed((streams[0], NOBODY), 4, 4, connect_timeout_s=1.0, without_after_s=1.2)
+    loader.connect()
+    assert [each.url for each in loader.present] == [streams[0]]
