@@ -50,6 +50,12 @@ class Admission:
         return [self._loaders[number] for number in self.admitted]
 
     @property
+    def closed(self) -> set[str]:
+        """Incarnations of the streams that others have followed: their records have met their fates."""
+        present = (closed.incarnation for each in self.present for closed in each.position.earlier)
+        return {*present, *(str(closed["incarnation"]) for state in self.remembered for closed in state["earlier"])}
+
+    @property
     def missing(self) -> list[int]:
         """Numbers of those that may still come: not admitted, not left out, and not ended in an earlier life."""
         over = {state["url"] for state in self.remembered if state["ended"]}
@@ -157,7 +163,7 @@ class Admission:
         loader, description = self._loaders[number], self._answered.pop(number)
         for each in self.admitted:
             _check_mixed(named(self._loaders, sorted((each, number))), description.info, self._loaders[each].info)
-        if description.info.incarnation in self._closed:
+        if description.info.incarnation in self.closed:
             raise UsageError(
                 f"the stream {description.info.incarnation} at {loader.url} was read in this run before another one "
                 "followed it: leave it out, or train on it in a run of its own"
@@ -176,12 +182,6 @@ class Admission:
         if self.durable:
             loader.state_dict()  # from its first subscription on, the producer keeps what no checkpoint has yet
         self.admitted = sorted((*self.admitted, number))
-
-    @property
-    def _closed(self) -> set[str]:
-        """Incarnations of the streams that others have followed: their records have met their fates."""
-        present = (closed.incarnation for each in self.present for closed in each.position.earlier)
-        return {*present, *(closed["incarnation"] for state in self.remembered for closed in state["earlier"])}
 
     def _state_of(self, url: str, incarnation: str) -> dict[str, Any] | None:
         same = (state for state in self.remembered if state["incarnation"] == incarnation)

@@ -139,10 +139,8 @@ class MixedLoader:
 
     def _incarnations(self) -> set[str]:
         """Of all streams that this run reads or has read."""
-        states = self._admission.remembered
-        now = {each.incarnation for each in self.present} | {str(state["incarnation"]) for state in states}
-        before = {each.incarnation for loader in self.present for each in loader.position.earlier}
-        return now | before | {str(each["incarnation"]) for state in states for each in state["earlier"]}
+        remembered = (str(state["incarnation"]) for state in self._admission.remembered)
+        return {*remembered, *(each.incarnation for each in self.present), *self._admission.closed}
 
     def _named(self, numbers: Sequence[int]) -> str:
         return named(self._loaders, numbers)
