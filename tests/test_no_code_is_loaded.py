@@ -37,7 +37,9 @@ def faults(source: str) -> list[str]:
                 found.append("torch.load without weights_only=True")
             case "np.load" | "numpy.load" if given.get("allow_pickle") != "False":
                 found.append("np.load without allow_pickle=False")
-            case "yaml.load" | "yaml.unsafe_load" | "yaml.full_load" | "eval" | "exec":
+            case "yaml.load" if list(map(ast.unparse, call.args[1:])) != ["yaml.BaseLoader"]:
+                found.append("yaml.load with a loader that makes more than texts")
+            case "yaml.unsafe_load" | "yaml.full_load" | "eval" | "exec":
                 found.append(name)
     return found
 
@@ -55,6 +57,7 @@ def test_a_file_loads_no_code(path: Path) -> None:
         "np.load(file)",
         "np.load(file, allow_pickle=True)",
         "yaml.load(text)",
+        "yaml.load(text, yaml.Loader)",
         "import pickle",
         "from pickle import loads",
         "def f():\n    import dill.source",
