@@ -120,7 +120,7 @@ class Admission:
                 logger.warning(
                     "the stream at %s is not read in this life; its producer keeps what was not trained of it until "
                     "the group %s is dropped there",
-                    *(state["url"] or f"an unknown URL ({state['incarnation']})", state["group"]),
+                    *(state["url"], state["group"]),
                 )
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Admission:
                 "followed it: leave it out, or train on it in a run of its own"
             )
         if (state := self._state_of(loader.url, description.info.incarnation)) is not None:
-            if state["url"] and state["url"] != loader.url:
+            if state["url"] != loader.url:
                 logger.info("the stream that was read at %s is at %s now", state["url"], loader.url)
             loader.load_state_dict({**state, "group": loader.group})
         try:

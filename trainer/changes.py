@@ -27,8 +27,7 @@ class Changes:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The reverse."""
-        told = state["next"]
-        self._next |= told if isinstance(told, dict) else {state["incarnation"]: told}  # earlier versions knew of one
+        self._next |= state["next"]
 
 
 def _first_record(dealing: Dealing, positions: Positions) -> int:

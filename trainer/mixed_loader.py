@@ -299,7 +299,7 @@ class MixedLoader:
         streams = states_in(state)
         for each in streams:
             check_version(each)
-        self._admission.remember([{"url": "", **each} for each in streams])  # older ones of one stream name none
+        self._admission.remember(streams)
         self._position.batches = int(state["batches"])
         self.group = str(state["group"])
         for loader in self._loaders:

@@ -224,7 +224,7 @@ class RunPosition:
         self.batches = int(state["batches"])
         self.earlier = [ClosedLedger.from_state(each) for each in state["earlier"]]
         if state["incarnation"] == found:
-            if (known := state.get("fields", fields)) != fields:  # states of before have none
+            if (known := state["fields"]) != fields:
                 now = f"the stream {found} shows other fields ({fields}) than were trained on so far ({known})"
                 raise UsageError(f"{now}: declare those (schema= of a topic's URL), and decode as before")
             self._stand_at(offsets(state["positions"]))

@@ -68,9 +68,3 @@ def test_of_several_streams_each_is_told_by_itself() -> None:
     again.load_state_dict(through_a_checkpoint(changes.state_dict()))
     assert again.passed(info("two"), 35) == [(35, "rain ends")]
     assert again.passed(info("one"), 20) == [(20, "dusk ends")]
-
-
-def test_a_state_of_an_earlier_version_is_of_one_stream() -> None:
-    changes = begin()
-    changes.load_state_dict({"incarnation": "one", "next": 21})
-    assert changes.passed(info(), 29) == []
