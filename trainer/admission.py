@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: Whoever waits for several streams looks this often what else is due.
 LOOK_S: Final = 0.25
+#: How a stream stands that has not answered yet.
+NOT_THERE: Final = "not there"
 
 
 class Admission:
@@ -69,6 +71,21 @@ class Admission:
     def missing_urls(self) -> list[str]:
         """Where they are looked for."""
         return [self._loaders[number].url for number in self.missing]
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """How those stand that this life does not read, by URL: not there, left out, or ended in an earlier life."""
+        missing = self.missing
+        return {
+            loader.url: NOT_THERE if number in missing else "left out" if number in self._left_out else "ended"
+            for number, loader in enumerate(self._loaders)
+            if number not in self.admitted
+        }
+
+    @property
+    def urls(self) -> list[str]:
+        """Of all streams, in their order."""
+        return [loader.url for loader in self._loaders]
 
     def look(self) -> list[int]:
         """Numbers of those that have come since the last time. One that cannot be mixed in is left out from then on,

@@ -7,6 +7,7 @@ from protocol.stream import StreamInfo
 from trainer.batch import AnyBatch
 from trainer.holdout import Holdout
 from trainer.reading import Reading
+from trainer.report import StreamStanding
 
 if TYPE_CHECKING:
     from trainer.loader import StreamLoader
@@ -45,6 +46,10 @@ class Place(Protocol):
     @property
     def state(self) -> str:
         """`streaming`, `away 12 s` or `ended`; of several streams, which of them."""
+
+    @property
+    def streams(self) -> Sequence[StreamStanding]:
+        """How each of several stands, by the number that a part of a batch has; nothing where there is one."""
 
     def totals(self) -> dict[str, int]:
         """What became of all records, those of earlier streams among them."""

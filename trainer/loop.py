@@ -26,11 +26,11 @@ from trainer.metrics import Window, all_finite
 from trainer.mistakes import Mistakes
 from trainer.parts import Parts
 from trainer.prequential import Prequential, is_test
-from trainer.report import Standing
 from trainer.room import Room
 from trainer.run_state import restore, state_of
 from trainer.skipping import Skipping
 from trainer.stages import Stages
+from trainer.standing import Shares, standing
 from trainer.step import StepNotTaken, micro_batches, train_step
 from trainer.stopping import Stopping
 from trainer.task import Outcome, Prepared
@@ -90,10 +90,12 @@ class Training:
     _gradient_norm: torch.Tensor | None = None
     changes: Changes = field(init=False)
     _room: Room = field(init=False)
+    _shares: Shares = field(init=False)
     _skipping: Skipping = field(init=False)
 
     def __post_init__(self) -> None:
         self.changes = Changes((each.info, each.position.trained) for each in self.loader.present)
+        self._shares = Shares([each.name for each in self.loader.position.streams])
         self._skipping = Skipping(self.loader, self.telemetry)
         self._room = Room(self.loader, self._save_for_room, self.telemetry.notice)
 
@@ -183,6 +185,7 @@ class Training:
         self.reported.add(outcome)
         self.since_validation.add(outcome)
         self._gradient_norm = outcome.gradient_norm
+        self._shares.count(batch)
         parts = [(self.loader.streams[part.stream], part.batch) for part in batch.parts]
         if all(is_test(part, stream.info) for stream, part in parts):
             self.prequential.add(outcome)
@@ -231,6 +234,7 @@ class Training:
             norms=norms(self.parts.model, self._gradient_norm),
             stream=standing(self.loader, balanced=fault is None),
             stages=self.stages.since_last(),
+            shares=self._shares.since_last(),
         )
         self.reported.reset()
         if fault is not None:
@@ -343,15 +347,3 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; the loader's state was loaded before it was connected."""
         restore(self, state)
-
-
-def standing(loader: Loader, *, balanced: bool) -> Standing:
-    """How the stream stands, for the reports."""
-    ledger = {**loader.position.totals(), "received": loader.position.received, **loader.in_hand()}
-    return Standing(
-        state=loader.position.state,
-        lag=loader.position.lag,
-        log_end=loader.position.log_records,
-        ledger=ledger,
-        balanced=balanced,
-    )

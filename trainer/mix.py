@@ -54,6 +54,12 @@ def urls_in(text: str) -> list[str]:
     return BETWEEN_URLS.split(text)
 
 
+def names_of(urls: Sequence[str]) -> list[str]:
+    """What streams are called in charts: a URL as far as its options, and a number behind where that is not enough."""
+    bare = [url.partition("?")[0] for url in urls]
+    return [name if bare.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(bare, start=1)]
+
+
 def shares(batch_size: int, weights: Sequence[Fraction], urls: Sequence[str]) -> list[int]:
     """The records of each stream in a batch, by largest remainder.
 

@@ -5,8 +5,12 @@ from itertools import chain
 from typing import Any, Final
 
 from protocol.errors import UsageError
-from trainer.admission import Admission
+from trainer.admission import NOT_THERE, Admission
 from trainer.ledger import ClosedLedger, Ledger, add_up
+from trainer.mix import names_of
+from trainer.position import RunPosition
+from trainer.report import StreamStanding
+from trainer.windowed_trail import Ahead
 
 #: Of the state of a mix; it holds the states of its streams, each with its URL.
 MIX_VERSION: Final = 1
@@ -65,11 +69,22 @@ class MixedPosition:
     def state(self) -> str:
         """`streaming` or `ended` where that is true of all, else what is true of which."""
         states = {each.url: each.position.state for each in self._admission.present}
-        states |= dict.fromkeys(self._admission.missing_urls, "not there")
+        states |= dict.fromkeys(self._admission.missing_urls, NOT_THERE)
         if len(set(states.values())) == 1:
             return next(iter(states.values()))
         others = (f"{url} {state}" for url, state in states.items() if state != STREAMING)
         return ", ".join([*{STREAMING}.intersection(states.values()), *others])
+
+    @property
+    def streams(self) -> list[StreamStanding]:
+        """How each stands, by number; of one that this life does not read its last state says what was trained."""
+        urls, unread = self._admission.urls, self._admission.unread
+        read = {each.url: each.position for each in self._admission.present}
+        known = {str(state["url"]): samples_of(state) for state in self._admission.remembered}
+        return [
+            _read(name, read[url]) if url in read else _unread(name, unread[url], known.get(url, 0))
+            for name, url in zip(names_of(urls), urls, strict=True)
+        ]
 
     def totals(self) -> dict[str, int]:
         """What became of all records, in this life and before."""
@@ -97,3 +112,17 @@ def totals_of(state: Mapping[str, Any]) -> dict[str, int]:
     """What became of all records of a stream and of those that it has followed, as its state has it."""
     earlier = (ClosedLedger.from_state(each).ledger for each in state["earlier"])
     return add_up([Ledger.from_state(state["ledger"]), *earlier])
+
+
+def samples_of(state: Mapping[str, Any]) -> int:
+    """The samples that were trained of a stream and of those that it has followed."""
+    return totals_of(state)["trained"] + sum(Ahead.from_state(state["ahead"]).trained.values())
+
+
+def _read(name: str, position: RunPosition) -> StreamStanding:
+    away = position.away_since_s is not None and not position.ended
+    return StreamStanding(name=name, state=position.state, away=away, samples=position.samples, lag=position.lag)
+
+
+def _unread(name: str, state: str, samples: int) -> StreamStanding:
+    return StreamStanding(name=name, state=state, away=state == NOT_THERE, samples=samples, lag=None)

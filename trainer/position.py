@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from protocol.dealing import Positions, distance
@@ -23,6 +23,7 @@ from protocol.stream import StreamOrder
 from protocol.subscription import Away, Ended, Expired, Heard, Subscribed
 from trainer.ledger import ClosedLedger, Ledger, add_up, offsets
 from trainer.reached import Reached
+from trainer.report import StreamStanding
 from trainer.trail import Hole, Passed
 from trainer.windowed_trail import NOTHING_AHEAD, Ahead, Before
 
@@ -76,10 +77,18 @@ class RunPosition:
         if resumed is not None:
             self._restore(resumed, description)
 
+    #: What a mix says of each of its streams.
+    streams: Final[Sequence[StreamStanding]] = ()
+
     @property
     def trained(self) -> Positions:
         """The positions that the weights have seen; they move on in place."""
         return self._reached.positions
+
+    @property
+    def samples(self) -> int:
+        """Records that were trained of this stream and of those before it, over all lives."""
+        return self.totals()["trained"] + sum(self.ahead.trained.values())
 
     def _stand_at(self, positions: Positions) -> None:
         self._reached = Reached(self._order, self._info.dealing, positions)

@@ -1,9 +1,9 @@
 """The run as numbers for Prometheus: where it stands now, and what its last report and validation said."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from protocol.exposition import Exposition, Family
-from trainer.report import Fact, Progress, Report, Sink, Start, ValidationReport
+from protocol.exposition import Exposition, Family, Values
+from trainer.report import Fact, Progress, Report, Sink, Start, StreamStanding, ValidationReport, Waiting
 
 
 class PrometheusSink(Sink):
@@ -16,19 +16,23 @@ class PrometheusSink(Sink):
         self._samples = 0
         self._report: Report | None = None
         self._validation: ValidationReport | None = None
+        self._streams: Sequence[StreamStanding] = ()
 
     def write(self, fact: Fact) -> None:
         match fact:
-            case Start() | Progress():
-                pass
+            case Start():
+                self._samples = fact.samples
+            case Progress():
+                self._samples, self._streams = fact.samples, fact.streams
+            case Waiting():
+                self._streams = fact.streams
             case Report():
-                self._report = fact
+                self._samples, self._streams, self._report = fact.samples, fact.stream.streams, fact
             case ValidationReport():
-                self._validation = fact
+                self._samples, self._validation = fact.samples, fact
             case _:
                 return
-        self._samples = fact.samples
-        self._page.show([*self._of_run(), *self._of_report(), *self._of_validation()])
+        self._page.show([*self._of_run(), *self._of_report(), *self._of_streams(), *self._of_validation()])
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -57,6 +61,19 @@ class PrometheusSink(Sink):
         ages_ms = {"0.5": report.sample_age_ms_p50, "0.99": report.sample_age_ms_p99}
         ages_s = {quantile: age_ms / 1000 for quantile, age_ms in ages_ms.items() if age_ms is not None}
         yield _by_name("headrace_sample_age_seconds", "From event to training.", "quantile", ages_s)
+
+    def _of_streams(self) -> Iterator[Family]:
+        if not self._streams:
+            return
+        samples: Values = {(each.name,): each.samples for each in self._streams}
+        text = "Samples trained of each of several streams, over all lives of the run."
+        yield Family("counter", "headrace_stream_samples_trained", text, samples, ("stream",))
+        lags = {each.name: each.lag for each in self._streams if each.lag is not None}
+        yield _by_name("headrace_stream_lag_records", "In its log and not trained.", "stream", lags)
+        away = {each.name: each.away for each in self._streams}
+        yield _by_name("headrace_stream_away", "Whether its producer is waited for: 0 or 1.", "stream", away)
+        shares = self._report.shares if self._report is not None else {}
+        yield _by_name("headrace_stream_share_ratio", "Whose the samples since the last report were.", "stream", shares)
 
     def _of_validation(self) -> Iterator[Family]:
         if self._validation is not None:

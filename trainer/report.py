@@ -38,8 +38,24 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamStanding:
+    """How one of several streams stands, over all partitions."""
+
+    name: str
+    """Its URL as far as the `?`."""
+    state: str
+    """`streaming`, `away 12 s` or `ended`; `not there` or `left out` where this life does not read it."""
+    away: bool
+    """Whether its producer is waited for."""
+    samples: int
+    """Samples trained of it, and of streams that it has followed, over all lives."""
+    lag: int | None
+    """Records in the log that are not trained yet; None while it has not been heard of in this life."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How the stream stands, over all partitions."""
+    """How the stream stands, over all partitions; where there are several, over all of them."""
 
     state: str
     """`streaming`, `away 12 s` or `ended`."""
@@ -51,6 +67,8 @@ class Standing:
     """Where the records went: received; trained and the other fates (trainer/ledger.py); buffered, unmarked."""
     balanced: bool
     """Whether the ledger's two sides agree."""
+    streams: Sequence[StreamStanding] = ()
+    """Each of several streams; empty where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +93,9 @@ class Report:
     stream: Standing
     stages: Mapping[str, float]
     """Where the time since the last report went: shares by stage (trainer/stages.py), 1 in all."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Whose the samples since the last report were, as far as they are this life's: shares by stream, 1 in all; empty
+    where there is one stream."""
     prequential: Mapping[str, float] = field(default_factory=dict)
     """What was tested before it was trained on (trainer/prequential.py): `accuracy_window`, `loss_fading` and so on;
     `count` is the records of all tests. Empty where there was none since the last report."""
@@ -151,6 +172,8 @@ class Progress:
     samples: int
     samples_per_s: float | None
     """Over the last few seconds."""
+    streams: Sequence[StreamStanding] = ()
+    """Each of several streams."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +184,8 @@ class Waiting:
     """What for: `the producer at tcp://127.0.0.1:5555`."""
     waited_s: float
     """Seconds since this was first said."""
+    streams: Sequence[StreamStanding] = ()
+    """Each of several streams; empty before `Start`."""
 
 
 Fact = Start | Report | ValidationReport | Notice | Pictures | Histograms | Graph | Progress | Waiting

@@ -22,7 +22,19 @@ from trainer.history import History
 from trainer.jsonl_sink import JsonlSink
 from trainer.mistakes import Mistakes
 from trainer.prometheus_sink import PrometheusSink
-from trainer.report import Changed, Fact, Notice, Progress, Report, Sink, Standing, Start, ValidationReport, Waiting
+from trainer.report import (
+    Changed,
+    Fact,
+    Notice,
+    Progress,
+    Report,
+    Sink,
+    Standing,
+    Start,
+    StreamStanding,
+    ValidationReport,
+    Waiting,
+)
 from trainer.tensorboard_sink import TensorBoardSink
 from trainer.terminal import open_terminal
 
@@ -86,6 +98,7 @@ class Telemetry:
         self._wall_ns = wall_ns
         self._monotonic_s = monotonic_s
         self._start: Start | None = None
+        self._streams: Callable[[], Sequence[StreamStanding]] = tuple
         self._details: Details | None = None  # made at the start, where a sink shows such
         self._early: list[Notice] = []
         self._named_s: dict[str, float] = {}  # when a failing sink, or the clock, was last named
@@ -97,9 +110,13 @@ class Telemetry:
         self._window: tuple[float, int] | None = None  # when the last report was, and at how many samples
         self._waiting: tuple[str, float] | None = None  # for what, and since when
 
-    def start(self, start: Start) -> None:
-        """Say what this life is. Notices from before reach the files now."""
+    def start(self, start: Start, streams: Callable[[], Sequence[StreamStanding]] = tuple) -> None:
+        """Say what this life is. Notices from before reach the files now.
+
+        `streams` says how each of several stands; it is asked a few times a second, in the thread that records.
+        """
         assert self._start is None, "a life starts once"
+        self._streams = streams
         with self._lock:
             self._start, self._samples, self._waiting = start, start.samples, None
             if any(sink.details for sink in self._sinks):
@@ -137,6 +154,7 @@ class Telemetry:
         stream: Standing,
         stages: Mapping[str, float],
         prequential: Mapping[str, float],
+        shares: Mapping[str, float],
     ) -> Report:
         """Tell how training goes; the fields are those of `Report`, the rest is measured here since the last one."""
         p50, p99 = self._ages_ms()
@@ -151,6 +169,7 @@ class Telemetry:
             sample_age_ms_p99=p99,
             stream=stream,
             stages=stages,
+            shares=shares,
             prequential=prequential,
         )
         self._ages_ns.clear()
@@ -209,7 +228,7 @@ class Telemetry:
         now_s = self._monotonic_s()
         if self._waiting is None or self._waiting[0] != text:
             self._waiting = text, now_s
-        self._write(Waiting(text=text, waited_s=now_s - self._waiting[1]))
+        self._write(Waiting(text=text, waited_s=now_s - self._waiting[1], streams=self._streams()))
         self._next_progress_s = 0.0
 
     def flush(self) -> None:
@@ -243,7 +262,7 @@ class Telemetry:
         self._marks.append((now_s, self._samples))
         then_s, then = self._marks[0]
         rate = (self._samples - then) / (now_s - then_s) if now_s > then_s else None
-        self._write(Progress(samples=self._samples, samples_per_s=rate))
+        self._write(Progress(samples=self._samples, samples_per_s=rate, streams=self._streams()))
 
     def _ages_ms(self) -> tuple[float | None, float | None]:
         """Median and 99th percentile since the last report; what comes from the future has no age."""

@@ -20,7 +20,7 @@ LAYOUT = {
     "stream": {
         "samples per second": ["Multiline", ["^throughput/samples_per_s$"]],
         "sample age in ms": ["Multiline", ["^sample_age_ms/p50$", "^sample_age_ms/p99$"]],
-        "lag in records": ["Multiline", ["^lag$"]],
+        "lag in records": ["Multiline", ["^lag$", "^lag_by_stream/.*$"]],
         "ledger in records": ["Multiline", ["^ledger/.*$"]],
     },
     "time": {
@@ -42,6 +42,9 @@ def report_scalars(report: Report) -> Scalars:
         "sample_age_ms/p50": report.sample_age_ms_p50,
         "sample_age_ms/p99": report.sample_age_ms_p99,
         "lag": report.stream.lag,
+        **{f"samples_by_stream/{each.name}": each.samples for each in report.stream.streams},
+        **{f"lag_by_stream/{each.name}": each.lag for each in report.stream.streams},
+        **{f"share_by_stream/{name}": share for name, share in report.shares.items()},
         **{f"ledger/{name}": count for name, count in report.stream.ledger.items()},
         **{f"stages/{name}": share for name, share in report.stages.items()},
     }

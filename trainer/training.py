@@ -202,7 +202,8 @@ def _begin(
             environment=environment(run.device),
             expected_samples=settings.max_samples or None,
             tensorboard=f"tensorboard --logdir {shlex.quote(folder)}" if config.tensorboard else "",
-        )
+        ),
+        lambda: run.loader.position.streams,
     )
     if resumed is not None:
         run.telemetry.notice(f"resumed from {resumed[0]} at {run.samples:,} samples")

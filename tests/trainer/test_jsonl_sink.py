@@ -72,6 +72,7 @@ def test_each_fact_is_one_line_with_its_kind_its_samples_and_the_time(tmp_path: 
         "log_end": 67,
         "ledger": {"trained": 64},
         "balanced": True,
+        "streams": [],
     }
     assert lines[1]["stages"] == {"step": 0.75, "source": 0.25}
     assert lines[2]["metrics"] == {"loss": 0.4}

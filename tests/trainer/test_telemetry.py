@@ -117,6 +117,7 @@ def report(telemetry: Telemetry, samples: int = 64) -> Report:
         stream=STANDING,
         stages={"step": 1.0},
         prequential={},
+        shares={},
     )
 
 
