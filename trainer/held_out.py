@@ -1,12 +1,13 @@
 """Held-out records of a stream without splits: the newest are kept beside the run, as far as its weights have come.
 
-They lie in a folder as a recording does. What a checkpoint saw of them is what a life that goes on from it sees again:
-the records behind its positions are not shown, and those that it needs stay until it is pruned.
+They lie in a folder as a recording does, each stream's in its own. What a checkpoint saw of them is what a life that
+goes on from it sees again: the records behind its positions are not shown, and those that it needs stay until it is
+pruned.
 """
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from protocol.chunk import Chunk, Columns, concatenate
 from protocol.dealing import Positions
 from protocol.errors import HeadraceError
 from protocol.log_folder import LogFolder
+from protocol.schema import Schema
 from protocol.stored_log import StoredLog
 from protocol.stream import StreamInfo
 from trainer.collation import Collate
@@ -41,10 +43,11 @@ class HeldOut:
     """Keeps `most` records up to `trained`, positions that move on in place.
 
     A run that is `new` begins with none; one that goes on begins with those that lie before its positions. Which are
-    the newest, the stream's order says; where it has none among its partitions, the time of the events does.
+    the newest, the stream's order says; where it has none among its partitions, the time of the events does. What lies
+    `before` is of streams that this one has followed, in order, and shown while this one has fewer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (made where a stream begins, from what that has)
         self,
         folder: Path,
         info: StreamInfo,
@@ -53,9 +56,10 @@ class HeldOut:
         *,
         new: bool = False,
         collate: Collate | None = None,
+        before: Sequence[Chunk] = (),
     ) -> None:
         self._info, self._most, self._trained, self._collate = info, most, trained, collate
-        self._path = folder / info.incarnation
+        self._path, self._before = folder / info.incarnation, before
         self._lock = threading.Lock()
         with self._open() as (log_folder, stored):
             with log_folder.writing() as transaction:
@@ -87,11 +91,22 @@ class HeldOut:
             self._move_on()
             self._look_at = len(self._coming) + MOST_COMING
 
+    @property
+    def schema(self) -> Schema:
+        """Of its records."""
+        return self._info.schema
+
+    @property
+    def shown(self) -> list[Chunk]:
+        """What the weights have come past, in order: the newest records, a few more than are kept at most."""
+        self._move_on()
+        return [*self._before, *(part.chunk for part in self._shown)]
+
     def dataset(self) -> Holdout:
         """The newest records that the weights have come past, in order; a map-style dataset, perhaps empty."""
-        self._move_on()
+        chunks = self.shown
         joined = {
-            field.name: concatenate(field, [part.chunk.columns[field.name] for part in self._shown])[-self._most :]
+            field.name: concatenate(field, [chunk.columns[field.name] for chunk in chunks])[-self._most :]
             for field in self._info.schema.fields
         }
         return Holdout(self._info.schema, self._info.incarnation, joined, self._collate)
@@ -147,6 +162,8 @@ class HeldOut:
             self._unsaved.pop((self._shown[gone].partition, self._shown[gone].offset), None)
             gone += 1
         del self._shown[:gone]
+        if records >= self._most:
+            self._before = ()
 
     def _part(self, chunk: Chunk) -> _Part:
         dealt = self._info.order == "stripes"

@@ -29,6 +29,8 @@ from trainer.batch import AnyBatch, Batch
 from trainer.batching import Batching
 from trainer.collation import Collate, Pad
 from trainer.decoding import Decoder
+from trainer.held_out import HeldOut
+from trainer.held_out_before import held_out_of
 from trainer.holdout import Holdout
 from trainer.idleness import Idleness
 from trainer.one_stream import OneStream, Terms
@@ -321,6 +323,7 @@ class StreamLoader:
         if description.info.incarnation in self.taken():
             raise StreamError(f"{self.url} serves a stream now that this run reads already: {replaced}") from replaced
         durable = self._read.accounting.board.durable
+        self._read.close()
         self._stream = self._begin(description, position.state_dict(), durable=durable)
         self.position.received_before = position.received
         return True
@@ -398,6 +401,18 @@ class StreamLoader:
         It shows what the marked batches have come past, and stays as it is when more of them are.
         """
         return self._read.held_out
+
+    @property
+    def held_out_by_stream(self) -> dict[str, Holdout]:
+        """The same by the name of the stream, as a mix has it of several; empty without."""
+        return {} if (held_out := self.held_out) is None else {self.url: held_out}
+
+    def held_out_of(self, state: Mapping[str, Any]) -> HeldOut | None:
+        """What another stream of the run has held out that this life does not read, as its state knows it."""
+        folder, sampling = self._terms.held_out, self._sampling
+        if folder is None or not sampling.holdout:
+            return None
+        return held_out_of(folder, state, sampling.holdout_records, self.reading.collate)
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 

@@ -86,7 +86,12 @@ class Loader(Protocol):
         """What is waited for while no batch comes."""
 
     @property
-    def held_out(self) -> Holdout | None: ...
+    def holds_out(self) -> bool:
+        """Whether records are held out to validate on."""
+
+    @property
+    def held_out_by_stream(self) -> Mapping[str, Holdout]:
+        """Those that are held out by now, the newest of each stream, by its name."""
 
     def connect(self) -> object: ...
     def __iter__(self) -> Iterator[AnyBatch]: ...

@@ -275,12 +275,16 @@ class Training:
             self.stop("early stop")
 
     def _found(self, observers: Sequence[Observer]) -> dict[str, dict[str, float]]:
-        """The figures of each set that has records, by name; the first one is looked at by the observers, too."""
+        """The figures of each set that has records, by name, then those of parts of sets; the first set is looked at by
+        the observers, too.
+        """
         found: dict[str, dict[str, float]] = {}
-        for name, batches in self.validation.now().items():
-            looked_at_by = () if found else observers
-            found[name] = validate(self.parts.judged, self.parts.task, batches, self.device, looked_at_by, self.metrics)
-        return found
+        of_parts: dict[str, dict[str, float]] = {}
+        for name, judging in self.validation.now().items():
+            looked_at_by = [judging.observe, *(() if found else observers)]
+            found[name] = validate(self.parts.judged, self.parts.task, judging, self.device, looked_at_by, self.metrics)
+            of_parts |= judging.of_parts(name)
+        return found | of_parts
 
     def _save(self, *, alone: bool = False) -> None:
         with self.stages.of("checkpoint"):

@@ -20,10 +20,12 @@ from trainer.arrivals import Asked
 from trainer.batch import AnyBatch, Part
 from trainer.choice import Choice
 from trainer.commits import commit_each
+from trainer.holdout import Holdout
 from trainer.idleness import Idleness
 from trainer.loader import COMMIT_TIMEOUT_S, StreamLoader
 from trainer.mix import OnAway
 from trainer.mixed_batch import Joining, MixedBatch
+from trainer.mixed_held_out import MixedHeldOut
 from trainer.mixed_position import MIX_VERSION, MixedPosition, states_in
 from trainer.position import check_version
 from trainer.reading import Reading
@@ -70,9 +72,6 @@ class MixedLoader:
     ) -> None:
         if not loaders or len({each.url for each in loaders}) < len(loaders):
             raise UsageError("a mix has one or more streams, each of them once")
-        if any(each.holds_out for each in loaders):
-            mend = "leave holdout out, and validate on a split or on a data set of your own"
-            raise UsageError(f"records are held out of one stream, never of a mix: {mend}")
         for name, value, known in (("order", order, get_args(Asked)), ("on_away", on_away, get_args(OnAway))):
             if value not in known:
                 raise UsageError(f"{name} is one of {', '.join(known)}, not {value!r}")
@@ -88,6 +87,7 @@ class MixedLoader:
         self._bell = threading.Event()
         self._admission = Admission(self._loaders, self._bell)
         self._position = MixedPosition(self._admission)
+        self._held_out = MixedHeldOut(self._loaders, self._admission)
         self._stages = loaders[0].stages
         self._info: StreamInfo | None = None
         self._unmarked: deque[_Handed] = deque()
@@ -266,9 +266,14 @@ class MixedLoader:
                 raise LedgerUnbalanced(f"{loader.url}: {fault}") from fault
 
     @property
-    def held_out(self) -> None:
-        """Nothing is held out of a mix."""
-        return
+    def holds_out(self) -> bool:
+        """Whether records are held out of any stream to validate on."""
+        return any(each.holds_out for each in self._loaders)
+
+    @property
+    def held_out_by_stream(self) -> dict[str, Holdout]:
+        """`StreamLoader.held_out` of each stream, by its name in charts; also of those that are not read now."""
+        return self._held_out.by_stream(self.connect().schema)
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 

@@ -76,7 +76,7 @@ class OneStream:
             trained=position.trained,
             quarantine=terms.quarantine,
             held_out=terms.held_out,
-            new=resumed is None or resumed["incarnation"] != info.incarnation,
+            resumed=resumed,
             collate=terms.reading.collate,
         )
         handed_out = self._sampler.handed_out(terms.batch_size, goes_on=terms.on_loss == "continue")
@@ -131,6 +131,11 @@ class OneStream:
             return None
         self.accounting.count()
         return self._sampler.held_out.dataset()
+
+    def close(self) -> None:
+        """Another one follows; what was held out of this one stays."""
+        if self._sampler.held_out is not None:
+            self._sampler.held_out.save()
 
     def state_dict(self) -> dict[str, Any]:
         """What has been trained; from here on the producer keeps what comes after it."""

@@ -11,16 +11,15 @@ from trainer.loader import StreamLoader
 from trainer.loading import Loader
 from trainer.mix import MixSettings, said, shares, urls_in
 from trainer.mixed_loader import MixedLoader
-from trainer.sampling import SamplingSettings
 from trainer.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
-#: In the run directory: the folder of what is held out of the stream.
+#: In the run directory: the folder of what is held out, each stream's in one of its own.
 HELD_OUT = "held_out"
 
 
-def check_mix(settings: TrainSettings, mix: MixSettings, sampling: SamplingSettings) -> None:
+def check_mix(settings: TrainSettings, mix: MixSettings) -> None:
     """Raise `UsageError` for what no mix can be made of, before anything is waited for."""
     urls = urls_in(settings.stream)
     if settings.order == "arrival" and mix.weights:
@@ -30,9 +29,6 @@ def check_mix(settings: TrainSettings, mix: MixSettings, sampling: SamplingSetti
     if len(urls) == 1 and mix.on_away != "go_on":
         raise UsageError("--on_away is about one of several streams (--stream URL,URL), and one is given: leave it out")
     _batch_sizes(settings, mix, urls)
-    if sampling.holdout and len(urls) > 1:
-        mend = "give --validation CLASS, or a stream with a validation split"
-        raise UsageError(f"--holdout holds records out of one stream, and {len(urls)} are given: {mend}")
 
 
 def open_loader(

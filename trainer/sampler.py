@@ -1,6 +1,8 @@
 """What is trained on of one stream and in which order: the parts that `SamplingSettings` ask for, put together."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from protocol.dealing import Positions
 from protocol.errors import UsageError
@@ -9,6 +11,7 @@ from protocol.stream import StreamInfo, StreamOrder
 from trainer.collation import Collate
 from trainer.handed_out import HandedOut, HandedOutWindows
 from trainer.held_out import HeldOut
+from trainer.held_out_before import held_out_before
 from trainer.labels import Rejects
 from trainer.merge import Merge
 from trainer.order import InOrder, Order
@@ -19,8 +22,8 @@ from trainer.shuffle import Shuffled
 
 
 class Sampler:
-    """Of one stream, over all iterations of a life. Held-out records are kept in a folder up to `trained`; a `new` run
-    on this stream begins with none.
+    """Of one stream, over all iterations of a life. Held-out records are kept in a folder up to `trained`; a new run
+    begins with none, one that goes on from the state `resumed` with its own and those of the streams before.
 
     Raises `UsageError` where the settings do not go with the stream.
     """
@@ -35,7 +38,7 @@ class Sampler:
         trained: Positions,
         quarantine: Quarantine | None,
         held_out: Path | None,
-        new: bool,
+        resumed: Mapping[str, Any] | None,
         collate: Collate,
     ) -> None:
         if settings.shuffle_window and order == "arrival":
@@ -48,7 +51,9 @@ class Sampler:
         self.held_out: HeldOut | None = None
         if settings.holdout:
             assert held_out is not None, "the loader has looked"
-            self.held_out = HeldOut(held_out, info, settings.holdout_records, trained, new=new, collate=collate)
+            most, new = settings.holdout_records, resumed is None or resumed["incarnation"] != info.incarnation
+            before = held_out_before(held_out, resumed, info.incarnation, info.schema, most)
+            self.held_out = HeldOut(held_out, info, most, trained, new=new, collate=collate, before=before)
 
     def handed_out(self, batch_size: int, *, goes_on: bool) -> HandedOut:
         """The account that this order needs; `goes_on` says what becomes of a window that has lost records."""

@@ -8,8 +8,8 @@ from trainer.wording import metric_names
 #: The page of custom scalars: what matters, in the order in which it is looked for.
 LAYOUT = {
     "training": {
-        "loss": ["Multiline", ["^loss/train$", "^loss/(validation.*|stream_validation|held_out)$"]],
-        "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/(validation.*|stream_validation|held_out)$"]],
+        "loss": ["Multiline", ["^loss/train$", "^loss/(validation.*|stream_validation|held_out.*)$"]],
+        "accuracy": ["Multiline", ["^accuracy/train$", "^accuracy/(validation.*|stream_validation|held_out.*)$"]],
         "prequential accuracy": ["Multiline", ["^prequential/accuracy_.*$"]],
         "prequential loss": ["Multiline", ["^prequential/loss_.*$"]],
         "learning rate": ["Multiline", ["^learning_rate$"]],

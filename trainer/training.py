@@ -62,7 +62,7 @@ def train(config: Any, make: Callable[[Any], Any]) -> int:
     tested, sampling = settings_of(PrequentialSettings, config), settings_of(SamplingSettings, config)
     augmented, dumped = settings_of(AugmentationSettings, config), settings_of(DumpSettings, config)
     mix = settings_of(MixSettings, config)
-    check_mix(settings, mix, sampling)
+    check_mix(settings, mix)
     intervals = Intervals(
         report=Every(settings.report_every),
         validate=Every(settings.validate_every),
@@ -174,8 +174,9 @@ def _validation(
     except OSError as error:
         mend = "make room, or give another --run_dir"
         raise UsageError(f"the held-out records cannot be kept in {run_dir} ({error.strerror}): {mend}") from error
-    sets = validation_sets(held, lambda: loader.held_out, made.validation, info.schema, settings.validation_batch_size)
-    if not sets.fixed and loader.held_out is None:
+    batch_size = settings.validation_batch_size
+    sets = validation_sets(held, lambda: loader.held_out_by_stream, made.validation, info.schema, batch_size)
+    if not sets.fixed and not loader.holds_out:
         telemetry.notice("the stream has no validation split: training goes on without validation")
     return sets
 

@@ -2,7 +2,6 @@
 
 from dataclasses import fields
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import UsageError
 from trainer.mix import MixSettings, said, shares, urls_in
-from trainer.opening import check_mix, open_loader
-from trainer.sampling import SamplingSettings
+from trainer.opening import check_mix
 from trainer.settings import TrainSettings
 
 ONE, OTHER = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
@@ -66,7 +64,6 @@ def test_weights_are_equal_unless_they_are_given() -> None:
         ({"stream": f"{ONE},tcp://nowhere"}, "'tcp://nowhere' names no host and port"),
         ({"stream": f"{ONE},{OTHER}", "weights": "99,1", "batch_size": 10}, f"the stream at {OTHER} would have none"),
         ({"stream": f"{ONE},{OTHER}", "weights": "3,1", "order": "arrival"}, "leave one of them out"),
-        ({"stream": f"{ONE},{OTHER}", "holdout": 0.1}, "--holdout holds records out of one stream, and 2 are given"),
         ({"without_after": -1.0}, "--without_after is 0 or more seconds"),
         ({"on_away": "hope"}, "--on_away is one of go_on, wait, stop, not 'hope'"),
     ],
@@ -76,18 +73,4 @@ def test_what_cannot_be_mixed_is_refused(options: dict[str, Any], said: str) -> 
         return kind(**{each.name: options[each.name] for each in fields(kind) if each.name in options})
 
     with pytest.raises(UsageError, match=said):
-        check_mix(of(TrainSettings), of(MixSettings), of(SamplingSettings))
-
-
-def test_a_run_that_has_mixed_streams_holds_nothing_out_of_one_either(tmp_path: Path) -> None:
-    state, sampling = {"group": "run", "streams": []}, SamplingSettings(holdout=0.1)
-    with pytest.raises(UsageError, match="records are held out of one stream, never of a mix"):
-        open_loader(
-            TrainSettings(stream=ONE),
-            MixSettings(),
-            state=state,
-            run_dir=tmp_path,
-            group="run",
-            on_wait=lambda _waited_s: None,
-            sampling=sampling,
-        )
+        check_mix(of(TrainSettings), of(MixSettings))

@@ -155,12 +155,6 @@ def test_records_that_cannot_be_trained_on_are_kept_with_the_url_of_their_stream
         assert sorted(kept) == sorted([(one, 0, 1), (other, 0, 1)])
 
 
-def test_nothing_can_be_held_out_of_a_mix(streams: tuple[str, str], tmp_path: Path) -> None:
-    sampling = SamplingSettings(holdout=0.2)
-    with pytest.raises(UsageError, match="never of a mix: leave holdout out"):
-        MixedLoader([StreamLoader(url, batch_size=1, sampling=sampling, held_out=tmp_path) for url in streams])
-
-
 # --- positions ----------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,8 @@ def records(count: int) -> Holdout:
 
 
 def sets_of(*splits: str, own: object = None, held_out: Holdout | None = None) -> ValidationSets:
-    return validation_sets({name: records(3) for name in splits}, lambda: held_out, own, SCHEMA, 2)
+    held = {} if held_out is None else {"of the stream": held_out}
+    return validation_sets({name: records(3) for name in splits}, lambda: held, own, SCHEMA, 2)
 
 
 def test_a_set_of_the_users_own_judges_before_the_splits_and_these_before_what_is_held_out() -> None:
@@ -26,7 +27,7 @@ def test_a_set_of_the_users_own_judges_before_the_splits_and_these_before_what_i
 
 
 def test_held_out_records_are_looked_at_anew_and_only_where_there_are_some() -> None:
-    held = [None, records(0), records(3)]
+    held = [{}, {"one": records(0)}, {"one": records(3), "other": records(0)}]
     sets = ValidationSets(held_out=lambda: held.pop(0), batch_size=2)
     assert sets.now() == sets.now() == {}
     (batches,) = sets.now().values()
