@@ -122,18 +122,19 @@ class PictureRun(MixedRun):
         arguments = ["--stream", self.url, "--run_dir", str(self.run_dir), "--weights", "3,1", "--model", self.MODEL]
         arguments += ["--task", "tests.trainer.counting.WatchedClassification", "--batch_size", str(BATCH)]
         arguments += ["--display", "plain", "--report_every", "500", "--checkpoint_every", "300", "--seed", "7"]
-        arguments += ["--tensorboard", "false", "--workers", str(self.drawn.choice([0, 2]))]
+        arguments += ["--tensorboard", "false", "--workers", str(self.drawn.choice([0, 2])), *options]
         self.moment.begin()
         self.trainer = self.nursery.train(arguments, self._log, **{MOMENT_FILE: str(self.folder / "moment")})
         return self.trainer
 
-    def finish_run(self) -> State:
+    def finish_run(self, *options: str) -> State:
         """Train the rest; gives back the last state."""
-        life = self.train()
+        life = self.train(*options)
         assert wait(life) == 0, tail(life)
         found = load_newest(self.run_dir, pytest.fail)
         assert found is not None
-        assert found[1]["samples"] == 2000
+        (account := Account(found[1])).check()
+        assert account.totals["trained"] + account.totals["held_out"] == 2000
         return found[1]
 
     def _pictures(self, bound: str, records: int, first: int) -> Started:
