@@ -1,4 +1,4 @@
-"""`python -m trainer sweep`: trials of one training with other settings, side by side on one stream."""
+"""`python -m trainer sweep`: trials of one training with other settings, side by side on one stream, or on one mix."""
 
 import os
 import signal
@@ -14,9 +14,11 @@ from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.folder_lock import FolderLock
 from protocol.messages import Description
 from protocol.open_reader import open_reader, silent_mend
-from trainer.mix import urls_in
+from trainer.mix import MixSettings, urls_in
+from trainer.opening import check_mix
 from trainer.sampling import MAX_SEED
 from trainer.sealed import make_folder
+from trainer.settings import TrainSettings
 from trainer.template import Parse, Template
 from trainer.terminal import Display
 
@@ -74,8 +76,7 @@ def sweep(config: Any, parse: Parse) -> int:
     if settings.sampler == "grid":
         grid(space)
     template = Template(config.train, parse)
-    if len(urls_in(template.shared.stream)) > 1:
-        raise UsageError("a sweep trains on one stream: give one URL as stream in --train")
+    check_mix(settings_of(TrainSettings, template.shared), settings_of(MixSettings, template.shared))
     for name, option in typed_bounds(space):
         template.check(name, option)
     folder = Path(settings.sweep_dir).expanduser()
@@ -83,7 +84,8 @@ def sweep(config: Any, parse: Parse) -> int:
     try:
         prepare_trials()
         study = Study(folder, space, template.meaning, settings)
-        template.check_judged(_connect(template.shared).info.splits)
+        described = [_connect(url, template.shared) for url in urls_in(template.shared.stream)]
+        template.check_judged(next((each.info.splits for each in described if each.info.splits), {}))
         results = Results(folder, study, template)
         with closing(open_view(settings.display, folder, study.size)) as view:
             trials = Trials(study, folder, template, settings.parallel, view, results)
@@ -103,16 +105,16 @@ def _alone_in(folder: Path) -> FolderLock:
         raise UsageError(f"{folder} cannot be used ({error.strerror}): give another --sweep_dir") from error
 
 
-def _connect(shared: Any) -> Description:
-    """What the stream is, once there is a producer."""
-    print(f"waiting for a producer at {shared.stream}", flush=True)
+def _connect(url: str, shared: Any) -> Description:
+    """What the stream is, or one of several, once there is a producer."""
+    print(f"waiting for a producer at {url}", flush=True)
     try:
-        with open_reader(shared.stream, keys=shared["keys"]) as reader:
+        with open_reader(url, keys=shared["keys"]) as reader:
             return reader.describe(timeout_s=shared.connect_timeout or None)
     except AccessDenied as error:
         raise UsageError(str(error)) from error
     except StreamTimeout as error:
-        text = f"{error}: {silent_mend(shared.stream)}, or wait longer (connect_timeout in --train)"
+        text = f"{error}: {silent_mend(url)}, or wait longer (connect_timeout in --train)"
         raise UsageError(text) from error
 
 

@@ -56,7 +56,7 @@ class Template:
         """Raise `UsageError` where nothing is held out that trials could be compared by."""
         if VALIDATION not in splits and self.shared.validation is None:
             mend = "serve one (python -m producer --validation N), or give validation in --train"
-            raise UsageError(f"trials are compared by their validation loss, and the stream has no such split: {mend}")
+            raise UsageError(f"trials are compared by their validation loss, and no stream has such a split: {mend}")
 
     def _parsed(self, options: Sequence[str]) -> tuple[Any, str]:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:

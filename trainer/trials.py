@@ -9,6 +9,7 @@ from optuna.trial import Trial
 
 from protocol.errors import CheckpointDamaged, PeerError, StreamTimeout, UsageError
 from protocol.open_reader import open_reader
+from trainer.mix import urls_in
 from trainer.space import options
 from trainer.study import Outcome, Study, run_dir
 from trainer.sweep_results import Results
@@ -115,10 +116,11 @@ class Trials:
         Where the stream has ended there is nothing to hold, and the group stays as the one that has taken it all.
         """
         shared = self._template.shared
-        try:
-            group = group_held(folder)
-            if group is not None:
-                with open_reader(shared.stream, keys=shared["keys"]) as reader:
-                    reader.drop(group, timeout_s=DROP_S)
-        except (CheckpointDamaged, StreamTimeout, PeerError) as error:
-            self._view.say(f"the producer may still hold the stream for {folder.name}: {error}")
+        for url in urls_in(shared.stream):
+            try:
+                group = group_held(folder)
+                if group is not None:
+                    with open_reader(url, keys=shared["keys"]) as reader:
+                        reader.drop(group, timeout_s=DROP_S)
+            except (CheckpointDamaged, StreamTimeout, PeerError) as error:
+                self._view.say(f"the producer at {url} may still hold the stream for {folder.name}: {error}")

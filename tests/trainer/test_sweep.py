@@ -211,7 +211,7 @@ SIZES = ("--space", "{batch_size: {choice: [4, 16]}}", "--sampler", "grid")
         (("--space", "{batch_size: {low: 0, high: 8}}"), r"space: batch_size=0: --batch_size .* at least 1"),
         (("--space", "{stream: {choice: [tcp://a:1]}}"), r"space: stream is the same for all trials: leave it out"),
         ((*SIZES, "--train.batch_sizes", "4"), r"train: there is no option --batch_sizes"),
-        ((*SIZES, "--train.stream", "tcp://a:1,tcp://b:2"), r"a sweep trains on one stream: give one URL"),
+        ((*SIZES, "--train.weights", "3,1"), r"--weights 3,1: give one number for each stream, 1 in all"),
         ((*SIZES, "--train.run_dir", "mine"), r"train: run_dir: the sweep gives each trial its own: leave it out"),
     ],
 )
