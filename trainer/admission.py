@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
-from protocol.errors import StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import AccessDenied, StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
@@ -91,17 +91,20 @@ class Admission:
         """Numbers of those that have come since the last time. One that cannot be mixed in is left out from then on,
         which is said: by now the others are trained.
         """
-        self._hear()
+        self._hear(late=True)
         came = []
         for number in self._in_turn(waited=True):
             try:
                 self._admit(number)
             except UsageError as error:
-                self._left_out.add(number)
-                logger.warning("going on without the stream at %s: %s", self._loaders[number].url, error)
+                self._leave_out(number, error)
             else:
                 came.append(number)
         return came
+
+    def _leave_out(self, number: int, why: Exception) -> None:
+        self._left_out.add(number)
+        logger.warning("going on without the stream at %s: %s", self._loaders[number].url, why)
 
     def wait(self, *, patience_s: float, timeout_s: float | None, on_wait: OnWait | None) -> None:
         """Until all are there, or after `patience_s` one of them at least; `on_wait` is called about once a second.
@@ -146,14 +149,22 @@ class Admission:
         for each in asking.values():
             each.close()
 
-    def _hear(self) -> None:
-        """Who has answered since the last time."""
+    def _hear(self, *, late: bool = False) -> None:
+        """Who has answered since the last time. One that comes `late` and lets nobody in ends no run."""
         for number, loader in enumerate(self._loaders):
             if number in self.admitted or number in self._left_out or number in self._answered:
                 continue
             if number not in self._asking:
                 self._asking[number] = loader.asking(self._bell)
-            if (description := self._asking[number].answer()) is not None:
+            try:
+                description = self._asking[number].answer()
+            except AccessDenied as error:
+                if not late:
+                    raise
+                self._asking.pop(number).close()
+                self._leave_out(number, error)
+                continue
+            if description is not None:
                 self._asking.pop(number).close()
                 self._answered[number] = description
 

@@ -54,6 +54,14 @@ def urls_in(text: str) -> list[str]:
     return BETWEEN_URLS.split(text)
 
 
+def keys_of(keys: str, urls: Sequence[str]) -> list[str]:
+    """The folder of keys for each of these streams: of `DIR,DIR` its own, else the one for all. Raises `UsageError`."""
+    folders = keys.split(",") if len(urls) > 1 else [keys]
+    if len(folders) not in (1, len(urls)):
+        raise UsageError(f"--keys {keys}: give one folder for all streams, or one for each, {len(urls)} in all")
+    return folders if len(folders) == len(urls) else folders * len(urls)
+
+
 def names_of(urls: Sequence[str]) -> list[str]:
     """What streams are called in charts: a URL as far as its options, and a number behind where that is not enough."""
     bare = [url.partition("?")[0] for url in urls]

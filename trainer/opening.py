@@ -9,7 +9,7 @@ from protocol.errors import UsageError
 from protocol.quarantine import FILE as QUARANTINE
 from trainer.loader import StreamLoader
 from trainer.loading import Loader
-from trainer.mix import MixSettings, said, shares, urls_in
+from trainer.mix import MixSettings, keys_of, said, shares, urls_in
 from trainer.mixed_loader import MixedLoader
 from trainer.settings import TrainSettings
 
@@ -29,6 +29,7 @@ def check_mix(settings: TrainSettings, mix: MixSettings) -> None:
     if len(urls) == 1 and mix.on_away != "go_on":
         raise UsageError("--on_away is about one of several streams (--stream URL,URL), and one is given: leave it out")
     _batch_sizes(settings, mix, urls)
+    keys_of(settings.keys, urls)
 
 
 def open_loader(
@@ -43,6 +44,7 @@ def open_loader(
 ) -> Loader:
     """What feeds the run, with the `state` that it goes on from; `options` are those of every `StreamLoader`."""
     urls, group = urls_in(settings.stream), group if state is None else str(state["group"])
+    keys = keys_of(settings.keys, urls)
     patience: dict[str, Any] = {
         "connect_timeout_s": settings.connect_timeout or None,
         "idle_timeout_s": settings.idle_timeout or None,
@@ -51,7 +53,6 @@ def open_loader(
     }
     options |= {
         "num_workers": settings.workers,
-        "keys": settings.keys,
         "start": settings.start,
         "on_loss": settings.on_loss,
         "order": settings.order,
@@ -61,13 +62,17 @@ def open_loader(
     }
     loader: Loader
     if len(urls) == 1 and (state is None or "streams" not in state):
-        loader = StreamLoader(urls[0], batch_size=settings.batch_size, group=group, **patience, **options)
+        (url,), (its_keys,) = urls, keys
+        loader = StreamLoader(url, batch_size=settings.batch_size, keys=its_keys, group=group, **patience, **options)
     else:
         of_each = _batch_sizes(settings, mix, urls)
         if settings.order == "stream":
             logger.info(said(settings.batch_size, mix.weights_of(len(urls)), urls))
         loader = MixedLoader(
-            [StreamLoader(url, batch_size=size, **options) for url, size in zip(urls, of_each, strict=True)],
+            [
+                StreamLoader(url, batch_size=size, keys=its_keys, **options)
+                for url, size, its_keys in zip(urls, of_each, keys, strict=True)
+            ],
             group=group,
             order=settings.order,
             on_away=mix.on_away,

@@ -20,7 +20,8 @@ class TrainSettings:
     """URL of the stream: tcp://HOST:PORT, ipc://PATH, or file://DIR for a recording; URL,URL for several, which are
     mixed by --weights"""
     keys: str = ""
-    """folder of this client's keys, where the producer has some (python -m protocol keygen makes both)"""
+    """folder of this client's keys, where the producer has some (python -m protocol keygen makes both); DIR,DIR where
+    those of several streams have different ones"""
     run_dir: str = "runs/default"
     """folder of the run: checkpoints, held-out records, metrics, TensorBoard"""
     resume: str = "auto"

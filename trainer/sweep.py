@@ -14,7 +14,7 @@ from protocol.errors import AccessDenied, StreamTimeout, UsageError
 from protocol.folder_lock import FolderLock
 from protocol.messages import Description
 from protocol.open_reader import open_reader, silent_mend
-from trainer.mix import MixSettings, urls_in
+from trainer.mix import MixSettings, keys_of, urls_in
 from trainer.opening import check_mix
 from trainer.sampling import MAX_SEED
 from trainer.sealed import make_folder
@@ -84,7 +84,9 @@ def sweep(config: Any, parse: Parse) -> int:
     try:
         prepare_trials()
         study = Study(folder, space, template.meaning, settings)
-        described = [_connect(url, template.shared) for url in urls_in(template.shared.stream)]
+        urls = urls_in(template.shared.stream)
+        keys = keys_of(template.shared["keys"], urls)
+        described = [_connect(url, its_keys, template.shared) for url, its_keys in zip(urls, keys, strict=True)]
         template.check_judged(next((each.info.splits for each in described if each.info.splits), {}))
         results = Results(folder, study, template)
         with closing(open_view(settings.display, folder, study.size)) as view:
@@ -105,11 +107,11 @@ def _alone_in(folder: Path) -> FolderLock:
         raise UsageError(f"{folder} cannot be used ({error.strerror}): give another --sweep_dir") from error
 
 
-def _connect(url: str, shared: Any) -> Description:
+def _connect(url: str, keys: str, shared: Any) -> Description:
     """What the stream is, or one of several, once there is a producer."""
     print(f"waiting for a producer at {url}", flush=True)
     try:
-        with open_reader(url, keys=shared["keys"]) as reader:
+        with open_reader(url, keys=keys) as reader:
             return reader.describe(timeout_s=shared.connect_timeout or None)
     except AccessDenied as error:
         raise UsageError(str(error)) from error

@@ -9,7 +9,7 @@ from optuna.trial import Trial
 
 from protocol.errors import CheckpointDamaged, PeerError, StreamTimeout, UsageError
 from protocol.open_reader import open_reader
-from trainer.mix import urls_in
+from trainer.mix import keys_of, urls_in
 from trainer.space import options
 from trainer.study import Outcome, Study, run_dir
 from trainer.sweep_results import Results
@@ -116,11 +116,12 @@ class Trials:
         Where the stream has ended there is nothing to hold, and the group stays as the one that has taken it all.
         """
         shared = self._template.shared
-        for url in urls_in(shared.stream):
+        urls = urls_in(shared.stream)
+        for url, keys in zip(urls, keys_of(shared["keys"], urls), strict=True):
             try:
                 group = group_held(folder)
                 if group is not None:
-                    with open_reader(url, keys=shared["keys"]) as reader:
+                    with open_reader(url, keys=keys) as reader:
                         reader.drop(group, timeout_s=DROP_S)
             except (CheckpointDamaged, StreamTimeout, PeerError) as error:
                 self._view.say(f"the producer at {url} may still hold the stream for {folder.name}: {error}")
