@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from protocol.chunk import Chunk, Columns, concatenate
 from protocol.dealing import Positions
@@ -47,6 +47,9 @@ class HeldOut:
     `before` is of streams that this one has followed, in order, and shown while this one has fewer.
     """
 
+    #: A process may open a folder only once, and that of a stream which is followed may still be trimmed by then.
+    _opening: ClassVar = threading.Lock()
+
     def __init__(  # noqa: PLR0913  (made where a stream begins, from what that has)
         self,
         folder: Path,
@@ -60,7 +63,6 @@ class HeldOut:
     ) -> None:
         self._info, self._most, self._trained, self._collate = info, most, trained, collate
         self._path, self._before = folder / info.incarnation, before
-        self._lock = threading.Lock()
         with self._open() as (log_folder, stored):
             with log_folder.writing() as transaction:
                 for partition in range(info.dealing.partitions):
@@ -74,6 +76,15 @@ class HeldOut:
         #: Up to where the records of each partition were kept.
         self._known: Positions = {}
         self._look_at = MOST_COMING
+
+    @classmethod
+    def info_in(cls, folder: Path, incarnation: str) -> StreamInfo | None:
+        """What a stream was of which something may have been kept there; None where nothing was."""
+        path = folder / incarnation
+        if not path.exists():
+            return None
+        with cls._opening, LogFolder(path, write=False) as opened:
+            return opened.info("")
 
     def keep(self, piece: Piece) -> None:
         """The next held-out rows of their partition; those that are known already are read again."""
@@ -136,7 +147,7 @@ class HeldOut:
     @contextmanager
     def _open(self) -> Iterator[tuple[LogFolder, StoredLog]]:
         """For a moment: nobody says when a loader is not used any more, and a process may open a folder only once."""
-        with self._lock, LogFolder(self._path, write=True) as folder:
+        with self._opening, LogFolder(self._path, write=True) as folder:
             if folder.info("") is None:
                 folder.create("", self._info)
             yield folder, StoredLog(folder, "")

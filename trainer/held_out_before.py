@@ -6,7 +6,6 @@ from typing import Any
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
-from protocol.log_folder import LogFolder
 from protocol.schema import Schema
 from trainer.collation import Collate
 from trainer.held_out import HeldOut
@@ -16,11 +15,8 @@ from trainer.ledger import offsets
 def held_out_of(folder: Path, state: Mapping[str, Any], most: int, collate: Collate | None = None) -> HeldOut | None:
     """Of the stream with this state, up to its positions; None where nothing of it lies in the folder."""
     incarnation = str(state["incarnation"])
-    if not (path := folder / incarnation).exists():
-        return None
-    with LogFolder(path, write=False) as opened:
-        info = opened.info("")
-    if info is None:  # it was killed before it had kept anything
+    info = HeldOut.info_in(folder, incarnation)
+    if info is None:
         return None
     before = held_out_before(folder, state, incarnation, info.schema, most)
     positions = {**info.dealing.ends(0), **offsets(state["positions"])}

@@ -163,3 +163,32 @@ def test_the_newest_that_was_held_out_of_a_stream_stays_when_another_follows_it(
     assert min(shown(again.held_out_by_stream)[url]) >= 2000
     gone.abandon()
     steady.abandon()
+
+
+def test_of_a_stream_that_is_gone_a_life_sees_what_its_checkpoint_saw(tmp_path: Path) -> None:
+    gone = live(200, 1000)
+    url = gone.address
+    first = loader_of(url, tmp_path)
+    batches = iter(first)
+    for batch in islice(batches, 3):
+        first.mark_trained(batch)
+    state, seen = first.state_dict(), shown(first.held_out_by_stream)
+    for batch in islice(batches, 2):
+        first.mark_trained(batch)
+    first.state_dict()  # of a checkpoint that is lost
+    assert shown(first.held_out_by_stream) != seen
+    gone.abandon()
+    follower = live(40, 2000, url)
+    killed, second = (loader_of(url, tmp_path, on_loss="continue") for _ in range(2))
+    for loader in (killed, second):
+        loader.load_state_dict(state)
+        assert shown(loader.held_out_by_stream) == seen
+    for batch in islice(second, 1):
+        second.mark_trained(batch)
+    found = shown(second.held_out_by_stream)[url]
+    assert found[: len(seen[url])] == seen[url]
+    assert min(found[len(seen[url]) :]) >= 2000
+    again = loader_of(url, tmp_path, on_loss="continue")
+    again.load_state_dict(second.state_dict())
+    assert shown(again.held_out_by_stream)[url] == found
+    follower.abandon()
