@@ -11,8 +11,8 @@ from protocol.command_line import located
 from protocol.conform import RecordCheck
 from protocol.errors import DataFault, PeerError, UsageError
 from protocol.inference import infer_schema
-from protocol.kafka_formats import Decoded, Maps, Raw, Values
-from protocol.kafka_url import KafkaTopic, message_schema
+from protocol.kafka.formats import Decoded, Maps, Raw, Values
+from protocol.kafka.url import KafkaTopic, message_schema
 from protocol.records import record_from
 from protocol.schema import Field, Schema
 

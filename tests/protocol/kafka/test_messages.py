@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from protocol.errors import DataFault, UsageError
-from protocol.kafka_messages import header_values, open_messages
-from protocol.kafka_url import fields_of, kafka_topic
+from protocol.kafka.messages import header_values, open_messages
+from protocol.kafka.url import fields_of, kafka_topic
 from protocol.schema import Field, Schema
 
 if TYPE_CHECKING:
