@@ -5,19 +5,16 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Any, Final
+from typing import Any
 
 from protocol.errors import StreamReplaced, StreamTimeout, UsageError
 from protocol.messages import Description
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from trainer.asking import Asking
+from trainer.asking import LOOK_S, Asking
 from trainer.loader import StreamLoader
 
 logger = logging.getLogger(__name__)
-
-#: Whoever waits for several streams looks this often what else is due.
-LOOK_S: Final = 0.25
 
 
 class Admission:

@@ -568,8 +568,9 @@ def test_a_worker_that_is_lost_while_another_says_signs_of_life_is_replaced(
 
 def worker_of(loader: StreamLoader) -> int:
     """The pid of one of its workers."""
-    assert loader._batching is not None
-    readers = loader._batching._incoming._readers
+    assert loader._iteration is not None
+    assert loader._iteration._batching is not None
+    readers = loader._iteration._batching._incoming._readers
     assert readers is not None
     return min(process.pid or 0 for process in readers.workers.processes)
 
