@@ -12,14 +12,17 @@ import pytest
 
 from protocol.dealing import Positions
 from protocol.errors import UsageError
+from protocol.schema import Field
 from tests.faults.proxy import Proxy
 from tests.protocol.growing_topic import METADATA, GrowingTopic
 from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
 from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, end, tail, wait, wait_until
 from trainer.checkpoint_files import State, load_newest
+from trainer.dataset import StreamDataset
 from trainer.ledger import Ledger
 from trainer.loader import StreamLoader
+from trainer.prediction_input import InputSettings, read_records
 
 RECORD = np.dtype([("id", "<i8"), ("payload", "u1", (32,)), ("label", "<i8")])
 FIELDS = "format=raw&schema=id:int64,payload:uint8[32],label:int64"
@@ -290,3 +293,28 @@ def test_a_first_message_that_shows_other_fields_is_said_and_nothing_is_trained_
         assert (totals["trained"], totals["rejected"], totals["lost"]) == (3, 1, 0)
     finally:
         mock.close()
+
+
+def test_a_topic_that_gets_partitions_is_read_on_by_predict_and_by_a_data_set() -> None:
+    cluster = MockCluster(brokers=1)
+    try:
+        cluster.limit(METADATA, 4)
+        cluster.create("t", 3)
+        produce(cluster.brokers, "t", {0: [b"a", b"b"]})
+        with GrowingTopic(cluster.brokers, 1) as grown:
+            url = f"kafka://{grown.address}/t?format=raw&schema=x:uint8[1]"
+            field = Field("x", "uint8", (1,))
+            predicted = read_records([url], [field], InputSettings(batch_size=1))
+            samples = iter(StreamDataset(url))
+            texts = [bytes(next(samples)["x"].numpy()) for _ in range(2)]
+            sources = [next(predicted).sources[0] for _ in range(2)]
+            grown.shown = 3
+            produce(cluster.brokers, "t", {0: [b"c"], 2: [b"d", b"e"]})
+            texts += [bytes(next(samples)["x"].numpy()) for _ in range(3)]
+            sources += [next(predicted).sources[0] for _ in range(3)]
+            samples.close()  # type: ignore[attr-defined]  # it is a generator
+            predicted.close()  # type: ignore[attr-defined]
+        assert sorted(texts) == [b"a", b"b", b"c", b"d", b"e"]
+        assert sorted(sources) == ["0:0", "0:1", "0:2", "2:0", "2:1"]
+    finally:
+        cluster.close()
