@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from typing import Any
 
@@ -71,17 +72,23 @@ class Admission:
         """Numbers of those that have come since the last time. One that cannot be mixed in is left out from then on,
         which is said: by now the others are trained.
         """
-        self._hear()
+        for number in self._unheard:
+            with self._or_left_out(number):
+                self._hear(number)
         came = []
         for number in self._in_turn(waited=True):
-            try:
+            with self._or_left_out(number):
                 self._admit(number)
-            except UsageError as error:
-                self._left_out.add(number)
-                logger.warning("going on without the stream at %s: %s", self._loaders[number].url, error)
-            else:
                 came.append(number)
         return came
+
+    @contextmanager
+    def _or_left_out(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except UsageError as error:
+            self._left_out.add(number)
+            logger.warning("going on without the stream at %s: %s", self._loaders[number].url, error)
 
     def wait(self, *, patience_s: float, timeout_s: float | None, on_wait: OnWait | None) -> None:
         """Until all are there, or after `patience_s` one of them at least; `on_wait` is called about once a second.
@@ -93,7 +100,8 @@ class Admission:
             while True:
                 self._bell.clear()
                 waited_s = time.monotonic() - started_s
-                self._hear()
+                for number in self._unheard:
+                    self._hear(number)
                 for number in self._in_turn(waited=waited_s >= patience_s):
                     self._admit(number)
                 if self.admitted and (not self.missing or waited_s >= patience_s):
@@ -126,16 +134,19 @@ class Admission:
         for each in asking.values():
             each.close()
 
-    def _hear(self) -> None:
-        """Who has answered since the last time."""
-        for number, loader in enumerate(self._loaders):
-            if number in self.admitted or number in self._left_out or number in self._answered:
-                continue
-            if number not in self._asking:
-                self._asking[number] = loader.asking(self._bell)
-            if (description := self._asking[number].answer()) is not None:
-                self._asking.pop(number).close()
-                self._answered[number] = description
+    @property
+    def _unheard(self) -> list[int]:
+        """Numbers of those that are asked and have not answered."""
+        known = {*self.admitted, *self._left_out, *self._answered}
+        return [number for number in range(len(self._loaders)) if number not in known]
+
+    def _hear(self, number: int) -> None:
+        """Whether it has answered since the last time."""
+        if number not in self._asking:
+            self._asking[number] = self._loaders[number].asking(self._bell)
+        if (description := self._asking[number].answer()) is not None:
+            self._asking.pop(number).close()
+            self._answered[number] = description
 
     @property
     def _silent(self) -> list[int]:
