@@ -22,9 +22,8 @@ class Iteration:
         self._closed = False
 
     def batches(self) -> Generator[Batch | None, None, None]:
-        """All of them; None where nothing is there now and somebody waits for several streams (`Link.bell`).
-
-        Then what `polled` of the loader says holds: whoever takes a batch says so. Others take what they are given.
+        """All of them; None where nothing is there now and somebody waits for several streams, who then says which
+        batches are taken (`StreamLoader.polled`).
         """
         replaced = yield from self._of_one()
         while replaced is not None and not self._closed and (yield from self._follow(replaced)):

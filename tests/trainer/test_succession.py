@@ -1,6 +1,7 @@
 """Another stream in the place of the one that a run has read."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from producer.memory_log import MemoryLog
 from producer.publisher import Publisher
 from protocol.dealing import Dealing
 from protocol.errors import RecordsLost, StreamReplaced
+from tests.protocol.topic import Topic
+from tests.trainer.arriving import loader_of
 from tests.trainer.streams import serving
 from tests.trainer.thousand import take
+from trainer import asking
 from trainer.loader import StreamLoader
+from trainer.mixed_loader import MixedLoader
 
 
 def train_live(url: str, state: dict[str, Any] | None) -> StreamLoader:
@@ -104,3 +109,34 @@ def test_positions_that_retention_has_passed_are_refused_with_their_number() -> 
     publisher.abandon()
     lost = caught.value
     assert (lost.first, lost.end) == (state["positions"][lost.partition], start[lost.partition])
+
+
+def test_in_a_mix_the_others_go_on_while_nobody_says_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "AWAY_AFTER_S", 0.2)
+    topics = []
+    for name, records in (("replaced", range(20)), ("other", range(100, 400))):
+        (tmp_path / name).mkdir()
+        topics.append(Topic(tmp_path / name, 2))
+        topics[-1].write(0, records)
+    replaced, other = topics
+    other.end()
+    mix = MixedLoader([loader_of(each.folder, on_loss="continue") for each in topics], without_after_s=0.1)
+    came: list[int] = []
+    for batch in mix:
+        mix.mark_trained(batch)
+        mix.check_ledger()
+        came += batch["id"].tolist()
+        if batch.number == 2:
+            replaced.tell(0)
+            replaced.replace()
+            replaced.write(1, range(20, 40))
+        if len(set(came) & set(range(100, 400))) == 200:
+            assert not set(came) & set(range(20, 40))
+            replaced.tell(None)
+            replaced.end()
+    assert len(came) == len(set(came))
+    assert set(came) >= {*range(10), *range(20, 40), *range(100, 400)}
+    assert mix.position.totals()["trained"] + mix.position.totals()["lost"] == 340
+    assert mix.position.ended
