@@ -18,6 +18,7 @@ from tests.protocol.growing_topic import METADATA, GrowingTopic
 from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
 from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, end, tail, wait, wait_until
+from trainer.audit import Account
 from trainer.checkpoint_files import State, load_newest
 from trainer.dataset import StreamDataset
 from trainer.ledger import Ledger
@@ -208,6 +209,41 @@ def test_partitions_that_are_added_while_it_runs_are_trained_once_as_well(tmp_pa
             assert wait(life) == 0, tail(life)
         ends = {p: len(first.get(p, ())) + len(later[p]) for p in range(after)}
         run.assert_each_trained_once(ends)
+    finally:
+        cluster.close()
+
+
+@pytest.mark.faults
+def test_partitions_that_one_topic_of_several_gets_are_trained_once_over_a_kill(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    records, before, after = 1800, 2, 5
+    cluster = MockCluster(brokers=1)
+    try:
+        cluster.limit(METADATA, 4)
+        cluster.create("t", after)
+        cluster.create("u", PARTITIONS)
+        with GrowingTopic(cluster.brokers, before) as grown:
+            produce(cluster.brokers, "t", dealt(range(600), before))
+            produce(cluster.brokers, "u", dealt(range(1200, records)))
+            run = Run(tmp_path, nursery, grown.address, records, step_s=0.02)
+            topic = run.url.removesuffix("&until=end")
+            run.url = f"{topic},{topic.replace(grown.address, cluster.brokers).replace('/t?', '/u?')}"
+            life = run.train(1, "--max_samples", str(records), "--order", "arrival")
+            run.wait_for_steps(life, 3)
+            grown.shown = after
+            produce(cluster.brokers, "t", dealt(range(600, 1200), after))
+            run.wait_for_steps(life, 30)  # more than the first partitions have
+            end(life)
+            life = run.train(0, "--max_samples", str(records), "--order", "arrival")
+            assert wait(life) == 0, tail(life)
+        state = run.state()
+        counts: dict[int, int] = Counter(state["model"]["counts"].tolist())
+        assert counts == {1: records}, "records by how often each was trained"
+        account = Account(state)
+        account.check()
+        assert [len(each.positions) for each in account.streams] == [after, PARTITIONS]
+        assert account.totals["trained"] == records
     finally:
         cluster.close()
 
