@@ -64,6 +64,11 @@ class Topic:
         """Nothing more will come."""
         (self.folder / "ended").touch()
 
+    @property
+    def ended(self) -> bool:
+        """Whether that was said."""
+        return (self.folder / "ended").exists()
+
     def kept(self) -> list[int]:
         """The ids of all records that are not forgotten, partition by partition."""
         starts = _starts(self.folder)
@@ -116,15 +121,16 @@ class TopicReader(Reader):
         yield [Subscribed(self._now.info)]
         while True:
             ended, now = self._ended, len(_files(self._folder))
-            if subscription.incarnation not in (None, found := self._now.info.incarnation):
-                raise StreamReplaced(str(subscription.incarnation), found)
             if subscription.partitions is not None and now > subscription.partitions:
                 raise PartitionsAdded(subscription.partitions, now)
             events = [event for partition in at for event in self._next(partition, at, subscription)]
+            heard = Heard({p: end for p, end in self._now.log_end.items() if p in at}, save_soon=False)
+            if subscription.incarnation not in (None, found := self._now.info.incarnation):
+                raise StreamReplaced(str(subscription.incarnation), found)  # what was read may be that one's
             if ended and not events:
                 yield [Ended(at)]
                 return
-            yield events or [Heard({p: end for p, end in self._now.log_end.items() if p in at}, save_soon=False)]
+            yield events or [heard]
             if not events:
                 time.sleep(0.01)
 

@@ -132,7 +132,7 @@ def test_in_a_mix_the_others_go_on_while_nobody_says_what_follows(
             replaced.tell(0)
             replaced.replace()
             replaced.write(1, range(20, 40))
-        if len(set(came) & set(range(100, 400))) == 200:
+        if len(set(came) & set(range(100, 400))) >= 200 and not replaced.ended:
             assert not set(came) & set(range(20, 40))
             replaced.tell(None)
             replaced.end()
