@@ -30,9 +30,9 @@ def topic(tmp_path: Path) -> Topic:
 
 def grow(topic: Topic) -> None:
     """It gets two more, the first of which has forgotten some already; then it ends."""
+    topic.forget(2, 5)  # before anybody can see the partition
     topic.add(2)
     topic.write(2, range(20, 40))
-    topic.forget(2, 5)
     topic.write(3, range(40, 50))
     topic.write(0, range(50, 60))
     topic.end()
@@ -82,5 +82,5 @@ def test_where_a_worker_without_a_share_has_ended_what_is_added_is_an_error(topi
     batches = iter(loader)
     next(batches)
     grow(topic)
-    with pytest.raises(StreamError, match=r"4 partitions now, and had 2, fewer than the 3 workers .* with 2 workers"):
+    with pytest.raises(StreamError, match=r"and had 2, fewer than the 3 workers .* with 2 workers"):
         list(batches)
