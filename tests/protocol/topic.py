@@ -45,14 +45,14 @@ class Topic:
     def forget(self, partition: int, end: int) -> None:
         """What lies before this offset is gone."""
         starts = _starts(self.folder) | {partition: end}
-        (self.folder / "starts").write_text(json.dumps(starts))
+        self._put("starts", json.dumps(starts))
 
     def tell(self, partitions: int | None) -> None:
         """Whoever asks what the stream is hears of so many partitions; of 0: nobody answers; None: of all."""
         if partitions is None:
             (self.folder / "told").unlink()
         else:
-            (self.folder / "told").write_text(str(partitions))
+            self._put("told", str(partitions))
 
     def replace(self) -> None:
         """From here on it is another stream, without records."""
@@ -63,6 +63,11 @@ class Topic:
     def end(self) -> None:
         """Nothing more will come."""
         (self.folder / "ended").touch()
+
+    def _put(self, name: str, text: str) -> None:
+        """At once, since somebody may be reading."""
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").replace(self.folder / name)
 
     @property
     def ended(self) -> bool:
