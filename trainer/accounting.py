@@ -94,3 +94,7 @@ class Accounting:
         for partition, records in waiting.items():
             buffered[partition] = buffered.get(partition, 0) + records
         return buffered, unmarked
+
+    def check(self, waiting: Positions) -> None:
+        """Raise `LedgerUnbalanced` where a record was counted twice or not at all; these wait."""
+        self.position.ledger.check(self.position.trained, *self.in_hand(waiting))

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Final
 
@@ -11,13 +12,11 @@ from protocol.errors import AccessDenied, StreamReplaced, StreamTimeout, UsageEr
 from protocol.messages import Description
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from trainer.asking import Asking
+from trainer.asking import LOOK_S, Asking
 from trainer.loader import StreamLoader
 
 logger = logging.getLogger(__name__)
 
-#: Whoever waits for several streams looks this often what else is due.
-LOOK_S: Final = 0.25
 #: How a stream stands that has not answered yet.
 NOT_THERE: Final = "not there"
 
@@ -91,20 +90,23 @@ class Admission:
         """Numbers of those that have come since the last time. One that cannot be mixed in is left out from then on,
         which is said: by now the others are trained.
         """
-        self._hear(late=True)
+        for number in self._unheard:
+            with self._or_left_out(number):
+                self._hear(number)
         came = []
         for number in self._in_turn(waited=True):
-            try:
+            with self._or_left_out(number):
                 self._admit(number)
-            except UsageError as error:
-                self._leave_out(number, error)
-            else:
                 came.append(number)
         return came
 
-    def _leave_out(self, number: int, why: Exception) -> None:
-        self._left_out.add(number)
-        logger.warning("going on without the stream at %s: %s", self._loaders[number].url, why)
+    @contextmanager
+    def _or_left_out(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except (AccessDenied, UsageError) as error:
+            self._left_out.add(number)
+            logger.warning("going on without the stream at %s: %s", self._loaders[number].url, error)
 
     def wait(self, *, patience_s: float, timeout_s: float | None, on_wait: OnWait | None) -> None:
         """Until all are there, or after `patience_s` one of them at least; `on_wait` is called about once a second.
@@ -116,7 +118,8 @@ class Admission:
             while True:
                 self._bell.clear()
                 waited_s = time.monotonic() - started_s
-                self._hear()
+                for number in self._unheard:
+                    self._hear(number)
                 for number in self._in_turn(waited=waited_s >= patience_s):
                     self._admit(number)
                 if self.admitted and (not self.missing or waited_s >= patience_s):
@@ -149,24 +152,19 @@ class Admission:
         for each in asking.values():
             each.close()
 
-    def _hear(self, *, late: bool = False) -> None:
-        """Who has answered since the last time. One that comes `late` and lets nobody in ends no run."""
-        for number, loader in enumerate(self._loaders):
-            if number in self.admitted or number in self._left_out or number in self._answered:
-                continue
-            if number not in self._asking:
-                self._asking[number] = loader.asking(self._bell)
-            try:
-                description = self._asking[number].answer()
-            except AccessDenied as error:
-                if not late:
-                    raise
-                self._asking.pop(number).close()
-                self._leave_out(number, error)
-                continue
-            if description is not None:
-                self._asking.pop(number).close()
-                self._answered[number] = description
+    @property
+    def _unheard(self) -> list[int]:
+        """Numbers of those that are asked and have not answered."""
+        known = {*self.admitted, *self._left_out, *self._answered}
+        return [number for number in range(len(self._loaders)) if number not in known]
+
+    def _hear(self, number: int) -> None:
+        """Whether it has answered since the last time."""
+        if number not in self._asking:
+            self._asking[number] = self._loaders[number].asking(self._bell)
+        if (description := self._asking[number].answer()) is not None:
+            self._asking.pop(number).close()
+            self._answered[number] = description
 
     @property
     def _silent(self) -> list[int]:

@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,9 @@ from protocol.reader import Reader
 from protocol.stream import StreamInfo
 from protocol.subscription import Event, Subscribed, Subscription, Undecodable
 from trainer.ahead import Ahead
-from trainer.decoding import Decoder, open_decoded
+from trainer.along import Along
+from trainer.decoding import Decoder
+from trainer.reading import Reading
 from trainer.shared import ProgressBoard, Slots, SlottedChunk
 from trainer.workers import die_with_parent
 
@@ -138,6 +139,10 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
     DataLoader mixes the shares as they come. Nothing here knows what has been trained: a restart begins anew at
     `start` ('earliest' or 'latest'). For every sample exactly once, use `StreamLoader`. `keys` is a client's folder of
     keys, for a producer that has some; the right to read is enough. `decode` as in `StreamLoader`.
+
+    Partitions that the stream gets meanwhile are read from their first record on, by the worker whose share they are.
+    DataLoader waits for none that has no share, so where there are more workers than partitions, those end at once;
+    then a stream that gets partitions raises `StreamError`, since nobody might read them.
     """
 
     def __init__(
@@ -152,25 +157,20 @@ class StreamDataset(IterableDataset[dict[str, torch.Tensor]]):
         check_url(url)
         if start not in ("earliest", "latest"):
             raise UsageError(f"start is 'earliest' or 'latest', not {start!r}")
-        self._open = partial(open_decoded, url, decode, keys=keys)
+        self._reading = Reading(url=url, keys=keys, decoders=decode)
         self._start, self._connect_timeout_s = start, connect_timeout_s
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         worker = get_worker_info()
-        reader, readers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        with self._open() as stream:
+        share = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        with self._reading.open() as stream:
             description = stream.describe(timeout_s=self._connect_timeout_s)
             begin = description.log_start if self._start == "earliest" else description.log_end
-            owned = description.info.dealing.owned(reader, readers)
-            if not owned:
+            positions = {partition: begin[partition] for partition in description.info.dealing.owned(*share)}
+            if not positions:
                 return
-            asked = Subscription(
-                split=STREAM,
-                positions={partition: begin[partition] for partition in owned},
-                incarnation=description.info.incarnation,
-                partitions=description.info.dealing.partitions,
-            )
-            for events in stream.read(asked):
+            asked = Subscription(split=STREAM, positions=positions, incarnation=description.info.incarnation)
+            for events in Along(self._reading, stream, description, asked, share=share).events():
                 for event in events:
                     match event:
                         case Chunk():

@@ -6,10 +6,11 @@ from contextlib import nullcontext
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions, Turns
-from protocol.errors import PartitionsAdded, StreamError
+from protocol.errors import HeadraceError, PartitionsAdded, StreamError
 from protocol.subscription import Undecodable
 from trainer.arrivals import Arrivals
-from trainer.dataset import Item
+from trainer.dataset import Failed, Item
+from trainer.growth import Growth
 from trainer.ledger import Ledger
 from trainer.merge import Merge
 from trainer.readers import Readers
@@ -27,8 +28,7 @@ FUTILE_STARTS = 3
 
 class Incoming:
     """The readers of one iteration; `merge` buffers their chunks, which come by `turns`. `open_readers(positions)`
-    starts them, `selection` says what becomes of each record, `where_added` where partitions begin that the stream has
-    got.
+    starts them, `selection` says what becomes of each record, `growth` where partitions begin that the stream has got.
 
     What arrives is counted in `ledger` as received, and as not received where it is thrown away to be read again.
     """
@@ -36,23 +36,25 @@ class Incoming:
     def __init__(
         self,
         open_readers: Callable[[Positions], Readers],
+        growth: Callable[[PartitionsAdded], Growth],
         selection: Selection,
         turns: Turns | Arrivals,
         ledger: Ledger,
         stages: Stages,
-        where_added: Callable[[PartitionsAdded], Positions | None],
     ) -> None:
-        self.merge, self._where_added = Merge(turns), where_added
-        self._open_readers, self._selection, self._ledger, self._stages = open_readers, selection, ledger, stages
+        self.merge = Merge(turns)
+        self._open_readers, self._grows, self._selection = open_readers, growth, selection
+        self._ledger, self._stages = ledger, stages
         self._futile = 0
         self._readers: Readers | None = None
+        #: While the stream grows there are no readers.
+        self._growth: Growth | None = None
         self._open(self.merge.positions)
 
     def pull(self) -> list[Item] | None:
         """What the readers have now, None where nothing came in time. Raises `AllEnded`, `WorkerDied`."""
-        assert self._readers is not None
         with self._stages.of(WAITING) if self.waits else nullcontext():  # else somebody waits for several
-            items = self._readers.next()
+            items = self._grown(self._growth) if self._readers is None else self._readers.next()
         if items is not None:
             self._futile = 0
         return items
@@ -60,8 +62,9 @@ class Incoming:
     @property
     def waits(self) -> bool:
         """Whether `pull` waits a little for what comes."""
-        assert self._readers is not None
-        return self._readers.waits
+        source = self._readers or self._growth
+        assert source is not None
+        return source.waits
 
     def buffer(self, item: Chunk | SlottedChunk) -> None:
         """A chunk waits for its turn."""
@@ -99,11 +102,25 @@ class Incoming:
         self._open(self.merge.positions)
 
     def grow(self, added: PartitionsAdded) -> None:
-        """The stream has more partitions: begin with new readers behind what has come, unless no more is wanted."""
+        """The stream has more partitions: what has come stays, and new readers begin behind it once it is known where
+        the others begin.
+        """
         self.close_readers()
-        if (positions := self._where_added(added)) is not None:
-            self.merge.grow(positions)
-            self._open(self.merge.received())
+        self._growth = self._grows(added)
+
+    def _grown(self, growth: Growth | None) -> list[Item] | None:
+        """What a reader would say meanwhile."""
+        assert growth is not None, "nothing is pulled of what is closed"
+        try:
+            positions = growth.begins()
+        except HeadraceError as error:
+            return [Failed(error)]
+        if positions is None:
+            return None if (away := growth.away()) is None else [away]
+        self.close_readers()
+        self.merge.grow(positions)
+        self._open(self.merge.received())
+        return []
 
     def close(self, gathered: Positions | None = None) -> None:
         """End the readers; what is buffered, and was `gathered` out of that in vain, is read again another time."""
@@ -114,10 +131,11 @@ class Incoming:
 
     def close_readers(self) -> None:
         """Nothing more comes; what is buffered stays."""
-        if self._readers is not None:
-            with self._stages.of("reader"):
-                self._readers.close()
-            self._readers = None
+        for source in (self._readers, self._growth):
+            if source is not None:
+                with self._stages.of("reader"):
+                    source.close()
+        self._readers = self._growth = None
 
     def _open(self, positions: Positions) -> None:
         with self._stages.of("reader"):

@@ -10,13 +10,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, cast, get_args
 
 from protocol.beginning import Beginning
 from protocol.dealing import Positions
-from protocol.errors import PartitionsAdded, PeerError, StreamError, StreamReplaced, StreamTimeout, UsageError
+from protocol.errors import UsageError
 from protocol.messages import Description
 from protocol.open_reader import check_url
 from protocol.quarantine import Quarantine
@@ -26,27 +25,22 @@ from protocol.zmq_transport import new_token
 from trainer.arrivals import Asked
 from trainer.asking import Asking
 from trainer.batch import AnyBatch, Batch
-from trainer.batching import Batching
 from trainer.collation import Collate, Pad
 from trainer.decoding import Decoder
 from trainer.held_out import HeldOut
 from trainer.held_out_before import held_out_of
 from trainer.holdout import Holdout
 from trainer.idleness import Idleness
+from trainer.iteration import Iteration
+from trainer.link import COMMIT_TIMEOUT_S, Link
 from trainer.one_stream import OneStream, Terms
 from trainer.position import OnLoss, RunPosition, check_version
-from trainer.readers import Readers
 from trainer.reading import Reading
 from trainer.sampling import MAX_SEED, SamplingSettings
 from trainer.stages import Stages
-from trainer.workers import LOOK_S
+from trainer.succession import Succession
 
 logger = logging.getLogger(__name__)
-
-#: A connection that is delayed by 1 s each way needs 5: three to be made, two for the commit and its answer.
-COMMIT_TIMEOUT_S: Final = 6.0
-#: The same of a stream that has ended while others go on, which must not wait.
-HASTY_COMMIT_S: Final = 1.0
 
 
 class StreamLoader:
@@ -113,11 +107,7 @@ class StreamLoader:
         self.url, self.batch_size, self.num_workers = url, batch_size, num_workers
         self.reading = Reading(url=url, keys=keys, decoders=decode, collate=collate or Pad())
         self.group = group or f"group-{new_token():016x}"
-        #: What the producer is called where it is said that it is away.
-        self.producer = "the producer"
-        #: Incarnations that are read elsewhere in the same run, or were: following onto one would train it twice.
-        self.taken: Callable[[], Collection[str]] = frozenset
-        self._start, self._sampling, self._seed = Beginning.of(start), sampling or SamplingSettings(), seed
+        self._sampling, self._seed = sampling or SamplingSettings(), seed
         self._idleness = Idleness(url, idle_timeout_s, on_timeout, on_idle)
         self._connect_timeout_s, self._on_wait, self.pin_memory = connect_timeout_s, on_wait, pin_memory
         self.stages = stages or Stages()
@@ -125,7 +115,7 @@ class StreamLoader:
             raise UsageError(f"seed is from 0 to {MAX_SEED}")
         if self._sampling.holdout and held_out is None:
             raise UsageError("a holdout needs a folder to keep its records in: give held_out")
-        self._terms = Terms(
+        terms = Terms(
             reading=self.reading,
             batch_size=batch_size,
             order=order,
@@ -138,41 +128,42 @@ class StreamLoader:
             owned=not num_workers,
             pin_memory=pin_memory,
         )
+        self._succession = Succession(terms, Beginning.of(start))
         self._resumed: Mapping[str, Any] | None = None
-        self._stream: OneStream | None = None
-        self._batching: Batching | None = None
-        self._iterations = 0
+        self._iteration: Iteration | None = None
+
+    def join(self, group: str, taken: Callable[[], Collection[str]]) -> None:
+        """It is one of several streams of a run (trainer/mixed_loader.py), which is known as `group`; incarnations that
+        are `taken` are read elsewhere in it, or were.
+        """
+        self.group = group
+        self._succession.producer, self._succession.taken = f"the producer at {self.url}", taken
 
     # --- what the stream is --------------------------------------------------------------------------------------
 
     def connect(self, description: Description | None = None) -> Description:
         """What the producer says of the stream; asks (and waits) the first time, unless it was asked already."""
-        if self._stream is not None:
-            return self._stream.description
+        if self._succession.now is not None:
+            return self._succession.now.description
         if description is None:
             with self.reading.open() as reader:
                 description = reader.describe(
-                    time_ns=self._start.time_ns, timeout_s=self._connect_timeout_s, on_wait=self._on_wait
+                    time_ns=self._succession.start.time_ns, timeout_s=self._connect_timeout_s, on_wait=self._on_wait
                 )
-        self._stream = self._begin(description, self._resumed, durable=self._resumed is not None)
+        self._succession.begin(description, self._resumed, durable=self._resumed is not None)
         return description
-
-    def _begin(self, description: Description, resumed: Mapping[str, Any] | None, *, durable: bool) -> OneStream:
-        start = self._start.positions(description) if resumed is None else description.log_start
-        terms, producer = self._terms, self.producer
-        return OneStream(description, terms, start=start, resumed=resumed, durable=durable, producer=producer)
 
     @property
     def _read(self) -> OneStream:
         """The stream that is read now. May be asked from any thread."""
-        if self._stream is None:
+        if self._succession.now is None:
             self.connect()
-            assert self._stream is not None
-        return self._stream
+            assert self._succession.now is not None
+        return self._succession.now
 
     def asking(self, bell: threading.Event) -> Asking:
         """The same for somebody who does not wait: what it answers is for `connect`."""
-        return Asking(self.reading, bell, self._start.time_ns)
+        return Asking(self.reading, bell, time_ns=self._succession.start.time_ns)
 
     @property
     def info(self) -> StreamInfo:
@@ -226,48 +217,16 @@ class StreamLoader:
 
     def _iterate(self, bell: threading.Event | None) -> Generator[Batch | None, None, None]:
         accounting = self._read.accounting
-        if accounting.position.ended and self._terms.on_loss == "stop":
+        if accounting.position.ended and self._succession.terms.on_loss == "stop":
             return  # its producer may have left, and nothing may follow in this life
-        self._iterations += 1
-        iteration = self._iterations
-        self._close()
+        if self._iteration is not None:
+            self._iteration.close()
         if count := accounting.begin():
             warnings.warn(f"{count} records were handed out and never marked as trained; they come again", stacklevel=2)
         self._idleness.stopping = False
-        replaced = yield from self._batches(iteration, bell)
-        while replaced is not None and iteration == self._iterations and (yield from self._follow(replaced, bell)):
-            replaced = yield from self._batches(iteration, bell)
-
-    def _batches(
-        self, iteration: int, bell: threading.Event | None
-    ) -> Generator[Batch | None, None, StreamReplaced | None]:
-        """Those of one stream, from its trained positions on; returns why another one follows, if one does."""
-        accounting, handed_out = self._read.accounting, self._read.accounting.handed_out
-        opened = partial(self._open_readers, bell)
-        batching = self._batching = self._read.batching(opened, self._where_added, self.stages, self._idleness)
-        try:
-            handed = -1
-            while iteration == self._iterations and handed != handed_out.number:
-                if (batches := batching.next()) is None:
-                    yield None
-                    continue
-                handed = handed_out.number
-                for batch in batches:
-                    if self._idleness.stopping or iteration != self._iterations:
-                        break
-                    left_out = self._sampling.drop_last and batch.count < self.batch_size
-                    if bell is None or left_out:
-                        handed_out.hand(batch)
-                    if left_out:
-                        accounting.drop(batch.number)
-                    else:
-                        yield batch
-            self._release(COMMIT_TIMEOUT_S if bell is None else HASTY_COMMIT_S)
-        finally:
-            if iteration == self._iterations:
-                self._close()
-                accounting.drop_unhanded()
-        return batching.replaced
+        link = Link(reading=self.reading, group=self.group, workers=self.num_workers, bell=bell)
+        self._iteration = Iteration(self._succession, link, self.stages, self._idleness)
+        yield from self._iteration.batches()
 
     @property
     def on_idle(self) -> Callable[[], None] | None:
@@ -300,94 +259,20 @@ class StreamLoader:
         """Where the run stands, all that was marked among it."""
         return self._read.accounting.position
 
-    def _follow(self, replaced: StreamReplaced, bell: threading.Event | None) -> Generator[None, None, bool]:
-        """Go on with the stream that has taken the other's place; false where a stop is asked for meanwhile."""
-        position = self.position
-        if self._read.accounting.handed_out.unmarked_rows:
-            raise position.explained(replaced)  # marks that come later would be of no stream
-        self.check_ledger()  # here its account is closed
-        rung = bell or threading.Event()
-        asking = Asking(self.reading, rung)
-        try:
-            while (description := asking.answer()) is None:
-                if self._idleness.stopping:
-                    return False
-                self._idleness.go_on()
-                if bell is not None:
-                    yield None
-                else:
-                    rung.wait(LOOK_S)
-        finally:
-            asking.close()
-        self._read.check_same_records(description, replaced)
-        if description.info.incarnation in self.taken():
-            raise StreamError(f"{self.url} serves a stream now that this run reads already: {replaced}") from replaced
-        durable = self._read.accounting.board.durable
-        self._read.close()
-        self._stream = self._begin(description, position.state_dict(), durable=durable)
-        self.position.received_before = position.received
-        return True
-
-    def _where_added(self, added: PartitionsAdded) -> Positions | None:
-        """Where the partitions begin that the stream has got; None where a stop is asked for meanwhile."""
-        while (description := self._describe_anew()) is not None:
-            if description.info.incarnation != self.info.incarnation:
-                return {}  # the readers that are opened now will say so
-            self._read.check_same_records(description, added)
-            if description.info.dealing.partitions >= added.now:
-                return self._read.grow(description)
-            time.sleep(LOOK_S)  # who was asked has not heard of them yet
-            self._idleness.go_on()
-        return None
-
-    def _describe_anew(self) -> Description | None:
-        """What the producer says of the stream now; None where a stop is asked for before it answers."""
-
-        def look(_waited_s: float) -> None:
-            self._idleness.go_on()
-            if self._idleness.stopping:
-                raise StreamTimeout("no more is wanted")
-
-        try:
-            with self.reading.open() as reader:
-                return None if self._idleness.stopping else reader.describe(on_wait=look)
-        except StreamTimeout:
-            if not self._idleness.stopping:
-                raise
-            return None
-
-    def _release(self, timeout_s: float) -> None:
-        """Tell the producer what the last batches were, where no checkpoint will: its readers have left already."""
-        if self.position.ended and not self._read.accounting.board.durable:
-            try:
-                with self.reading.open() as reader:
-                    reader.commit(self.group, self.info.incarnation, self.position.trained, timeout_s=timeout_s)
-            except (StreamTimeout, PeerError):
-                logger.warning("the producer left before it heard that everything was trained")
-
-    def _open_readers(self, bell: threading.Event | None, positions: Positions) -> Readers:
-        board = self._read.accounting.board
-        return Readers(self.reading.open, self.info, positions, self.group, board, self.num_workers, bell=bell)
-
-    def _close(self) -> None:
-        if self._batching is not None:
-            self._batching.close()
-            self._batching = None
-
     # --- where it stands -----------------------------------------------------------------------------------------
 
     def in_hand(self) -> dict[str, int]:
         """Records that have come and are not trained: `buffered` and `unmarked`."""
-        buffered, unmarked = self._in_hand()
+        buffered, unmarked = self._read.accounting.in_hand(self._waiting())
         return {"buffered": sum(buffered.values()), "unmarked": sum(unmarked.values())}
 
     def check_ledger(self) -> None:
         """Raise `LedgerUnbalanced` where a record was counted twice or not at all."""
-        self.position.ledger.check(self.position.trained, *self._in_hand())
+        self._read.accounting.check(self._waiting())
 
-    def _in_hand(self) -> tuple[Positions, Positions]:
-        """Records in no batch that was handed out, and those handed out and not marked, by partition."""
-        return self._read.accounting.in_hand({} if self._batching is None else self._batching.waiting())
+    def _waiting(self) -> Positions:
+        """Records by partition that have come and are not copied yet."""
+        return {} if self._iteration is None else self._iteration.waiting()
 
     @property
     def holds_out(self) -> bool:
@@ -409,7 +294,7 @@ class StreamLoader:
 
     def held_out_of(self, state: Mapping[str, Any]) -> HeldOut | None:
         """What another stream of the run has held out that this life does not read, as its state knows it."""
-        folder, sampling = self._terms.held_out, self._sampling
+        folder, sampling = self._succession.terms.held_out, self._sampling
         if folder is None or not sampling.holdout:
             return None
         return held_out_of(folder, state, sampling.holdout_records, self.reading.collate)
@@ -430,7 +315,7 @@ class StreamLoader:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, under its group. Only before the first batch."""
-        if self._stream is not None:
+        if self._succession.now is not None:
             raise RuntimeError("load_state_dict comes before the first batch and before the stream is asked for")
         check_version(state)
         self._sampling.check_same(state["sampling"], self._seed)

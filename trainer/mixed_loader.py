@@ -15,14 +15,16 @@ from typing import Any, NamedTuple, get_args
 from protocol.errors import LedgerUnbalanced, PeerError, StreamTimeout, UsageError
 from protocol.reader import OnWait
 from protocol.stream import StreamInfo
-from trainer.admission import LOOK_S, Admission, named
+from trainer.admission import Admission, named
 from trainer.arrivals import Asked
+from trainer.asking import LOOK_S
 from trainer.batch import AnyBatch, Part
 from trainer.choice import Choice
 from trainer.commits import commit_each
 from trainer.holdout import Holdout
 from trainer.idleness import Idleness
-from trainer.loader import COMMIT_TIMEOUT_S, StreamLoader
+from trainer.link import COMMIT_TIMEOUT_S
+from trainer.loader import StreamLoader
 from trainer.mix import OnAway
 from trainer.mixed_batch import Joining, MixedBatch
 from trainer.mixed_held_out import MixedHeldOut
@@ -79,7 +81,7 @@ class MixedLoader:
         self.url = ",".join(each.url for each in loaders)
         self.group = group or loaders[0].group
         for each in loaders:
-            each.group, each.producer, each.taken = self.group, f"the producer at {each.url}", self._incarnations
+            each.join(self.group, self._incarnations)
         self._on_away, self._without_after_s = on_away, without_after_s
         self._choice = Choice(self._loaders, order, on_away, without_after_s)
         self._connect_timeout_s, self._on_wait = connect_timeout_s, on_wait

@@ -3,13 +3,13 @@
 Another takes its place where the stream is replaced by the next one; it grows where the stream gets partitions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from protocol.dealing import Positions
-from protocol.errors import PartitionsAdded, StreamError
+from protocol.errors import PartitionsAdded
 from protocol.messages import Description
 from protocol.quarantine import Quarantine
 from protocol.stream import StreamInfo
@@ -17,10 +17,12 @@ from trainer.accounting import Accounting
 from trainer.arrivals import Asked, read_in, turns_of
 from trainer.assembly import Assembly
 from trainer.batching import Batching
+from trainer.growth import Growth
 from trainer.holdout import Holdout
 from trainer.idleness import Idleness
 from trainer.incoming import Incoming
 from trainer.ledger import offsets
+from trainer.link import Link
 from trainer.position import OnLoss, RunPosition
 from trainer.readers import Readers
 from trainer.reading import Reading
@@ -97,32 +99,28 @@ class OneStream:
         """Schema, partitions, splits."""
         return self.description.info
 
-    def batching(
-        self,
-        open_readers: Callable[[Positions], Readers],
-        where_added: Callable[[PartitionsAdded], Positions | None],
-        stages: Stages,
-        idleness: Idleness,
-    ) -> Batching:
+    def batching(self, link: Link, stages: Stages, idleness: Idleness) -> Batching:
         """An iteration from the trained positions on."""
         accounting = self.accounting
-        position = accounting.position
+        position, board = accounting.position, accounting.board
+
+        def readers(positions: Positions) -> Readers:
+            return link.readers(self.info, positions, board)
+
+        def growth(added: PartitionsAdded) -> Growth:
+            return Growth(self.info, added, link.asking, self._grow)
+
         turns = turns_of(self._order, self.info.dealing, position.trained)
-        incoming = Incoming(open_readers, self._sampler.selection, turns, position.ledger, stages, where_added)
+        incoming = Incoming(readers, growth, self._sampler.selection, turns, position.ledger, stages)
         order = self._sampler.order(incoming.merge, accounting.handed_out, position)
         return Batching(incoming, self._assembly, accounting, order, stages, idleness)
 
-    def grow(self, description: Description) -> Positions:
+    def _grow(self, description: Description) -> Positions:
         """The stream has more partitions: where they begin."""
         self.description = description
         positions = self.accounting.position.grow(description)
         self.accounting.board.mark(positions)
         return positions
-
-    def check_same_records(self, description: Description, why: Exception) -> None:
-        """Raise `StreamError` where what is described has other records."""
-        if description.info.schema != self.info.schema:
-            raise StreamError(f"the records of the stream that follows are others: {why}") from why
 
     @property
     def held_out(self) -> Holdout | None:
@@ -132,7 +130,7 @@ class OneStream:
         self.accounting.count()
         return self._sampler.held_out.dataset()
 
-    def close(self) -> None:
+    def keep_held_out(self) -> None:
         """Another one follows; what was held out of this one stays."""
         if self._sampler.held_out is not None:
             self._sampler.held_out.save()

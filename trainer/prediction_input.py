@@ -15,8 +15,10 @@ from protocol.messages import STREAM
 from protocol.open_reader import check_url
 from protocol.schema import Field, Schema
 from protocol.subscription import Expired, Subscription, Undecodable
+from trainer.along import Along
 from trainer.columns import Column, check_pictures, column_of, described, read_picture
-from trainer.decoding import Decoder, open_decoded
+from trainer.decoding import Decoder
+from trainer.reading import Reading
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +154,8 @@ def _stream(
     url: str, fields: Sequence[Field], settings: InputSettings, decoders: Sequence[Decoder]
 ) -> Iterator[Records]:
     """Records as they come. Read without a group: nothing of them is held back, and nobody waits for this reader."""
-    start = Beginning.of(settings.start)
-    with open_decoded(url, decoders, keys=settings.keys) as reader:
+    start, reading = Beginning.of(settings.start), Reading(url=url, keys=settings.keys, decoders=decoders)
+    with reading.open() as reader:
         try:
             said = reader.describe(time_ns=start.time_ns, timeout_s=settings.connect_timeout or None)
         except StreamTimeout as error:
@@ -165,7 +167,7 @@ def _stream(
             split=STREAM, positions=start.positions(said), incarnation=said.info.incarnation, pass_lost=True
         )
         heard_s = time.monotonic()
-        for events in reader.read(asked, idle_s=IDLE_S):
+        for events in Along(reading, reader, said, asked).events(idle_s=IDLE_S):
             for event in events:
                 match event:
                     case Chunk():

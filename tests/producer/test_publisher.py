@@ -182,7 +182,7 @@ def test_without_any_trainer_nothing_is_taken() -> None:
 def test_a_trainer_whose_producer_left_too_early_ends_with_a_warning_and_not_with_an_error(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.loader.COMMIT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("trainer.link.COMMIT_TIMEOUT_S", 0.5)
     publisher = Publisher("tcp://127.0.0.1:*", partitions=2)
     publisher.send_columns(id=np.arange(30))
     loader = StreamLoader(publisher.address, batch_size=10)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from protocol.chunk import Chunk
 from protocol.dealing import Dealing, Positions
-from protocol.errors import Lost, PartitionsAdded, RecordsLost
+from protocol.errors import Lost, PartitionsAdded, RecordsLost, StreamReplaced, StreamTimeout
 from protocol.messages import STREAM, Description
 from protocol.reader import OnWait, Reader
 from protocol.schema import Field, Schema
@@ -45,11 +45,34 @@ class Topic:
     def forget(self, partition: int, end: int) -> None:
         """What lies before this offset is gone."""
         starts = _starts(self.folder) | {partition: end}
-        (self.folder / "starts").write_text(json.dumps(starts))
+        self._put("starts", json.dumps(starts))
+
+    def tell(self, partitions: int | None) -> None:
+        """Whoever asks what the stream is hears of so many partitions; of 0: nobody answers; None: of all."""
+        if partitions is None:
+            (self.folder / "told").unlink()
+        else:
+            self._put("told", str(partitions))
+
+    def replace(self) -> None:
+        """From here on it is another stream, without records."""
+        (self.folder / "again").touch()
+        for file in _files(self.folder):
+            file.write_bytes(b"")
 
     def end(self) -> None:
         """Nothing more will come."""
         (self.folder / "ended").touch()
+
+    def _put(self, name: str, text: str) -> None:
+        """At once, since somebody may be reading."""
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").replace(self.folder / name)
+
+    @property
+    def ended(self) -> bool:
+        """Whether that was said."""
+        return (self.folder / "ended").exists()
 
     def kept(self) -> list[int]:
         """The ids of all records that are not forgotten, partition by partition."""
@@ -72,8 +95,19 @@ class TopicReader(Reader):
         timeout_s: float | None = None,
         on_wait: OnWait | None = None,
     ) -> Description:
-        files = _files(self._folder)
-        info = StreamInfo(incarnation="topic", schema=SCHEMA, dealing=Dealing(len(files), MOST), order="arrival")
+        began_s = time.monotonic()
+        while (told := _told(self._folder)) == 0:
+            if timeout_s is not None and time.monotonic() - began_s > timeout_s:
+                raise StreamTimeout(f"nobody answers at {self._folder}")
+            if on_wait is not None:
+                on_wait(time.monotonic() - began_s)
+            time.sleep(0.01)
+        return self._described(_files(self._folder)[:told])
+
+    def _described(self, files: Sequence[Path]) -> Description:
+        again = "-again" if (self._folder / "again").exists() else ""
+        dealing = Dealing(len(files), MOST)
+        info = StreamInfo(incarnation=f"{self._folder.name}{again}", schema=SCHEMA, dealing=dealing, order="arrival")
         return Description(
             request=0,
             info=info,
@@ -89,21 +123,24 @@ class TopicReader(Reader):
         self, subscription: Subscription, *, progress: Callable[[], Progress] = Progress, idle_s: float = 1.0
     ) -> Iterator[list[Event]]:
         at = dict(subscription.positions)
-        yield [Subscribed(self.describe().info)]
+        yield [Subscribed(self._now.info)]
         while True:
             ended, now = self._ended, len(_files(self._folder))
             if subscription.partitions is not None and now > subscription.partitions:
                 raise PartitionsAdded(subscription.partitions, now)
             events = [event for partition in at for event in self._next(partition, at, subscription)]
+            heard = Heard({p: end for p, end in self._now.log_end.items() if p in at}, save_soon=False)
+            if subscription.incarnation not in (None, found := self._now.info.incarnation):
+                raise StreamReplaced(str(subscription.incarnation), found)  # what was read may be that one's
             if ended and not events:
                 yield [Ended(at)]
                 return
-            yield events or [Heard({p: end for p, end in self.describe().log_end.items() if p in at}, save_soon=False)]
+            yield events or [heard]
             if not events:
                 time.sleep(0.01)
 
     def _next(self, partition: int, at: Positions, subscription: Subscription) -> Iterator[Event]:
-        first, starts = at[partition], self.describe().log_start
+        first, starts = at[partition], self._now.log_start
         if first < starts[partition]:
             at[partition] = starts[partition]
             if not subscription.pass_lost:
@@ -120,6 +157,10 @@ class TopicReader(Reader):
             yield Absent(partition, first, end)
         else:
             yield Chunk(partition, first, {"id": ids, "label": ids % 10}, int(ids[0]), int(ids[-1]))
+
+    @property
+    def _now(self) -> Description:
+        return self._described(_files(self._folder))
 
     @property
     def _ended(self) -> bool:
@@ -140,6 +181,11 @@ class TopicReader(Reader):
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.ids"))
+
+
+def _told(folder: Path) -> int | None:
+    said = folder / "told"
+    return int(said.read_text()) if said.exists() else None
 
 
 def _starts(folder: Path) -> Positions:

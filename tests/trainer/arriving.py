@@ -1,4 +1,4 @@
-"""A loader of a stream that many write (tests/protocol/topic.py)."""
+"""A loader, and a data set, of a stream that many write (tests/protocol/topic.py)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from protocol.reader import Reader
 from tests.protocol.topic import TopicReader
+from trainer.dataset import StreamDataset
 from trainer.loader import StreamLoader
 from trainer.reading import Reading
 
@@ -25,3 +26,10 @@ def loader_of(folder: Path, **options: object) -> StreamLoader:
     loader = StreamLoader(f"file://{folder}", **{"batch_size": 5, **options})  # type: ignore[arg-type]
     loader.reading = TopicReading(url=str(folder))
     return loader
+
+
+def dataset_of(folder: Path, **options: object) -> StreamDataset:
+    """A data set that reads such a folder."""
+    dataset = StreamDataset(f"file://{folder}", **options)  # type: ignore[arg-type]
+    dataset._reading = TopicReading(url=str(folder))
+    return dataset

@@ -51,12 +51,12 @@ class MixedRun(CountedRun):
     def total(self) -> int:
         return 4 * self.records
 
-    def produce_other(self, rate: float = 0) -> Started:
+    def produce_other(self, rate: float = 0, *options: str) -> Started:
         """A life of the second producer, on the same port as the one before."""
         source = ["--source", "tests.trainer.numbered.NumberedRecords", "--source.records", str(self.records)]
         source += ["--source.size", str(self.scale.size), "--source.first", str(3 * self.records)]
         arguments = ["--bind", self.other_bound, "--until", "committed", "--rate", str(rate), "--passes", "1"]
-        return Started("producer", [*arguments, *source], self.folder / "other.log")
+        return Started("producer", [*arguments, *source, *options], self.folder / "other.log")
 
     def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
         """A life of the trainer; where the mix shall be exact, a batch of another one would end it."""
@@ -115,7 +115,7 @@ class PictureRun(MixedRun):
     def produce(self, rate: float | None = None) -> Started:
         return self._pictures(self.bound, 1500, 0)
 
-    def produce_other(self, rate: float = 0) -> Started:
+    def produce_other(self, rate: float = 0, *options: str) -> Started:
         return self._pictures(self.other_bound, 500, 1500)
 
     def train(self, *options: str, command_line: bool = False, module: Sequence[str] = ("trainer",)) -> Life:
@@ -153,7 +153,7 @@ class CaptureRun(MixedRun):
     def produce(self, rate: float | None = None) -> Started:
         return self._capture(self.bound, 0, self.scale.records, ends=True)
 
-    def produce_other(self, rate: float = 0) -> Started:
+    def produce_other(self, rate: float = 0, *options: str) -> Started:
         first = self.scale.records + self.killed["other"] * self.LIFE
         return self._capture(self.other_bound, first, self.LIFE, ends=False)
 

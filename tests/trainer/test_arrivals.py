@@ -118,9 +118,10 @@ def test_a_worker_that_stands_still_does_not_stop_the_others(url: str) -> None:
     loader = StreamLoader(url, batch_size=5, num_workers=2, order="arrival")
     batches, end = iter(loader), loader.connect().log_end
     found = take(batches, loader, 1)
-    assert loader._batching is not None
-    assert loader._batching._incoming._readers is not None
-    worker = min(loader._batching._incoming._readers.workers.processes, key=lambda each: each.name)
+    assert loader._iteration is not None
+    assert loader._iteration._batching is not None
+    assert loader._iteration._batching._incoming._readers is not None
+    worker = min(loader._iteration._batching._incoming._readers.workers.processes, key=lambda each: each.name)
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGSTOP)
     while all(end[partition] - at >= loader.batch_size for partition, at in loader.position.trained.items()):

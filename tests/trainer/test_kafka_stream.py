@@ -12,14 +12,18 @@ import pytest
 
 from protocol.dealing import Positions
 from protocol.errors import UsageError
+from protocol.schema import Field
 from tests.faults.proxy import Proxy
 from tests.protocol.kafka.brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
 from tests.protocol.kafka.growing_topic import METADATA, GrowingTopic
 from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, end, tail, wait, wait_until
+from trainer.audit import Account
 from trainer.checkpoint_files import State, load_newest
+from trainer.dataset import StreamDataset
 from trainer.ledger import Ledger
 from trainer.loader import StreamLoader
+from trainer.prediction_input import InputSettings, read_records
 
 RECORD = np.dtype([("id", "<i8"), ("payload", "u1", (32,)), ("label", "<i8")])
 FIELDS = "format=raw&schema=id:int64,payload:uint8[32],label:int64"
@@ -210,6 +214,41 @@ def test_partitions_that_are_added_while_it_runs_are_trained_once_as_well(tmp_pa
 
 
 @pytest.mark.faults
+def test_partitions_that_one_topic_of_several_gets_are_trained_once_over_a_kill(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    records, before, after = 1800, 2, 5
+    cluster = MockCluster(brokers=1)
+    try:
+        cluster.limit(METADATA, 4)
+        cluster.create("t", after)
+        cluster.create("u", PARTITIONS)
+        with GrowingTopic(cluster.brokers, before) as grown:
+            produce(cluster.brokers, "t", dealt(range(600), before))
+            produce(cluster.brokers, "u", dealt(range(1200, records)))
+            run = Run(tmp_path, nursery, grown.address, records, step_s=0.02)
+            topic = run.url.removesuffix("&until=end")
+            run.url = f"{topic},{topic.replace(grown.address, cluster.brokers).replace('/t?', '/u?')}"
+            life = run.train(1, "--max_samples", str(records), "--order", "arrival")
+            run.wait_for_steps(life, 3)
+            grown.shown = after
+            produce(cluster.brokers, "t", dealt(range(600, 1200), after))
+            run.wait_for_steps(life, 30)  # more than the first partitions have
+            end(life)
+            life = run.train(0, "--max_samples", str(records), "--order", "arrival")
+            assert wait(life) == 0, tail(life)
+        state = run.state()
+        counts: dict[int, int] = Counter(state["model"]["counts"].tolist())
+        assert counts == {1: records}, "records by how often each was trained"
+        account = Account(state)
+        account.check()
+        assert [len(each.positions) for each in account.streams] == [after, PARTITIONS]
+        assert account.totals["trained"] == records
+    finally:
+        cluster.close()
+
+
+@pytest.mark.faults
 def test_a_topic_is_trained_once_over_brokers_that_go_down(
     tmp_path: Path, nursery: Nursery, seed: int, record_property: Callable[[str, object], None]
 ) -> None:
@@ -290,3 +329,28 @@ def test_a_first_message_that_shows_other_fields_is_said_and_nothing_is_trained_
         assert (totals["trained"], totals["rejected"], totals["lost"]) == (3, 1, 0)
     finally:
         mock.close()
+
+
+def test_a_topic_that_gets_partitions_is_read_on_by_predict_and_by_a_data_set() -> None:
+    cluster = MockCluster(brokers=1)
+    try:
+        cluster.limit(METADATA, 4)
+        cluster.create("t", 3)
+        produce(cluster.brokers, "t", {0: [b"a", b"b"]})
+        with GrowingTopic(cluster.brokers, 1) as grown:
+            url = f"kafka://{grown.address}/t?format=raw&schema=x:uint8[1]"
+            field = Field("x", "uint8", (1,))
+            predicted = read_records([url], [field], InputSettings(batch_size=1))
+            samples = iter(StreamDataset(url))
+            texts = [bytes(next(samples)["x"].numpy()) for _ in range(2)]
+            sources = [next(predicted).sources[0] for _ in range(2)]
+            grown.shown = 3
+            produce(cluster.brokers, "t", {0: [b"c"], 2: [b"d", b"e"]})
+            texts += [bytes(next(samples)["x"].numpy()) for _ in range(3)]
+            sources += [next(predicted).sources[0] for _ in range(3)]
+            samples.close()  # type: ignore[attr-defined]  # it is a generator
+            predicted.close()  # type: ignore[attr-defined]
+        assert sorted(texts) == [b"a", b"b", b"c", b"d", b"e"]
+        assert sorted(sources) == ["0:0", "0:1", "0:2", "2:0", "2:1"]
+    finally:
+        cluster.close()

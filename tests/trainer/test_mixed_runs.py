@@ -9,7 +9,7 @@ import torch
 from tests.trainer.lives import Nursery, end, tail, wait
 from tests.trainer.mixed_run import CaptureRun, MixedRun, PictureRun
 from trainer.audit import Account
-from trainer.checkpoint_files import load_newest
+from trainer.checkpoint_files import State, load_newest
 
 
 @pytest.fixture
@@ -80,6 +80,31 @@ def test_a_producer_that_comes_late_is_taken_in_and_kept_over_a_kill(
 
 
 @pytest.mark.faults
+def test_another_stream_that_comes_late_ends_the_run_saved_and_every_record_comes_once(
+    tmp_path: Path, nursery: Nursery, seed: int
+) -> None:
+    with MixedRun(tmp_path, nursery, seed, records=1500, rate=500, exact=False) as run:
+        begun = run.train("--workers", "0")
+        run.wait_for_steps(begun, 10)  # both streams are in its checkpoint
+        end(begun)
+        end(run.other)
+        before = _newest(run)["stream"]["batches"]
+        life = run.train("--without_after", "0.5", "--workers", "0")
+        run.hear(life, f"no producer at {run.other_bound} yet: going on without it until there is one")
+        run.wait_for_steps(life, 5)
+        run.other = run.produce_other(0, "--source.first", "0")
+        assert wait(life) == 1
+        assert "the producer serves another stream now: expected stream" in tail(life, 1)
+        assert "Traceback" not in run.said()
+        assert _newest(run)["stream"]["batches"] == before + run.moment.steps, "all that was trained is saved"
+        end(run.other)
+        run.other = run.produce_other()
+        assert wait(run.train()) == 0, run.said()
+        assert {wait(run.producer), wait(run.other)} == {0}
+        run.assert_each_counted_once()
+
+
+@pytest.mark.faults
 def test_in_arrival_order_every_record_comes_once_over_kills(tmp_path: Path, nursery: Nursery, seed: int) -> None:
     with MixedRun(tmp_path, nursery, seed, records=1500, order="arrival") as run:
         for _ in range(5):
@@ -127,9 +152,8 @@ def test_a_producer_that_dies_with_its_log_is_followed_by_the_next_and_what_was_
         life = run.train("--on_loss", "continue")
         assert wait(life) == 0, tail(life)
         assert {wait(run.producer), wait(run.other)} == {0}
-        found = load_newest(run.run_dir, pytest.fail)
-        assert found is not None
-        state, account = found[1], Account(found[1])
+        state = _newest(run)
+        account = Account(state)
         account.check()
         counts, ends = state["model"]["counts"], 3 * run.records
         assert counts.max() == 1
@@ -139,3 +163,10 @@ def test_a_producer_that_dies_with_its_log_is_followed_by_the_next_and_what_was_
         assert account.totals["trained"] == counts.sum() == state["samples"]
         assert account.totals["lost"] > 0
         assert all(word not in run.said() for word in ("NOT BALANCED", "Traceback"))
+
+
+def _newest(run: MixedRun) -> State:
+    """The last checkpoint."""
+    found = load_newest(run.run_dir, pytest.fail)
+    assert found is not None
+    return found[1]
