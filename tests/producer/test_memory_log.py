@@ -212,7 +212,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
 
 
 TestAgainstAPlainList = AgainstAPlainList.TestCase
-TestAgainstAPlainList.settings = settings(max_examples=60, stateful_step_count=50)
+TestAgainstAPlainList.settings = settings(max_examples=30, stateful_step_count=50)
 
 
 def test_dropping_counts_exactly_what_nobody_had_trained() -> None:
