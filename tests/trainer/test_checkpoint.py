@@ -512,6 +512,7 @@ def save_without_end(folder: Path, start: int, report: Connection) -> None:
             checkpointer.flush()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_what_was_durable_is_resumed(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.checkpoint"])
