@@ -224,7 +224,7 @@ def assert_same_tensors(found: Any, expected: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.faults), 3])
+@pytest.mark.parametrize("workers", [*(pytest.param(few, marks=pytest.mark.faults) for few in (0, 1)), 3])
 def test_a_run_is_the_plain_loop_whatever_its_workers(stream: Stream, plain: dict[str, Plain], workers: int) -> None:
     model = next(iter(MODELS))
     stream.train(f"whole-{workers}", model, workers)
