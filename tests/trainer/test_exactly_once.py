@@ -29,7 +29,7 @@ def test_every_record_is_trained_once_a_pass_over_kills_at_every_moment(
                 assert run.killed["missed"] < len(lives), run.killed
                 run.kill_trainer(moment)
         _stop_by_signal(run)
-        run.finish(command_line=True)
+        run.finish(command_line=rounds > 1)
         print(f"killed: {dict(run.killed)}")
         assert run.killed.total() - run.killed["producer"] >= len(lives)
 
