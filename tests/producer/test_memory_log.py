@@ -378,6 +378,7 @@ def test_what_was_read_never_changes_and_cannot_be_changed() -> None:
             array[0] = 0
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_bound_however_much_is_appended() -> None:
     schema = Schema((Field("picture", "uint8", (32, 32)), Field("text", "uint8", (None,))))
     tracemalloc.start()

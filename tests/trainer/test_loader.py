@@ -325,6 +325,7 @@ def test_the_producer_hears_what_was_trained_and_keeps_what_a_checkpoint_needs(s
 # --- a silent stream ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_on_idle_is_called_at_least_once_a_second(silent: str, workers: int) -> None:
     loader = StreamLoader(silent, batch_size=10, num_workers=workers)
