@@ -157,5 +157,5 @@ def _beside() -> Iterator[Bar]:
 
 
 def _kafka() -> Iterator[Bar]:
-    part = Part(label="raw", over=(kafka.NAME, "pictures, raw", "ratio"))
-    yield Bar(measure="a topic's records, of confluent-kafka alone", side="≥", bound=0.9, parts=[part])
+    parts = [Part(label=topic, over=(kafka.NAME, topic, "ratio")) for topic in kafka.TOPICS]
+    yield Bar(measure="a topic's records, of confluent-kafka alone", side="≥", bound=0.9, parts=parts)

@@ -12,8 +12,8 @@ from producer.kafka_values import topic_to_write, values_for
 from producer.memory_log import MemoryLog
 from protocol.dealing import Positions, distance
 from protocol.errors import BeyondLogEnd, RecordsLost, UsageError, lost_between
-from protocol.kafka_clients import Clients
-from protocol.kafka_cluster import Cluster, deadline_of
+from protocol.kafka.clients import Clients
+from protocol.kafka.cluster import Cluster, deadline_of
 from protocol.log import Log
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from protocol.chunk import Chunk, value_of
 from protocol.errors import UsageError
-from protocol.kafka_url import KafkaTopic, kafka_topic
+from protocol.kafka.url import KafkaTopic, kafka_topic
 from protocol.schema import Field, Schema
 
 #: What a plain number of msgpack comes back as.

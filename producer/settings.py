@@ -6,7 +6,7 @@ from typing import Literal
 from producer.kafka_values import topic_to_write
 from protocol.dealing import Dealing
 from protocol.errors import UsageError
-from protocol.kafka_url import KAFKA
+from protocol.kafka.url import KAFKA
 
 VALIDATION = "validation"
 

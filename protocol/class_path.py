@@ -16,7 +16,7 @@ from protocol.values import shown
 #: What a settings file may name without a word: it runs nothing that does not run anyway.
 WELL_KNOWN = ("protocol.", "producer.", "trainer.", "torch.nn.", "torch.optim.")
 
-#: A class that a topic's URL names (protocol/kafka_url.py).
+#: A class that a topic's URL names (protocol/kafka/url.py).
 DECODER = re.compile(r"kafka://.*[?&]decoder=([\w.]+)")
 
 

@@ -60,6 +60,12 @@ class FieldCheck:
             raise self._mismatch(array.dtype, array.shape[1:])
         return self._converted(values, array)
 
+    def numbers(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A whole column [n, *shape] of numbers that have no width, as Python's: they must fit that of the field."""
+        if array.shape[1:] != self._shape:
+            raise self._mismatch(array.dtype, array.shape[1:])
+        return self._in_range(array if array.dtype == self._dtype else self._fitted(array))
+
     def row_bytes(self, column: Column) -> npt.NDArray[np.int64]:
         """Bytes of each row of a ragged column."""
         assert isinstance(column, Ragged)
@@ -86,6 +92,9 @@ class FieldCheck:
                 array = array.astype(self._dtype)
             else:
                 raise self._mismatch(array.dtype, array.shape)
+        return self._in_range(array)
+
+    def _in_range(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._label_range is not None:
             self._check_labels(array)
         return array
@@ -93,6 +102,8 @@ class FieldCheck:
     def _fitted(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if array.size and KIND_WIDTH[array.dtype.kind] > KIND_WIDTH[self._dtype.kind]:  # [] is float64 for numpy
             raise self._mismatch(array.dtype, array.shape)
+        if self._dtype.kind in "fc" and array.dtype.kind in "iu":
+            array = array.astype(np.float64)  # as numpy makes of it beside a float: its neighbours change no number
         with np.errstate(over="ignore"):
             fitted = array.astype(self._dtype)
         exact = self._dtype.kind in "biu"

@@ -36,8 +36,8 @@ LABEL_FIELD = "label"
 def as_array(value: Any) -> npt.NDArray[Any]:
     """The value as the array that travels; raises `TypeError` with a text for people where there is none.
 
-    Arrays and tensors keep their dtype; Python's int becomes int64 and float float64, as in torch's DataLoader; text
-    becomes its UTF-8 bytes; a PIL picture becomes [channels, height, width].
+    Arrays and tensors keep their dtype; Python's int becomes int64 (uint64 from 2^63 on) and float float64, as in
+    torch's DataLoader; text becomes its UTF-8 bytes; a PIL picture becomes [channels, height, width].
     """
     if isinstance(value, np.ndarray):
         array = value
@@ -119,7 +119,7 @@ def _utf8(value: str) -> bytes:
 
 def _integer(value: int) -> npt.NDArray[Any]:
     try:
-        return np.asarray(value, np.int64)
+        return np.asarray(value, np.int64 if value < 1 << 63 else np.uint64)
     except OverflowError as error:
         raise TypeError(f"an int of {value.bit_length()} bits, over the 64 that can travel") from error
 

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from protocol.errors import UsageError
 from protocol.file_reader import FILE, FileReader
-from protocol.kafka_reader import KafkaReader
-from protocol.kafka_url import FORM, KAFKA, kafka_topic
+from protocol.kafka.reader import KafkaReader
+from protocol.kafka.url import FORM, KAFKA, kafka_topic
 from protocol.reader import Reader
 from protocol.security import client_keys
 from protocol.subscription import ReaderSettings

@@ -87,7 +87,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if terminalreporter.config.option.markexpr not in ("faults", "long"):
         return
     passed = terminalreporter.stats.get("passed", [])
-    rows = sorted(value for report in passed for name, value in report.user_properties if name == "fault")
+    told = (value for report in passed for name, value in report.user_properties if name == "fault")
+    rows = sorted(told, key=lambda row: str(row[0]).zfill(2))  # a fault has a number or a name
     if rows:
         terminalreporter.section("faults")
         terminalreporter.write_line("| # | caused | seen |\n| --- | --- | --- |")

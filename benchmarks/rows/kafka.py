@@ -1,5 +1,6 @@
 """What a topic of Kafka's gives, by what confluent-kafka alone takes from the same topic, in turn."""
 
+import json
 import os
 import socket
 import statistics
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+
+import numpy as np
 
 from benchmarks.cell import Cell, Numbers
 from benchmarks.measure import WrongRecords
@@ -32,62 +35,72 @@ NAME: Final = "kafka"
 PASSES: Final = 2
 TURNS: Final = 3
 BATCH_SIZE: Final = 1024
-FORMATS: Final = ("raw", "msgpack")
-MOST_S: Final = 100.0
+WORKERS: Final = 2
+TOPIC: Final = "stream"
+#: What lies in the topic, in which format.
+TOPICS: Final = ("pictures, raw", "pictures, msgpack", "readings, json")
+#: A reading has so many numbers beside its id and class.
+READING: Final = 6
+MOST_S: Final = 180.0
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    """A topic for each format; both sides read it in turn, so one cell has both."""
+    """A topic for each; all ways read it in turn, so one cell has them all."""
     return [
         Cell(
             group=NAME,
-            name=f"pictures, {kind}",
+            name=name,
             function=f"{__name__}:read",
-            arguments={"data": settings.data, "kind": kind},
+            arguments={"data": settings.data, "name": name},
             timeout_s=MOST_S,
             rounds=1,
         )
-        for kind in (FORMATS[:1] if settings.quick else FORMATS)
+        for name in (TOPICS[:1] if settings.quick else TOPICS)
     ]
 
 
 GROUP: Final = Group(
     name=NAME,
     title="Kafka",
-    note="FashionMNIST in a topic of a broker on this machine, a message each: what a consumer of confluent-kafka's "
-    "gives alone (each value looked at), what a reader makes of it, and what reaches a loop in batches of "
-    f"{BATCH_SIZE} (0 workers). Medians of {TURNS}, in turn.",
+    note="A message each in a topic of a broker on this machine, pictures of FashionMNIST or readings of "
+    f"{READING} numbers: what a consumer of confluent-kafka's gives alone (each value looked at), what a reader makes "
+    f"of it, and what reaches a loop in batches of {BATCH_SIZE}. Medians of {TURNS}, in turn.",
     cells=cells,
     columns=(
         Column("bare", "consumer alone, records/s"),
         Column("reader", "reader, records/s"),
-        Column("batches", "batches, records/s"),
+        Column("batches", "batches, 0 workers, records/s"),
+        Column("workers", f"batches, {WORKERS} workers, records/s"),
         Column("ratio", "reader / alone"),
     ),
 )
 
 
-def read(*, data: str, kind: str) -> Numbers:
+def read(*, data: str, name: str) -> Numbers:
     """All three ways over one topic."""
     keep_freed_memory()
-    source = picture_source(data)
+    source, kind = picture_source(data), name.split(", ")[1]
+    records = len(source) * PASSES
     with TemporaryDirectory() as folder, _broker(Path(folder)) as brokers:
-        _fill(source, f"kafka://{brokers}/pictures?format={kind}")
-        url = f"kafka://{brokers}/pictures?format={kind}"
+        url = f"kafka://{brokers}/{TOPIC}?format={kind}"
+        if kind == "json":
+            _write_readings(brokers, records)
+        else:
+            _write_pictures(source, url)
         if kind == "raw":
             fields = source.schema.fields
             url += "&schema=" + ",".join(f"{f.name}:{f.dtype}{_sizes(f.shape)}" for f in fields)
-        records = len(source) * PASSES
         ways: dict[str, Callable[[], Iterator[int]]] = {
             "bare": lambda: _bare(brokers),
             "reader": lambda: _reader(url),
-            "batches": lambda: _batches(url),
+            "batches": lambda: _batches(url, workers=0),
+            "workers": lambda: _batches(url, workers=WORKERS),
         }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(TURNS):
-            for name, way in ways.items():
-                rates[name].append(_rate(way(), records))
-    numbers = {name: statistics.median(found) for name, found in rates.items()}
+            for way, counts in ways.items():
+                rates[way].append(_rate(counts(), records))
+    numbers = {way: statistics.median(found) for way, found in rates.items()}
     return {**numbers, "ratio": numbers["reader"] / numbers["bare"]}
 
 
@@ -113,7 +126,7 @@ def _bare(brokers: str) -> Iterator[int]:
 
     settings: dict[str, Any] = {"bootstrap.servers": brokers, "group.id": "bare", "enable.auto.commit": False}
     consumer = Consumer(settings)
-    consumer.assign([TopicPartition("pictures", partition, 0) for partition in range(PARTITIONS)])
+    consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
     try:
         while True:
             messages = consumer.consume(2048, 0.05)
@@ -129,16 +142,31 @@ def _reader(url: str) -> Iterator[int]:
             yield sum(event.count for event in events if isinstance(event, Chunk))
 
 
-def _batches(url: str) -> Iterator[int]:
-    loader = StreamLoader(f"{url}&until=end", batch_size=BATCH_SIZE)
+def _batches(url: str, *, workers: int) -> Iterator[int]:
+    loader = StreamLoader(f"{url}&until=end", batch_size=BATCH_SIZE, num_workers=workers)
     for batch in loader:
         loader.mark_trained(batch)
         yield len(batch["label"])
 
 
-def _fill(source: ColumnSource, url: str) -> None:
+def _write_pictures(source: ColumnSource, url: str) -> None:
     log = ComputedLog(source, Dealing(PARTITIONS, stripe_of(source)), passes=PASSES)
     KafkaSink(url, log, lambda _: None).write(lambda: False, lambda _: None)
+
+
+def _write_readings(brokers: str, records: int) -> None:
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
+
+    admin = AdminClient({"bootstrap.servers": brokers})
+    admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result()
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 50, "queue.buffering.max.messages": records})
+    drawn = np.random.RandomState(0)
+    for number, numbers in enumerate(drawn.normal(size=(records, READING)).tolist()):
+        value = json.dumps({"id": number, "x": numbers, "label": number % 10})
+        producer.produce(TOPIC, value, partition=number % PARTITIONS)
+    if producer.flush(MOST_S):
+        raise WrongRecords("the broker has not taken all records")
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, nursery: Nursery, seed: in
     took_s = []
     with CountedRun(tmp_path, nursery, seed, passes=2, workers=(0, 2)) as run:
         for asking in SIGNALS:
-            life = run.train()
+            life = run.train("--keep", "1")  # with more the oldest one's positions are known to the producer already
             run.wait_for_steps(life, 10)
             own = run.family(life)
             os.kill(run.producer.pid, signal.SIGSTOP)  # so that the commit of the last checkpoint takes its time

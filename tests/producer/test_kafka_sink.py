@@ -27,7 +27,7 @@ from protocol.log import KeptGroup
 from protocol.open_reader import open_reader
 from protocol.schema import Field, Schema
 from protocol.subscription import Subscription
-from tests.protocol.kafka_brokers import MockCluster, create_topic, produce, shipped_broker
+from tests.protocol.kafka.brokers import MockCluster, create_topic, produce, shipped_broker
 from tests.protocol.serving import computed
 from tests.trainer.lives import Started, end, tail, wait, wait_until
 

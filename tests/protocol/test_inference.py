@@ -18,6 +18,7 @@ from protocol.schema import Field, Schema
     [
         (True, "bool", ()),
         (3, "int64", ()),
+        (1 << 63, "uint64", ()),
         (0.5, "float64", ()),
         (1j, "complex128", ()),
         (np.float16(1), "float16", ()),

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 ROOT = Path(__file__).parents[2]
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.0005
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -13,8 +13,8 @@ import pytest
 from protocol.dealing import Positions
 from protocol.errors import UsageError
 from tests.faults.proxy import Proxy
-from tests.protocol.growing_topic import METADATA, GrowingTopic
-from tests.protocol.kafka_brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
+from tests.protocol.kafka.brokers import MockCluster, committed, create_topic, free_port, produce, shipped_broker
+from tests.protocol.kafka.growing_topic import METADATA, GrowingTopic
 from tests.trainer.counting import MOMENT_FILE, Moment
 from tests.trainer.lives import Forked, Nursery, end, tail, wait, wait_until
 from trainer.checkpoint_files import State, load_newest

@@ -2,7 +2,7 @@
 
     kafka://HOST:PORT[,HOST:PORT]/TOPIC?format=raw&schema=image:uint8[1,28,28],label:int64&settings=kafka.yaml
 
-Nothing of it is secret: what librdkafka must know to be let in comes from a file or the environment (kafka_clients).
+Nothing of it is secret: what librdkafka must know to be let in comes from a file or the environment (clients).
 """
 
 import re

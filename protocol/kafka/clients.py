@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import yaml
 
 from protocol.errors import AccessDenied, HeadraceError, StreamError, StreamTimeout, UsageError
-from protocol.kafka_url import KafkaTopic
+from protocol.kafka.url import KafkaTopic
 from protocol.reader import OnWait
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _package() -> Any:
 
 
 def _quiet() -> logging.Logger:
-    """Where librdkafka's own log goes, unless somebody turns it on: logging.getLogger("protocol.kafka_clients.log")."""
+    """Where librdkafka's own log goes, unless somebody turns it on: logging.getLogger("protocol.kafka.clients.log")."""
     logger = logging.getLogger(f"{__name__}.log")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.CRITICAL)

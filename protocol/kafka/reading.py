@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from protocol.errors import BeyondLogEnd, PartitionsAdded, RecordsLost, StreamReplaced, StreamTimeout, UsageError
-from protocol.kafka_clients import REQUEST_S, Clients
-from protocol.kafka_cluster import Cluster, Facts
-from protocol.kafka_end import KafkaEnd
-from protocol.kafka_events import KafkaEvents
-from protocol.kafka_url import KafkaTopic
+from protocol.kafka.clients import REQUEST_S, Clients
+from protocol.kafka.cluster import Cluster, Facts
+from protocol.kafka.end import KafkaEnd
+from protocol.kafka.events import KafkaEvents
+from protocol.kafka.url import KafkaTopic
 from protocol.stream import StreamInfo
 from protocol.subscription import Away, Ended, Event, Heard, Subscribed, Subscription, Waited
 from protocol.waits import SAY_EVERY_S

@@ -13,7 +13,7 @@ import numpy as np
 from protocol.chunk import Chunk, Columns, blank
 from protocol.dealing import Positions
 from protocol.errors import DataFault, Lost
-from protocol.kafka_messages import Messages
+from protocol.kafka.messages import Messages
 from protocol.subscription import Absent, Event, Expired, Undecodable
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from protocol.command_line import located
 from protocol.conform import RecordCheck
 from protocol.errors import DataFault, PeerError, UsageError
 from protocol.inference import infer_schema
-from protocol.kafka_formats import Decoded, Maps, Raw, Values
-from protocol.kafka_url import KafkaTopic, message_schema
+from protocol.kafka.formats import Decoded, Json, Packed, Raw, Values, meant
+from protocol.kafka.url import KafkaTopic, message_schema
 from protocol.records import record_from
 from protocol.schema import Field, Schema
 
@@ -38,9 +38,10 @@ class Messages:
 
         Raises `DataFault`.
         """
-        columns, counts = self._values.columns(messages, values, self._value_checks)
+        found, counts = self._values.columns(messages, values, self._value_checks)
         if max(counts) > self._most:
             raise _too_many(max(counts), self._most)
+        columns = dict(found)
         if self._header_checks:
             repeats = np.asarray(counts)
             told = [self._header(message) for message in messages]
@@ -62,7 +63,7 @@ class Messages:
         """The columns of one record. Raises `DataFault`."""
         if not all(isinstance(name, str) for name in record):
             raise DataFault("a field has a name that is no text")
-        values = self._check.record(record)
+        values = self._check.record({name: meant(name, value) for name, value in record.items()})
         return {
             check.name: check.column(
                 [value] if check.field.ragged else np.asarray(value, check.field.numpy_dtype)[None]
@@ -127,7 +128,7 @@ def open_messages(topic: KafkaTopic, first: Iterator["Message"]) -> Messages:
         assert topic.schema is not None, "raw bytes always have a schema"
         own = [each for each in topic.schema.fields if each not in topic.headers]
         return Messages(topic, Raw(own), topic.schema)
-    values = Maps(topic.format)
+    values = Packed() if topic.format == "msgpack" else Json()
     return Messages(topic, values, topic.schema or _shown(topic, values, next(first)))
 
 

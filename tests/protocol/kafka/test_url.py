@@ -6,7 +6,7 @@ import pytest
 
 from protocol.class_path import class_paths
 from protocol.errors import UsageError
-from protocol.kafka_url import KafkaTopic, fields_of, kafka_topic
+from protocol.kafka.url import KafkaTopic, fields_of, kafka_topic
 from protocol.open_reader import check_url, open_reader
 from protocol.schema import Field, Schema
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from protocol.dealing import MAX_PARTITIONS, Positions
 from protocol.errors import HeadraceError, StreamTimeout, UsageError
-from protocol.kafka_clients import REQUEST_S, Clients
-from protocol.kafka_events import MS_NS
-from protocol.kafka_url import KafkaTopic
+from protocol.kafka.clients import REQUEST_S, Clients
+from protocol.kafka.events import MS_NS
+from protocol.kafka.url import KafkaTopic
 from protocol.reader import OnWait
 
 if TYPE_CHECKING:

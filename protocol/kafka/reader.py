@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.dealing import Dealing, Positions, stripe_for
 from protocol.errors import PeerError, StreamError, StreamReplaced, StreamTimeout, UnknownMessage, UsageError
-from protocol.kafka_clients import TICK_S, Clients
-from protocol.kafka_cluster import Cluster, Facts, deadline_of
-from protocol.kafka_events import KafkaEvents
-from protocol.kafka_messages import Messages, open_messages
-from protocol.kafka_reading import KafkaReading
-from protocol.kafka_url import KafkaTopic, kafka_topic
+from protocol.kafka.clients import TICK_S, Clients
+from protocol.kafka.cluster import Cluster, Facts, deadline_of
+from protocol.kafka.events import KafkaEvents
+from protocol.kafka.messages import Messages, open_messages
+from protocol.kafka.reading import KafkaReading
+from protocol.kafka.url import KafkaTopic, kafka_topic
 from protocol.messages import STREAM, Description, GroupState
 from protocol.reader import OnWait, Reader
 from protocol.stream import StreamInfo

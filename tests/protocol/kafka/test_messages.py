@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from protocol.errors import DataFault, UsageError
-from protocol.kafka_messages import header_values, open_messages
-from protocol.kafka_url import fields_of, kafka_topic
+from protocol.kafka.messages import header_values, open_messages
+from protocol.kafka.url import fields_of, kafka_topic
 from protocol.schema import Field, Schema
 
 if TYPE_CHECKING:
@@ -67,3 +67,19 @@ def test_a_header_that_is_true_or_false_is_a_word_or_a_figure() -> None:
     topic = kafka_topic("kafka://a:1/t?format=json&schema=x:int64&headers=flag:bool")
     columns, _ = open_messages(topic, iter(())).columns([message(b'{"x": 1}', [("flag", b"true")])], [b'{"x": 1}'])
     assert columns["flag"].tolist() == [True]  # type: ignore[union-attr]  # of fixed size
+
+
+def test_json_may_be_as_python_writes_it() -> None:
+    values = [b'{"x": NaN, "w": "a"}', b'{"x": -Infinity, "w": "\xc3\xbc"}', b'{"x": 1, "w": ""}']
+    opened = open_messages(kafka_topic("kafka://a:1/t?format=json&schema=x:float64,w:text"), iter(()))
+    columns, counts = opened.columns([message(value) for value in values], values)
+    assert str(columns["x"].tolist()) == "[nan, -inf, 1.0]"  # type: ignore[union-attr]  # of fixed size
+    assert columns["w"].values.tobytes().decode() == "aü"  # type: ignore[union-attr]  # ragged
+    assert counts == [1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b'{"x": 1}{"x": 2}', b'{"x": 1', b"[[]]", b'"x"', b'{"x": tru}'])
+def test_what_is_no_json_of_records_is_refused(value: bytes) -> None:
+    opened = open_messages(kafka_topic("kafka://a:1/t?format=json&schema=x:int64"), iter(()))
+    with pytest.raises(DataFault, match="the value is no"):
+        opened.columns([message(value)], [value])

@@ -25,12 +25,12 @@ from protocol.errors import (
     UnknownMessage,
     UsageError,
 )
-from protocol.kafka_clients import Clients, settings_of
-from protocol.kafka_cluster import Cluster
-from protocol.kafka_events import KafkaEvents
-from protocol.kafka_messages import open_messages
-from protocol.kafka_reading import KafkaReading
-from protocol.kafka_url import kafka_topic
+from protocol.kafka.clients import Clients, settings_of
+from protocol.kafka.cluster import Cluster
+from protocol.kafka.events import KafkaEvents
+from protocol.kafka.messages import open_messages
+from protocol.kafka.reading import KafkaReading
+from protocol.kafka.url import kafka_topic
 from protocol.open_reader import open_reader
 from protocol.reader import Reader
 from protocol.schema import Field, Schema
@@ -48,7 +48,7 @@ from protocol.subscription import (
     Undecodable,
 )
 from tests.faults.proxy import Proxy
-from tests.protocol.kafka_brokers import (
+from tests.protocol.kafka.brokers import (
     Further,
     MockCluster,
     committed,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
-from protocol.kafka_events import KafkaEvents, runs
-from protocol.kafka_messages import open_messages
-from protocol.kafka_url import kafka_topic
+from protocol.kafka.events import KafkaEvents, runs
+from protocol.kafka.messages import open_messages
+from protocol.kafka.url import kafka_topic
 from protocol.subscription import Absent, Event, Expired, Undecodable
 
 if TYPE_CHECKING:
