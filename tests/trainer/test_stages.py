@@ -150,7 +150,7 @@ def test_shares_are_those_since_they_were_last_asked_for(watched: Watched) -> No
 # --- the real trainer, one stage slowed after the other -----------------------------------------------------------
 
 #: What a slowed stage takes in all, which is far more than everything else in so small a run.
-SLOW_S = 1.5
+SLOW_S = 2.5
 BATCH = 64
 STEPS = 10
 RECORDS = BATCH * STEPS
