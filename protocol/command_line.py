@@ -12,6 +12,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from numbers import Number
 from pathlib import Path
 from types import FrameType
@@ -28,8 +29,6 @@ T = TypeVar("T")
 #: What somebody asks a program to end with.
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
-# The docstring under a field of a settings class is that option's help.
-jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 # What torchvision calls a number, such as the degrees of a rotation.
 register_type(Number, serializer=float, deserializer=float)
 
@@ -50,6 +49,16 @@ class ArgumentParser(jsonargparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **options})
+
+    def add_class_arguments(self, theclass: type, *arguments: Any, **options: Any) -> list[str]:
+        """The docstring under a field of a dataclass is that option's help.
+
+        For it the source of the class and of all its bases is read, which takes a quarter of a second for a model of
+        torch's: no others are looked at.
+        """
+        jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=is_dataclass(theclass))
+        added: list[str] = super().add_class_arguments(theclass, *arguments, **options)
+        return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # it parses the arguments of a class, for a parser that may have an alternative

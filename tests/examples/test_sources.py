@@ -82,6 +82,7 @@ def test_a_csv_file_that_was_replaced_is_said(readings: Path) -> None:
         next(rows)
 
 
+@pytest.mark.slow
 def test_the_command_in_the_examples_head_runs(started: Programs, readings: Path, tmp_path: Path) -> None:
     program = started.start(
         *("producer", "--source", "examples.sources.csv_tail.rows", "--source.path", str(readings)),

@@ -95,7 +95,7 @@ def test_a_group_in_a_split_means_nothing_so_reading_is_enough() -> None:
 
 
 @given(st.lists(requests, max_size=10))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_whatever_a_client_says_that_may_only_read_nothing_is_held_and_nothing_released(said: list[Request]) -> None:
     bench = as_user("viewer")
     bench.subscribe(B, group="run")

@@ -170,6 +170,7 @@ def numbers(pause: float, resume_at: int):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [4, pytest.param(40, marks=pytest.mark.faults)])
 def test_killed_at_any_moment_its_log_has_every_record_once_and_in_order(
     started: Programs, tmp_path: Path, seed: int, lives: int

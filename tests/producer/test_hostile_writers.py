@@ -110,6 +110,7 @@ def fuzz(seed: int, frames: int, *, check_every: int) -> int:
     return writers.intake.log.records - writers.pushed
 
 
+@pytest.mark.slow
 def test_mutated_pushes_raise_nothing_but_what_is_meant_and_harm_no_other_writer(seed: int) -> None:
     with at_most(24 * MIB):
         fuzz(seed, 4000, check_every=50)

@@ -254,6 +254,7 @@ def test_one_that_is_stopped_while_it_loads_ends_at_once_with_0(
     assert producer.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.faults)])
 def test_a_stopped_producer_is_away_and_its_next_life_goes_on(
     started: Programs, folder: Path, url: str, number: signal.Signals

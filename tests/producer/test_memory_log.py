@@ -212,7 +212,7 @@ class AgainstAPlainList(RuleBasedStateMachine):
 
 
 TestAgainstAPlainList = AgainstAPlainList.TestCase
-TestAgainstAPlainList.settings = settings(max_examples=60, stateful_step_count=50)
+TestAgainstAPlainList.settings = settings(max_examples=30, stateful_step_count=50)
 
 
 def test_dropping_counts_exactly_what_nobody_had_trained() -> None:
@@ -378,6 +378,7 @@ def test_what_was_read_never_changes_and_cannot_be_changed() -> None:
             array[0] = 0
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_bound_however_much_is_appended() -> None:
     schema = Schema((Field("picture", "uint8", (32, 32)), Field("text", "uint8", (None,))))
     tracemalloc.start()

@@ -257,7 +257,7 @@ def test_arbitrary_bytes_raise_nothing_but_a_peer_error(frames: list[bytes]) -> 
 
 
 @given(messages, st.data())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_a_message_with_a_few_other_bytes_raises_nothing_but_a_peer_error(
     message: Message, data: st.DataObject
 ) -> None:
@@ -272,7 +272,7 @@ def test_a_message_with_a_few_other_bytes_raises_nothing_but_a_peer_error(
 
 
 @given(messages, anything, st.data())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_a_message_with_another_value_somewhere_raises_nothing_but_a_peer_error(
     message: Message, value: Any, data: st.DataObject
 ) -> None:

@@ -47,6 +47,7 @@ def fuzz(seed: int, frames: int, *, check_every: int) -> None:
     assert 0 < server.failed < frames / 2
 
 
+@pytest.mark.slow
 def test_mutated_messages_raise_nothing_but_what_is_meant_and_harm_no_other_reader(seed: int) -> None:
     with at_most(8 * MIB):
         fuzz(seed, 4000, check_every=100)

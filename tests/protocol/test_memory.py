@@ -10,7 +10,7 @@ import resource, sys
 from protocol.memory import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == "keep" else "not asked")
 def chunks():
-    for _ in range(200):
+    for _ in range(40):
         held = [bytearray(1 << 20) for _ in range(8)]
         del held
 chunks()

@@ -76,7 +76,7 @@ class Forked:
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        if self._status is None:
+        if self._status is None and born(self.pid) is None:  # looking costs less than asking, and is done often
             self._status = self._nursery.ask({"poll": self.pid})["status"]
         return self._status
 

@@ -295,6 +295,7 @@ def test_what_does_not_fit_the_stream_is_one_line(
     assert re.search(said, complaint), complaint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -317,6 +318,7 @@ def test_a_checkpoint_of_other_settings_says_which_differ_and_stays(
     assert verify(step(folder / "runs/default", 320)) == 320
 
 
+@pytest.mark.slow
 def test_a_run_directory_of_another_stream_names_both_and_stays(
     started: Programs, run: tuple[Path, str], served: Served
 ) -> None:
@@ -334,6 +336,7 @@ def test_a_run_directory_of_another_stream_names_both_and_stays(
     assert verify(step(folder / "runs/default", 320)) == 320
 
 
+@pytest.mark.slow
 def test_a_prediction_ends_with_whole_rows_at_ctrl_c_and_the_producer_knows_nothing_of_it(
     started: Programs, run: tuple[Path, str], served: Served
 ) -> None:
@@ -387,6 +390,7 @@ def test_a_run_begins_with_the_weights_of_another_and_learns_only_what_is_not_fr
 # --- faults of the data and the machine --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "arguments", "said"),
     [
@@ -409,6 +413,7 @@ def test_a_fault_in_the_data_ends_with_status_1_and_names_the_last_good_checkpoi
     assert state["samples"] == (0 if arguments else 640), "the last multiple of 200 before the fault, in whole batches"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_loudly_and_the_run_goes_on(
     started: Programs, folder: Path, served: Served, small_disk: Path
 ) -> None:
@@ -450,6 +455,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 # --- ends and resumes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_command_goes_on_and_says_so(started: Programs, folder: Path, served: Served) -> None:
     url = served("--source", "parts.Pictures", "--passes", "2")
     command = ("train", "--stream", url, *SMALL, *PLAIN)
@@ -466,6 +472,7 @@ def test_a_second_run_of_the_same_command_goes_on_and_says_so(started: Programs,
     assert first.err == second.err == ""
 
 
+@pytest.mark.slow
 def test_resume_never_begins_anew_and_a_path_goes_back(started: Programs, folder: Path, served: Served) -> None:
     url = served("--source", "parts.Pictures", "--passes", "1")
     command = ("train", "--stream", url, *SMALL, *PLAIN, "--checkpoint_every", "128")
@@ -483,6 +490,7 @@ def test_resume_never_begins_anew_and_a_path_goes_back(started: Programs, folder
     assert "saved at 64 samples" in anew.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_trainer_saves_what_it_has_trained_and_ends_with_0(
     started: Programs, folder: Path, served: Served, number: signal.Signals
@@ -493,6 +501,7 @@ def test_a_stopped_trainer_saves_what_it_has_trained_and_ends_with_0(
     assert stopped(trainer, folder, number) >= 100
 
 
+@pytest.mark.slow
 def test_a_trainer_stops_on_a_silent_stream_as_well(started: Programs, folder: Path, served: Served) -> None:
     url = served("--source", "parts.Camera", "--source.pause", "128")
     arguments = ("train", "--stream", url, *SMALL, *PLAIN, "--report_every", "100")
@@ -533,6 +542,7 @@ def stopped(trainer: Program, folder: Path, number: signal.Signals) -> int:
     return samples
 
 
+@pytest.mark.slow
 def test_an_idle_time_out_saves_and_ends_with_0_and_says_why(started: Programs, folder: Path, served: Served) -> None:
     url = served("--source", "parts.Camera", "--source.pause", "128")
     arguments = ("train", "--stream", url, *SMALL, *PLAIN, "--idle_timeout", "0.5")

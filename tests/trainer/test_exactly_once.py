@@ -1,44 +1,37 @@
 """Whatever dies in between, every record is trained exactly once."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.counted_run import CountedRun, Scale
+from tests.trainer.counted_run import MOMENTS, CountedRun, Scale
 from tests.trainer.lives import Nursery, end, tail
-
-#: How many lives of a trainer end in which moment. One that misses its moment is killed as well, and tried again.
-MOMENTS = {"start": 1, "step": 2, "validation": 1, "save": 2, "idle": 1, "anywhere": 1}
-
-
-@pytest.fixture
-def run(tmp_path: Path, nursery: Nursery, seed: int) -> Iterator[CountedRun]:
-    with CountedRun(tmp_path, nursery, seed) as run:
-        yield run
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.faults)])
-def test_every_record_is_trained_once_a_pass_over_kills_at_every_moment(run: CountedRun, rounds: int) -> None:
-    lives = [moment for moment, count in MOMENTS.items() for _ in range(rounds * count)]
-    run.drawn.shuffle(lives)
-    by_command_line = run.drawn.randrange(len(lives))
-    with_producer = set(
-        run.drawn.sample([at for at, moment in enumerate(lives) if moment in ("step", "anywhere")], 2 * rounds)
-    )
-    for at, moment in enumerate(lives):
-        run.kill_trainer(moment, command_line=at == by_command_line, with_producer=at in with_producer)
-    for moment in MOMENTS:
-        while not run.killed[moment]:
-            assert run.killed["missed"] < len(lives), run.killed
-            run.kill_trainer(moment)
-    _stop_by_signal(run)
-    run.finish(command_line=True)
-    print(f"killed: {dict(run.killed)}")
-    assert run.killed.total() - run.killed["producer"] >= len(lives)
+@pytest.mark.parametrize(("rounds", "passes"), [(1, 3), pytest.param(4, 5, marks=pytest.mark.faults)])
+def test_every_record_is_trained_once_a_pass_over_kills_at_every_moment(
+    tmp_path: Path, nursery: Nursery, seed: int, rounds: int, passes: int
+) -> None:
+    """A life that misses its moment is killed as well, and tried again."""
+    lives = rounds * list(MOMENTS)
+    with CountedRun(tmp_path, nursery, seed, passes=passes) as run:
+        run.drawn.shuffle(lives)
+        by_command_line = run.drawn.randrange(len(lives))
+        alive = [at for at, moment in enumerate(lives) if moment in ("step", "anywhere")]
+        with_producer = set(run.drawn.sample(alive, rounds))
+        for at, moment in enumerate(lives):
+            run.kill_trainer(moment, command_line=at == by_command_line, with_producer=at in with_producer)
+        for moment in MOMENTS:
+            while not run.killed[moment]:
+                assert run.killed["missed"] < len(lives), run.killed
+                run.kill_trainer(moment)
+        _stop_by_signal(run)
+        run.finish(command_line=rounds > 1)
+        print(f"killed: {dict(run.killed)}")
+        assert run.killed.total() - run.killed["producer"] >= len(lives)
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ def test_a_second_iteration_takes_over_from_one_that_is_still_open(stream: str) 
 # --- a silent stream ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_on_idle_is_called_at_least_once_a_second(silent: str, workers: int) -> None:
     loader = StreamLoader(silent, batch_size=10, num_workers=workers)

@@ -41,7 +41,7 @@ def chunks_of(dealing: Dealing, owned: range, start: Positions, end: Positions, 
     return chunks
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_the_order_is_the_dealings_from_every_start_with_any_readers_and_few_slots(data: st.DataObject) -> None:
     dealing = Dealing(data.draw(st.integers(1, 11), "partitions"), data.draw(st.integers(1, 9), "stripe"))

@@ -59,6 +59,7 @@ def test_every_record_comes_once_and_whole(stream: str, workers: int) -> None:
     assert batches[-1].count == RECORDS % 64
 
 
+@pytest.mark.slow
 def test_a_record_larger_than_a_slot_comes_from_a_worker_all_the_same() -> None:
     log = MemoryLog(Schema((Field("id", "int64"), Field("text", "uint8", (None,)))), Dealing(2, 4))
     sizes = [3, SLOT_BYTES + 1, 0, SLOT_BYTES // 2, SLOT_BYTES // 2, SLOT_BYTES // 2]
@@ -79,6 +80,7 @@ def test_a_shuffled_window_shows_each_of_its_records_whole(stream: str) -> None:
     check_whole(inside)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_behind_what_it_trained(stream: str) -> None:
     first = StreamLoader(stream, batch_size=64)
     seen: list[Batch] = []

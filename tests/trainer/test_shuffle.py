@@ -75,7 +75,10 @@ def test_each_window_has_its_own_records_in_another_order(plain: list[int], whol
         assert mine != its
 
 
-@pytest.mark.parametrize(("workers", "batch"), [(1, 64), (3, 64), (0, 7), (0, 400)])
+@pytest.mark.parametrize(
+    ("workers", "batch"),
+    [pytest.param(1, 64, marks=pytest.mark.faults), pytest.param(3, 64, marks=pytest.mark.slow), (0, 7), (0, 400)],
+)
 def test_neither_workers_nor_the_size_of_batches_change_the_order(
     stream: str, whole: list[int], workers: int, batch: int
 ) -> None:
@@ -89,7 +92,7 @@ def test_another_seed_is_another_order(stream: str, whole: list[int]) -> None:
     assert other != whole
 
 
-@pytest.mark.parametrize("lives", [1, 3])
+@pytest.mark.parametrize("lives", [pytest.param(1, marks=pytest.mark.faults), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_that_stops_anywhere_in_a_window_goes_on_there(
     stream: str, whole: list[int], seed: int, lives: int
 ) -> None:

@@ -151,6 +151,7 @@ def assert_that_over_fitting_was_seen(history: list[tuple[Verdict, dict[str, flo
     assert history[-1][1]["loss"] > history[best][1]["loss"]
 
 
+@pytest.mark.slow
 def test_a_network_that_learns_noise_by_heart_is_stopped() -> None:
     assert_that_over_fitting_was_seen(passes_until_stop(*pictures_of_noise(900), train=600, early_stop=5))
 

@@ -203,6 +203,7 @@ def test_the_graph_of_the_model_is_kept(tmp_path: Path) -> None:
     assert any("GarmentClassifier/Conv2d[conv1]" in node.name for node in read(tmp_path).Graph().node)
 
 
+@pytest.mark.slow
 def test_after_a_real_kill_what_was_flushed_stands(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"

@@ -12,6 +12,8 @@ from tests.trainer.lives import Life, Nursery, born, end, family, tail, wait, wa
 from tests.trainer.numbered import NumberedRecords
 from tests.trainer.streams import computed, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stream() -> Iterator[str]:
