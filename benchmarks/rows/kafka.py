@@ -125,7 +125,7 @@ def _bare(brokers: str) -> Iterator[int]:
     from confluent_kafka import Consumer, TopicPartition
 
     settings: dict[str, Any] = {"bootstrap.servers": brokers, "group.id": "bare", "enable.auto.commit": False}
-    consumer = Consumer(settings)
+    consumer = Consumer({**settings, "fetch.queue.backoff.ms": 10})  # else it stands still for a second in some turns
     consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
     try:
         while True:

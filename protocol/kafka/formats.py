@@ -216,8 +216,9 @@ def column_of(check: FieldCheck, values: list[Any]) -> Column:
             raise DataFault(f"field {field.name!r}: a text among numbers")
         if kinds <= TEXTS and field.dtype == "uint8":
             return check.column(_texts(field, values))
-    if not _only_numbers(values):
-        values = [meant(field.name, value) for value in values]
+    if _only_numbers(values):
+        return check.column(values)
+    values = [meant(field.name, value) for value in values]
     if not field.ragged and any(isinstance(value, np.ndarray | np.generic) for value in values):
         return check.column(np.stack([np.asarray(check.value(value), field.numpy_dtype) for value in values]))
     return check.column(values)

@@ -105,7 +105,7 @@ class Layout:
 
 def parted(values: Sequence[bytes]) -> tuple[Sequence[bytes], list[int]]:
     """The records of values that are each one, or a list of them; and how many each is. Raises `DataFault`."""
-    if not any(_is_list(value) for value in values):
+    if LISTS.isdisjoint({value[:1] for value in values}):
         return values, [1] * len(values)
     of_each = [list(_parts(value)) if _is_list(value) else [value] for value in values]
     return [record for each in of_each for record in each], [len(each) for each in of_each]
