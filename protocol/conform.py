@@ -104,7 +104,7 @@ class FieldCheck:
             raise self._mismatch(array.dtype, array.shape)
         if self._dtype.kind in "fc" and array.dtype.kind in "iu":
             array = array.astype(np.float64)  # as numpy makes of it beside a float: its neighbours change no number
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             fitted = array.astype(self._dtype)
         exact = self._dtype.kind in "biu"
         if not np.array_equal(fitted, array) if exact else not np.array_equal(np.isfinite(fitted), np.isfinite(array)):

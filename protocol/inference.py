@@ -51,7 +51,7 @@ def as_array(value: Any) -> npt.NDArray[Any]:
         array = _picture(value)
     elif isinstance(value, bool | float | complex | np.generic | list | tuple) or hasattr(value, "__array__"):
         try:
-            array = np.asarray(value)
+            array = _whole(value, np.asarray(value))
         except (TypeError, ValueError, RuntimeError) as error:
             mend = NO_DTYPE_MEND if NO_DTYPE in str(error) else ""
             raise TypeError(f"a {type(value).__name__} that numpy cannot read ({error}){mend}") from error
@@ -122,6 +122,15 @@ def _integer(value: int) -> npt.NDArray[Any]:
         return np.asarray(value, np.int64 if value < 1 << 63 else np.uint64)
     except OverflowError as error:
         raise TypeError(f"an int of {value.bit_length()} bits, over the 64 that can travel") from error
+
+
+def _whole(value: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numpy makes floats of integers on both sides of 2^63, which differ by up to a thousand."""
+    if array.dtype == np.float64 and isinstance(value, list | tuple) and (array >= 1 << 63).any():
+        numbers = np.asarray(value, object)
+        if all(type(each) is int and 0 <= each < 1 << 64 for each in numbers.flat):
+            return numbers.astype(np.uint64)
+    return array
 
 
 def _is_picture(value: Any) -> bool:

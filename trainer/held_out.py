@@ -64,9 +64,10 @@ class HeldOut:
         self._info, self._most, self._trained, self._collate = info, most, trained, collate
         self._path, self._before = folder / info.incarnation, before
         with self._open() as (log_folder, stored):
+            partitions = {chunk.partition for chunk in stored.chunks()}  # also those that were added later
             with log_folder.writing() as transaction:
-                for partition in range(info.dealing.partitions):
-                    kept = 0 if new else trained[partition]
+                for partition in partitions:
+                    kept = 0 if new else trained.get(partition, 0)
                     stored.forget(transaction, partition, kept, MAX_OFFSET)
             #: Those that are shown, in order.
             self._shown = sorted(map(self._part, stored.chunks()), key=_in_order)
@@ -81,7 +82,7 @@ class HeldOut:
     def info_in(cls, folder: Path, incarnation: str) -> StreamInfo | None:
         """What a stream was of which something may have been kept there; None where nothing was."""
         path = folder / incarnation
-        if not path.exists():
+        if not LogFolder.exists(path):
             return None
         with cls._opening, LogFolder(path, write=False) as opened:
             return opened.info("")

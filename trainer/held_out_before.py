@@ -1,26 +1,33 @@
 """What was held out of streams that a life does not read: others have followed them, or they are not there."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from protocol.chunk import Chunk
 from protocol.dealing import Positions
+from protocol.errors import HeadraceError
 from protocol.schema import Schema
 from trainer.collation import Collate
 from trainer.held_out import HeldOut
 from trainer.ledger import offsets
 
+logger = logging.getLogger(__name__)
+
 
 def held_out_of(folder: Path, state: Mapping[str, Any], most: int, collate: Collate | None = None) -> HeldOut | None:
-    """Of the stream with this state, up to its positions; None where nothing of it lies in the folder."""
+    """Of the stream with this state, up to its positions; None where nothing of it can be read, which is said."""
     incarnation = str(state["incarnation"])
-    info = HeldOut.info_in(folder, incarnation)
-    if info is None:
+    try:
+        info = HeldOut.info_in(folder, incarnation)
+        if info is None:
+            return None
+        before = held_out_before(folder, state, incarnation, info.schema, most)
+        return HeldOut(folder, info, most, offsets(state["positions"]), collate=collate, before=before)
+    except HeadraceError as error:
+        logger.warning("validation does without what was held out of the stream %s: %s", incarnation, error)
         return None
-    before = held_out_before(folder, state, incarnation, info.schema, most)
-    positions = {**info.dealing.ends(0), **offsets(state["positions"])}
-    return HeldOut(folder, info, most, positions, collate=collate, before=before)
 
 
 def held_out_before(

@@ -1,5 +1,6 @@
 """Where a run stands on several streams: what their positions say, added up."""
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Final
@@ -80,9 +81,11 @@ class MixedPosition:
         """How each stands, by number; of one that this life does not read its last state says what was trained."""
         urls, unread = self._admission.urls, self._admission.unread
         read = {each.url: each.position for each in self._admission.present}
-        known = {str(state["url"]): samples_of(state) for state in self._admission.remembered}
+        known: Counter[str] = Counter()  # a stream that has moved may have left its URL to another one
+        for state in self._admission.remembered:
+            known[str(state["url"])] += samples_of(state)
         return [
-            _read(name, read[url]) if url in read else _unread(name, unread[url], known.get(url, 0))
+            _read(name, read[url], known[url]) if url in read else _unread(name, unread[url], known[url])
             for name, url in zip(names_of(urls), urls, strict=True)
         ]
 
@@ -119,9 +122,9 @@ def samples_of(state: Mapping[str, Any]) -> int:
     return totals_of(state)["trained"] + sum(Ahead.from_state(state["ahead"]).trained.values())
 
 
-def _read(name: str, position: RunPosition) -> StreamStanding:
-    away = position.away_since_s is not None and not position.ended
-    return StreamStanding(name=name, state=position.state, away=away, samples=position.samples, lag=position.lag)
+def _read(name: str, position: RunPosition, before: int) -> StreamStanding:
+    away, samples = position.away_since_s is not None and not position.ended, before + position.samples
+    return StreamStanding(name=name, state=position.state, away=away, samples=samples, lag=position.lag)
 
 
 def _unread(name: str, state: str, samples: int) -> StreamStanding:

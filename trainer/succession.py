@@ -34,7 +34,7 @@ class Succession:
         assert before is not None
         if description.info.schema != before.info.schema:
             raise StreamError(f"the records of the stream that follows are others: {replaced}") from replaced
-        if description.info.incarnation in self.taken():
+        if description.info.incarnation in {*self.taken()} - {before.info.incarnation}:
             url = self.terms.reading.url
             raise StreamError(f"{url} serves a stream now that this run reads already: {replaced}") from replaced
         position, durable = before.accounting.position, before.accounting.board.durable

@@ -89,14 +89,16 @@ class Packed(Maps):
 
     together = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """`most` records are in a message."""
         super().__init__("msgpack", _unpacked)
+        self._most = most
 
     def columns(
         self, messages: Sequence["Message"], values: Sequence[bytes], checks: Sequence[FieldCheck]
     ) -> tuple[Mapping[str, Column], list[int]]:
         del messages
-        records, counts = parted(values)
+        records, counts = parted(values, self._most)
         return alike(records, checks, lambda left: self._one_by_one(left, checks)), counts
 
     def _one_by_one(self, records: Sequence[bytes], checks: Sequence[FieldCheck]) -> dict[str, Column]:

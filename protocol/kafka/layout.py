@@ -103,11 +103,14 @@ class Layout:
         return {place.check.name: place.column(rows) for place in self._places}
 
 
-def parted(values: Sequence[bytes]) -> tuple[Sequence[bytes], list[int]]:
-    """The records of values that are each one, or a list of them; and how many each is. Raises `DataFault`."""
+def parted(values: Sequence[bytes], most: int) -> tuple[Sequence[bytes], list[int]]:
+    """The records of values that are each one, or a list of at most so many; and how many each is.
+
+    Raises `DataFault`, for a list that announces more before it is looked at.
+    """
     if LISTS.isdisjoint({value[:1] for value in values}):
         return values, [1] * len(values)
-    of_each = [list(_parts(value)) if _is_list(value) else [value] for value in values]
+    of_each = [list(_parts(value, most)) if _is_list(value) else [value] for value in values]
     return [record for each in of_each for record in each], [len(each) for each in of_each]
 
 
@@ -115,11 +118,13 @@ def _is_list(value: bytes) -> bool:
     return value[:1] in LISTS
 
 
-def _parts(value: bytes) -> Iterator[bytes]:
+def _parts(value: bytes, most: int) -> Iterator[bytes]:
     unpacker = msgpack.Unpacker(max_buffer_size=len(value))
     unpacker.feed(value)
     try:
         count, start = unpacker.read_array_header(), unpacker.tell()
+        if count > most:
+            raise DataFault(f"a message of {count} records, where {most} are the most")
         for _ in range(count):
             unpacker.skip()
             stop = unpacker.tell()
@@ -241,9 +246,11 @@ def _array(check: FieldCheck, value: Mapping[Any, Any], record: bytes, start: in
         return None
     if len(data) != field.item_bytes:
         return None
-    stop = next(stop for name, _, _, stop in _entries(record, start) if name == "data")
+    stops = [stop for name, _, _, stop in _entries(record, start) if name == "data"]
+    if len(stops) > 1:  # a name that comes twice
+        return None
     dtype, size = field.numpy_dtype, len(data)
     count = size // dtype.itemsize
     return Place(
-        check=check, start=stop - size, count=count, stride=dtype.itemsize, dtype=dtype, kind_mask=0, plain=False
+        check=check, start=stops[0] - size, count=count, stride=dtype.itemsize, dtype=dtype, kind_mask=0, plain=False
     )

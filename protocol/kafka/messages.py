@@ -128,7 +128,7 @@ def open_messages(topic: KafkaTopic, first: Iterator["Message"]) -> Messages:
         assert topic.schema is not None, "raw bytes always have a schema"
         own = [each for each in topic.schema.fields if each not in topic.headers]
         return Messages(topic, Raw(own), topic.schema)
-    values = Packed() if topic.format == "msgpack" else Json()
+    values = Packed(topic.records_per_message) if topic.format == "msgpack" else Json()
     return Messages(topic, values, topic.schema or _shown(topic, values, next(first)))
 
 

@@ -109,8 +109,9 @@ class KafkaReading:
             return
         try:
             self._check_same(self._cluster.facts(timeout_s=REQUEST_S), facts, info)
-            start = self._cluster.log_start(info.dealing.partitions, timeout_s=REQUEST_S)
-            end = self._cluster.log_end(info.dealing.partitions, timeout_s=REQUEST_S)
+            known = max(info.dealing.partitions, asked.partitions or 0)  # whoever described it may have heard of fewer
+            start = self._cluster.log_start(known, timeout_s=REQUEST_S)
+            end = self._cluster.log_end(known, timeout_s=REQUEST_S)
         except (StreamTimeout, UsageError):  # a topic that was there and is gone is one that is away
             return  # asked again
         for partition in self._astray:

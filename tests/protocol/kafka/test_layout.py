@@ -142,6 +142,7 @@ def test_records_of_a_picture_and_numbers_are_laid_out_alike() -> None:
         b"\x81\xa1a\xc0",  # nothing
         b"\x01",
         b"\x81\xa1a",  # cut short
+        msgpack.packb({"a": {"dtype": "int64", "shape": [], "data": bytes(8)}}).replace(b"\x83", b"\x84\xa4data\x05"),
     ],
 )
 def test_what_is_no_map_of_these_numbers_has_no_layout(record: bytes) -> None:
@@ -150,7 +151,7 @@ def test_what_is_no_map_of_these_numbers_has_no_layout(record: bytes) -> None:
 
 def test_a_list_of_records_is_parted_without_being_taken_apart() -> None:
     one, two = msgpack.packb({"a": 1}), msgpack.packb([{"a": 2}, {"a": 3}])
-    records, counts = parted([one, two, b"\x90"])
+    records, counts = parted([one, two, b"\x90"], 2)
     assert list(records) == [one, msgpack.packb({"a": 2}), msgpack.packb({"a": 3})]
     assert counts == [1, 2, 0]
 
@@ -162,8 +163,9 @@ def test_a_list_of_records_is_parted_without_being_taken_apart() -> None:
         (b"\x92\x80", "no msgpack"),
         (b"\x91\xc1", "no msgpack"),
         (b"\x91\x91\x81\xa1a\x01", "a list of lists"),
+        (b"\xdd\xff\xff\xff\xff", "4294967295 records, where 2 are the most"),
     ],
 )
 def test_what_is_no_list_of_records_is_refused(value: bytes, why: str) -> None:
     with pytest.raises(DataFault, match=why):
-        parted([value])
+        parted([value], 2)
