@@ -1,4 +1,4 @@
-"""What was held out of a stream that a life does not read is what the weights have come past, whatever else is there."""
+"""What was held out of a stream that a life does not read is what the weights have come past, whatever else lies by."""
 
 from pathlib import Path
 from typing import Any
