@@ -48,11 +48,11 @@ test-faults: $(VENV)/.dev data
 
 # What is installed, at the oldest versions that it may be installed with: each call of a library is made once. Left out is
 # what no version of theirs can break: arithmetic (which hypothesis draws, or a simulator plays), merging and loss of
-# records, our own sources, texts and settings files; and what is slow, kills processes or is not installed (benchmarks).
+# records, our own sources, what programs say of mistakes; and what is slow, kills processes or is not installed (benchmarks).
 NO_LIBRARY := benchmarks faults examples/test_learning.py \
   test_command_lines.py test_imports.py test_no_code_is_loaded.py test_readme.py \
   protocol/test_memory.py protocol/test_simulation.py trainer/test_arrivals.py trainer/test_merge.py \
-  trainer/test_on_loss.py trainer/test_sealed.py
+  trainer/test_commands.py trainer/test_on_loss.py trainer/test_sealed.py
 test-lowest: $(LOWEST)/.installed data
 	@HEADRACE_DATA=$(DATA) $(LOWEST)/bin/python $(PYTEST) $(TWO) -W default \
 	  -m "not slow and not long and not faults and not hypothesis" $(NO_LIBRARY:%=--ignore tests/%)
