@@ -46,8 +46,8 @@ test-long: $(VENV)/.dev data
 test-faults: $(VENV)/.dev data
 	@HEADRACE_DATA=$(DATA) $(VENV)/bin/python $(PYTEST) $(TWO) -m faults --timeout 1800
 
-# What is installed, at the oldest versions that it may be installed with: each call of a library is made once. Left out is
-# what no version of theirs can break: arithmetic (which hypothesis draws, or a simulator plays), merging and loss of
+# What is installed, at the oldest versions that it may be installed with. Left out is what hardly any version of a library
+# can break: arithmetic (which hypothesis draws, or a simulator plays), merging and loss of
 # records, our own sources, what programs say of mistakes; and what is slow, kills processes or is not installed (benchmarks).
 NO_LIBRARY := benchmarks faults examples/test_learning.py \
   test_command_lines.py test_imports.py test_no_code_is_loaded.py test_readme.py \

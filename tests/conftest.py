@@ -79,6 +79,15 @@ def signals_as_they_were() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of Kafka's that a package ships, by HOST:PORT."""
+    from tests.protocol.kafka.brokers import shipped_broker  # needs what not everybody has installed
+
+    with shipped_broker(tmp_path_factory.mktemp("broker")) as address:
+        yield address
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of `make test-faults`: a row for each fault that was caused and survived.
 

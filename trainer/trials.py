@@ -115,13 +115,18 @@ class Trials:
 
         Where the stream has ended there is nothing to hold, and the group stays as the one that has taken it all.
         """
+        try:
+            group = group_held(folder)
+        except CheckpointDamaged as error:
+            self._view.say(f"producers may still hold their streams for {folder.name}: {error}")
+            return
+        if group is None:
+            return
         shared = self._template.shared
         urls = urls_in(shared.stream)
         for url, keys in zip(urls, keys_of(shared["keys"], urls), strict=True):
             try:
-                group = group_held(folder)
-                if group is not None:
-                    with open_reader(url, keys=keys) as reader:
-                        reader.drop(group, timeout_s=DROP_S)
-            except (CheckpointDamaged, StreamTimeout, PeerError) as error:
+                with open_reader(url, keys=keys) as reader:
+                    reader.drop(group, timeout_s=DROP_S)
+            except (StreamTimeout, PeerError) as error:
                 self._view.say(f"the producer at {url} may still hold the stream for {folder.name}: {error}")

@@ -77,7 +77,7 @@ GROUP: Final = Group(
 
 
 def read(*, data: str, name: str) -> Numbers:
-    """All three ways over one topic."""
+    """All ways over one topic."""
     keep_freed_memory()
     source, kind = picture_source(data), name.split(", ")[1]
     records = len(source) * PASSES

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from protocol.chunk import LENGTH_DTYPE, Column, Ragged, concatenate
 from protocol.command_line import located
 from protocol.conform import FieldCheck
-from protocol.errors import DataFault, HeadraceError, PeerError
+from protocol.errors import DataFault, HeadraceError, PeerError, UsageError
 from protocol.kafka.layout import alike, parted
 from protocol.records import record_from
 from protocol.schema import MAX_DIMENSIONS, MAX_FIELDS, Field
@@ -75,13 +75,6 @@ class Maps(Values):
         if not isinstance(told, list) or not set(map(type, told)) <= {dict}:
             raise DataFault(f"the value is no map of fields in {self._kind}, nor a list of such maps")
         return told
-
-
-class Json(Maps):
-    """Maps in JSON."""
-
-    def __init__(self) -> None:
-        super().__init__("json", _json_reader())
 
 
 class Packed(Maps):
@@ -174,9 +167,15 @@ def _unpacked(value: bytes) -> Any:
     return unpacked(value, max_map_len=MAX_FIELDS)
 
 
-def _json_reader() -> Callable[[bytes], Any]:
-    """orjson, which takes a sixth of json's time, and json for what only that takes: NaN, Infinity, UTF-16."""
-    from orjson import JSONDecodeError, loads  # comes with confluent-kafka
+def json_reader() -> Callable[[bytes], Any]:
+    """orjson, which takes a sixth of json's time, and json for what only that takes: NaN, Infinity, UTF-16.
+
+    Raises `UsageError` where it is not installed.
+    """
+    try:
+        from orjson import JSONDecodeError, loads
+    except ImportError as error:
+        raise UsageError("format=json needs orjson: pip install 'headrace[kafka]'") from error
 
     def read(value: bytes) -> Any:
         try:

@@ -11,7 +11,7 @@ from protocol.command_line import located
 from protocol.conform import RecordCheck
 from protocol.errors import DataFault, PeerError, UsageError
 from protocol.inference import infer_schema
-from protocol.kafka.formats import Decoded, Json, Packed, Raw, Values, meant
+from protocol.kafka.formats import Decoded, Maps, Packed, Raw, Values, json_reader, meant
 from protocol.kafka.url import KafkaTopic, message_schema
 from protocol.records import record_from
 from protocol.schema import Field, Schema
@@ -128,7 +128,7 @@ def open_messages(topic: KafkaTopic, first: Iterator["Message"]) -> Messages:
         assert topic.schema is not None, "raw bytes always have a schema"
         own = [each for each in topic.schema.fields if each not in topic.headers]
         return Messages(topic, Raw(own), topic.schema)
-    values = Packed(topic.records_per_message) if topic.format == "msgpack" else Json()
+    values = Packed(topic.records_per_message) if topic.format == "msgpack" else Maps("json", json_reader())
     return Messages(topic, values, topic.schema or _shown(topic, values, next(first)))
 
 

@@ -27,7 +27,7 @@ from protocol.log import KeptGroup
 from protocol.open_reader import open_reader
 from protocol.schema import Field, Schema
 from protocol.subscription import Subscription
-from tests.protocol.kafka.brokers import MockCluster, create_topic, produce, shipped_broker
+from tests.protocol.kafka.brokers import MockCluster, create_topic, produce
 from tests.protocol.serving import computed
 from tests.trainer.lives import Started, end, tail, wait, wait_until
 
@@ -36,12 +36,6 @@ RAW = "format=raw&schema=id:int64,payload:uint8[32],label:int64"
 FETCH = 1
 #: What a life says once brokers have confirmed some records.
 WRITTEN = re.compile(r"[1-9][\d,]* records of this life")
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with shipped_broker(tmp_path_factory.mktemp("broker")) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

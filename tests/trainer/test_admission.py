@@ -215,25 +215,41 @@ def test_a_stream_that_comes_late_is_taken_in_and_a_checkpoint_is_asked_for(
         each.abandon()
 
 
+class Unfit:
+    """A stream whose records have no id. It begins when it is first called."""
+
+    def __init__(self) -> None:
+        gone = live(1)
+        gone.abandon()
+        self.address = gone.address
+        self._publisher: Publisher | None = None
+
+    def __call__(self) -> None:
+        if self._publisher is None:
+            self._publisher = Publisher(self.address)
+            self._publisher.send(x=1)
+
+    def abandon(self) -> None:
+        if self._publisher is not None:
+            self._publisher.abandon()
+
+
+@pytest.fixture
+def unfit() -> Iterator[Unfit]:
+    stream = Unfit()
+    yield stream
+    stream.abandon()
+
+
 def test_a_stream_that_comes_late_and_does_not_fit_is_left_out_and_stops_nobody(
-    caplog: pytest.LogCaptureFixture,
+    unfit: Unfit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    late = live(1)
-    late.abandon()
-    unfit: list[Publisher] = []
-
-    def begin() -> None:
-        if not unfit:
-            unfit.append(Publisher(late.address))
-            unfit[0].send(x=1)
-
     with serving(computed(numbered(8))) as url:
-        loader = mixed((url, late.address), 4, 4, without_after_s=0.1, on_idle=begin)
+        loader = mixed((url, unfit.address), 4, 4, without_after_s=0.1, on_idle=unfit)
         assert [batch.count for batch in trained(loader)] == [4, 4]
         loader.check_ledger()
-    assert caplog.text.count(f"going on without the stream at {late.address}: ") == 1
+    assert caplog.text.count(f"going on without the stream at {unfit.address}: ") == 1
     assert "have different records" in caplog.text
-    unfit[0].abandon()
 
 
 class Numbers:
@@ -248,22 +264,14 @@ class Numbers:
         return columns
 
 
-def test_one_that_comes_late_and_cannot_be_decoded_is_left_out_as_well(caplog: pytest.LogCaptureFixture) -> None:
-    late = live(1)
-    late.abandon()
-    unfit: list[Publisher] = []
-
-    def begin() -> None:
-        if not unfit:
-            unfit.append(Publisher(late.address))
-            unfit[0].send(x=1)
-
+def test_one_that_comes_late_and_cannot_be_decoded_is_left_out_as_well(
+    unfit: Unfit, caplog: pytest.LogCaptureFixture
+) -> None:
     with serving(computed(numbered(8))) as url:
-        loaders = [StreamLoader(each, batch_size=4, decode=[Numbers()]) for each in (url, late.address)]
-        assert len(trained(MixedLoader(loaders, without_after_s=0.1, on_idle=begin))) == 2
-    assert f"going on without the stream at {late.address}: " in caplog.text
+        loaders = [StreamLoader(each, batch_size=4, decode=[Numbers()]) for each in (url, unfit.address)]
+        assert len(trained(MixedLoader(loaders, without_after_s=0.1, on_idle=unfit))) == 2
+    assert f"going on without the stream at {unfit.address}: " in caplog.text
     assert "does not go with these records: there is no id" in caplog.text
-    unfit[0].abandon()
 
 
 @pytest.mark.parametrize("late", ["denied", "another"])

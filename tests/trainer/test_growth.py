@@ -1,6 +1,8 @@
 """Streams that get partitions while they are read: whatever their cluster says of it, nobody else waits for that."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,39 +71,44 @@ def test_in_a_mix_the_others_go_on_while_nobody_says_where_partitions_begin(
     assert ("is away: going on without it" in caplog.text) == (order == "stream")
 
 
+def trained(loader: StreamLoader, after_two: Callable[[], None] = lambda: None) -> list[int]:
+    """The ids of an iteration; something happens after its second batch."""
+    came: list[int] = []
+    for number, batch in enumerate(loader, start=1):
+        loader.mark_trained(batch)
+        came += batch["id"].tolist()
+        if number == 2:
+            after_two()
+    loader.check_ledger()
+    return came
+
+
 def test_a_stop_is_obeyed_while_nobody_says_it_and_another_iteration_goes_on_there(growing: Topic) -> None:
     loader = loader_of(growing.folder, batch_size=5)
-    came: list[int] = []
-    for batch in loader:
-        loader.mark_trained(batch)
-        came += batch["id"].tolist()
-        if batch.number == 2:
-            grow(growing)
-            loader.on_idle = loader.stop
+
+    def grow_and_stop() -> None:
+        grow(growing)
+        loader.on_idle = loader.stop
+
+    came = trained(loader, grow_and_stop)
     assert not set(came) & set(MORE)
-    loader.check_ledger()
     growing.tell(None)
     growing.end()
-    for batch in loader:
-        loader.mark_trained(batch)
-        came += batch["id"].tolist()
-    loader.check_ledger()
+    came += trained(loader)
     assert Counter(came) == Counter([*SOME, *MORE])
 
 
 def test_whoever_has_not_heard_of_the_partitions_is_asked_again(growing: Topic) -> None:
     loader = loader_of(growing.folder, batch_size=5)
-    came: list[int] = []
-    for batch in loader:
-        loader.mark_trained(batch)
-        came += batch["id"].tolist()
-        if batch.number == 2:
-            growing.tell(2)
-            loader.on_idle = lambda: growing.tell(3)
-            growing.add(1)
-            growing.write(2, MORE)
-            growing.end()
-    assert Counter(came) == Counter([*SOME, *MORE])
+
+    def grow_unheard() -> None:
+        growing.tell(2)
+        loader.on_idle = lambda: growing.tell(3)
+        growing.add(1)
+        growing.write(2, MORE)
+        growing.end()
+
+    assert Counter(trained(loader, grow_unheard)) == Counter([*SOME, *MORE])
 
 
 @pytest.mark.parametrize("on_loss", ["stop", "continue"])
@@ -117,20 +124,9 @@ def test_one_that_is_another_stream_once_it_is_asked_is_treated_as_any_other(gro
     loader.on_idle = replace
     if on_loss == "stop":
         with pytest.raises(StreamReplaced, match="expected stream growing, found stream growing-again"):
-            trained(loader, growing)
+            trained(loader, partial(grow, growing))
         return
-    came = trained(loader, growing)
+    came = trained(loader, partial(grow, growing))
     assert len(came) == len(set(came)) == 40 - loader.position.totals()["lost"]
     assert set(MORE) < set(came)
     assert [each.incarnation for each in loader.position.earlier] == ["growing"]
-    loader.check_ledger()
-
-
-def trained(loader: StreamLoader, growing: Topic) -> list[int]:
-    came: list[int] = []
-    for batch in loader:
-        loader.mark_trained(batch)
-        came += batch["id"].tolist()
-        if batch.number == 2:
-            grow(growing)
-    return came

@@ -9,15 +9,22 @@ import pytest
 
 from producer.memory_log import MemoryLog
 from producer.publisher import Publisher
+from protocol.beginning import Beginning
 from protocol.dealing import Dealing
-from protocol.errors import RecordsLost, StreamReplaced
+from protocol.errors import RecordsLost, StreamError, StreamReplaced
+from protocol.open_reader import open_reader
 from tests.protocol.topic import Topic
 from tests.trainer.arriving import loader_of
-from tests.trainer.streams import serving
+from tests.trainer.mixing import numbered
+from tests.trainer.streams import computed, serving
 from tests.trainer.thousand import take
 from trainer import asking
 from trainer.loader import StreamLoader
 from trainer.mixed_loader import MixedLoader
+from trainer.one_stream import Terms
+from trainer.reading import Reading
+from trainer.sampling import SamplingSettings
+from trainer.succession import Succession
 
 
 def train_live(url: str, state: dict[str, Any] | None) -> StreamLoader:
@@ -140,3 +147,32 @@ def test_in_a_mix_the_others_go_on_while_nobody_says_what_follows(
     assert set(came) >= {*range(10), *range(20, 40), *range(100, 400)}
     assert mix.position.totals()["trained"] + mix.position.totals()["lost"] == 340
     assert mix.position.ended
+
+
+def test_the_stream_that_is_read_may_be_back_and_no_other_of_the_run_may_follow_it() -> None:
+    terms = Terms(
+        reading=Reading(url="tcp://127.0.0.1:1"),
+        batch_size=5,
+        order="stream",
+        on_loss="continue",
+        sampling=SamplingSettings(),
+        seed=0,
+        quarantine=None,
+        held_out=None,
+        owned=False,
+        pin_memory=False,
+    )
+    described = []
+    for first in (0, 100):
+        with serving(computed(numbered(20, first=first))) as url, open_reader(url) as reader:
+            described.append(reader.describe(timeout_s=30))
+    read, other = described
+    succession = Succession(terms, Beginning())
+    succession.begin(read, None, durable=False)
+    succession.taken = lambda: {read.info.incarnation, other.info.incarnation}
+    replaced = StreamReplaced(read.info.incarnation, "another that was there for a moment")
+    succession.follow(read, replaced)
+    assert succession.now is not None
+    assert succession.now.info.incarnation == read.info.incarnation
+    with pytest.raises(StreamError, match="serves a stream now that this run reads already"):
+        succession.follow(other, replaced)

@@ -1,5 +1,6 @@
 """What messages are as columns: which fields there are, and which of them is the class."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,13 @@ def test_a_header_that_is_true_or_false_is_a_word_or_a_figure() -> None:
     topic = kafka_topic("kafka://a:1/t?format=json&schema=x:int64&headers=flag:bool")
     columns, _ = open_messages(topic, iter(())).columns([message(b'{"x": 1}', [("flag", b"true")])], [b'{"x": 1}'])
     assert columns["flag"].tolist() == [True]  # type: ignore[union-attr]  # of fixed size
+
+
+def test_json_without_its_reader_is_one_line_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "orjson", None)  # how Python marks what is not there
+    with pytest.raises(UsageError, match=r"format=json needs orjson: pip install 'headrace\[kafka\]'"):
+        schema_of("format=json", b'{"x": 1}')
+    assert schema_of("format=msgpack", b"\x81\xa1x\x01").fields == (Field("x", "int64"),)
 
 
 def test_json_may_be_as_python_writes_it() -> None:

@@ -60,12 +60,6 @@ from tests.protocol.kafka.brokers import (
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with shipped_broker(tmp_path_factory.mktemp("broker")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def mock() -> Iterator[MockCluster]:
     cluster = MockCluster()
     yield cluster
